@@ -1,0 +1,61 @@
+"""The contract between the host and its plugins, at a glance; docs/hooks.md explains each hook with an example.
+
+A plugin is a distribution with an entry point in the group `sda_host` that names a module (or object) whose
+functions are marked with `pluggy.HookimplMarker("sda_host")`. A hook takes as many of its arguments as it wants,
+by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+    import numpy as np
+
+    from host_stubs.bundle import Bundle
+    from host_stubs.host import Host
+    from host_stubs.model import Model
+
+PROJECT = "sda_host"
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+@hookspec
+def register_commands(cli: click.Group, host: Host) -> None:
+    """Add commands to the host's command line. Called once, when the command line is built: import nothing heavy."""
+
+
+@hookspec
+def model_saving(model: Model, bundle: Bundle) -> None:
+    """Put what belongs to `model` into `bundle` before it is written. Called at each save, before any file is made."""
+
+
+@hookspec
+def model_opened(model: Model, bundle: Bundle) -> None:
+    """Attach to `model` what `bundle` holds for this plugin. Called once for each model opened from a file."""
+
+
+@hookspec(firstresult=True)
+def generate_codes(
+    model: Model,
+    frames: int | None,
+    max_frames: int,
+    count: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seed: int,
+) -> list[np.ndarray] | None:
+    """Offer `count` new code grids, each int `[frames, bands, levels]`, or None to leave it to the next plugin.
+
+    With `frames=None` a grid ends where the plugin says the sound is over, after at most `max_frames`. `top_p=1`
+    and `top_k=0` mean no truncation. The same `seed` gives the same codes.
+    """
+
+
+@hookspec
+def model_facts(model: Model) -> list[tuple[str, str]]:
+    """Give lines for the model card, each `(label, text)`; `host info` and the model list show them."""
