@@ -1,0 +1,89 @@
+"""The smallest real host for `.sda` models. Everything here loads when it is first used, so that importing is quick."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from host_stubs.errors import HostError
+
+if TYPE_CHECKING:
+    from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav
+    from host_stubs.bundle import Bundle, Entry
+    from host_stubs.codec import Codec
+    from host_stubs.host import Host, Recording
+    from host_stubs.legacy import read_legacy
+    from host_stubs.manifest import DatasetCheck, DatasetManifest, RecordingEntry, build_manifest
+    from host_stubs.model import Model, open_model, save_model
+    from host_stubs.plugins import Plugins, load_plugins
+    from host_stubs.sda import check_writable, read_document
+    from host_stubs.synth import write_demo_recordings
+    from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, train_vqvae
+
+_HOME = {
+    "Bundle": "bundle",
+    "Codec": "codec",
+    "DatasetCheck": "manifest",
+    "DatasetManifest": "manifest",
+    "Entry": "bundle",
+    "EpochDone": "training",
+    "Host": "host",
+    "Model": "model",
+    "Plugins": "plugins",
+    "Recording": "host",
+    "RecordingEntry": "manifest",
+    "VqvaeRun": "training",
+    "VqvaeSettings": "training",
+    "build_manifest": "manifest",
+    "check_writable": "sda",
+    "find_recordings": "audio",
+    "load_plugins": "plugins",
+    "open_model": "model",
+    "peak_normalized": "audio",
+    "read_document": "sda",
+    "read_legacy": "legacy",
+    "read_recording": "audio",
+    "save_model": "model",
+    "train_vqvae": "training",
+    "write_demo_recordings": "synth",
+    "write_wav": "audio",
+}
+
+__all__ = [
+    "Bundle",
+    "Codec",
+    "DatasetCheck",
+    "DatasetManifest",
+    "Entry",
+    "EpochDone",
+    "Host",
+    "HostError",
+    "Model",
+    "Plugins",
+    "Recording",
+    "RecordingEntry",
+    "VqvaeRun",
+    "VqvaeSettings",
+    "build_manifest",
+    "check_writable",
+    "find_recordings",
+    "load_plugins",
+    "open_model",
+    "peak_normalized",
+    "read_document",
+    "read_legacy",
+    "read_recording",
+    "save_model",
+    "train_vqvae",
+    "write_demo_recordings",
+    "write_wav",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that a public name lives in when the name is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

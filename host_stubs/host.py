@@ -1,0 +1,108 @@
+"""What the host can do, as one object: plugins get it with `register_commands`, the host's own commands use it too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import host_stubs
+from host_stubs.errors import HostError
+from host_stubs.plugins import Plugins, invoke
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from host_stubs.manifest import DatasetCheck, Span
+    from host_stubs.model import Model
+
+logger = logging.getLogger("sda_host")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """`audio`: float32 `[samples]`, mono, at the codec's sample rate, peak 1 (or silence); `name`: relative path."""
+
+    name: str
+    audio: np.ndarray
+
+
+class Host:
+    """Opening, saving and datasets, for this run's plugins. Importing it is quick; what is heavy loads when used."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self.plugins = plugins
+
+    def open_model(self, path: str | Path) -> Model:
+        """Open a `.sda`; the plugins' `model_opened` hooks run. Raises HostError."""
+        return host_stubs.open_model(path, self.plugins)
+
+    def save_model(self, model: Model, path: str | Path) -> None:
+        """Save a `.sda` in one step; the plugins' `model_saving` hooks run. Raises HostError."""
+        host_stubs.save_model(model, path, self.plugins)
+
+    def facts(self, model: Model) -> list[tuple[str, str]]:
+        """The plugins' lines for the model card, each (label, text)."""
+        facts = []
+        for implementation in self.plugins.implementations("model_facts"):
+            try:
+                answer = invoke(implementation, {"model": model}) or []
+                facts += [(str(label), str(text)) for label, text in answer]
+            except Exception as error:
+                self.plugins.failed(implementation.plugin_name, "model_facts", error)
+        return facts
+
+    def set_dataset(self, model: Model, folder: str | Path) -> None:
+        """Tell a model where its recordings are. Save the model to keep it.
+
+        A model without a manifest gets one, made from the folder; skipped files are named in warnings. One that has a
+        manifest keeps it, with the same files held out, and looks for its files in `folder` from now on. Raises
+        HostError when `folder` is not a folder, or holds no recording of use.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise HostError(f"{folder} is not a folder." if folder.exists() else f"There is no folder {folder}.")
+        if model.manifest is not None:
+            model.manifest = model.manifest.moved_to(folder)
+            return
+        scan = host_stubs.build_manifest(folder)
+        for _, reason in scan.skipped:
+            logger.warning("skipped: %s", reason)
+        for note in scan.notes:
+            logger.warning("%s", note)
+        model.manifest = scan.manifest
+
+    def check_dataset(self, model: Model) -> DatasetCheck:
+        """Which of the model's recordings are missing, and which have changed since it was trained (relative paths).
+
+        Raises HostError when the model does not say what it was trained on.
+        """
+        return _manifest(model).check()
+
+    def recordings(self, model: Model, part: str) -> Iterator[Recording]:
+        """The recordings of one part, "train" or "held_out", one file in memory at a time.
+
+        Raises HostError when the model has no manifest, or at the first file that cannot be read.
+        """
+        manifest = _manifest(model)
+        for entry, span in manifest.part(part):
+            path = Path(manifest.folder) / entry.path
+            if not path.is_file():
+                raise HostError(f"{path} is missing. If the recordings have moved, say where they are: --dataset DIR")
+            audio = host_stubs.read_recording(path, model.codec.sample_rate)
+            cut = _cut(audio, span, entry.seconds, model.codec.sample_rate)
+            yield Recording(entry.path, host_stubs.peak_normalized(cut))
+
+
+def _cut(audio: np.ndarray, span: Span, seconds: float, sample_rate: int) -> np.ndarray:
+    """The samples of a span. The end of the file is the last sample it has, however resampling rounded its length."""
+    start, end = span
+    return audio[round(start * sample_rate) : None if end >= seconds else round(end * sample_rate)]
+
+
+def _manifest(model: Model) -> host_stubs.DatasetManifest:
+    if model.manifest is None:
+        raise HostError(f"'{model.name}' does not say which recordings it was trained on. Name them: --dataset DIR")
+    return model.manifest

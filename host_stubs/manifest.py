@@ -1,0 +1,235 @@
+"""The dataset manifest: which recordings a model was trained on, and which of them were held out."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import soundfile
+
+from host_stubs.audio import find_recordings, read_recording
+from host_stubs.errors import HostError
+
+SPLIT_SEED = 42
+HELD_OUT_SHARE = 0.2
+GAP_SECONDS = 0.5
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RecordingEntry:
+    """One recording; `path` is relative to the dataset's folder. Spans are (start, end) in seconds, None for no part.
+
+    A recording is either trained on or held out as a whole; only when it is all there is, it is cut in two.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    seconds: float
+    train: Span | None
+    held_out: Span | None
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What has become of a manifest's files: relative paths of those not there, and of those with other contents."""
+
+    missing: list[str]
+    changed: list[str]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a look through a folder gave. `skipped` holds (relative path, reason) of each file that is no use, `notes`
+    are sentences for the user about the split."""
+
+    manifest: DatasetManifest
+    skipped: list[tuple[str, str]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """A folder (absolute path) and its recordings, in the order of their paths."""
+
+    folder: str
+    files: tuple[RecordingEntry, ...]
+
+    def part(self, part: str) -> list[tuple[RecordingEntry, Span]]:
+        """The recordings of "train" or "held_out", each with the span that belongs to that part."""
+        if part not in ("train", "held_out"):
+            raise ValueError(f"a dataset has the parts 'train' and 'held_out', not '{part}'")
+        spans = [(entry, entry.train if part == "train" else entry.held_out) for entry in self.files]
+        return [(entry, span) for entry, span in spans if span is not None]
+
+    def seconds(self, part: str) -> float:
+        """How much sound a part holds, in seconds."""
+        return sum(end - start for _, (start, end) in self.part(part))
+
+    def moved_to(self, folder: Path) -> DatasetManifest:
+        """The same recordings and the same split, in another folder."""
+        return replace(self, folder=str(folder.resolve()))
+
+    def check(self, folder: Path | None = None) -> DatasetCheck:
+        """Compare the files in `folder` (the manifest's own if None) with what they were, by size and SHA-256."""
+        root = Path(self.folder) if folder is None else folder
+        missing, changed = [], []
+        for entry in self.files:
+            path = root / entry.path
+            try:
+                if path.stat().st_size != entry.bytes or _sha256(path) != entry.sha256:
+                    changed.append(entry.path)
+            except OSError:
+                missing.append(entry.path)
+        return DatasetCheck(missing, changed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, as docs/sda-format.md describes it."""
+        return {
+            "folder": self.folder,
+            "files": [
+                {
+                    "path": entry.path,
+                    "bytes": entry.bytes,
+                    "sha256": entry.sha256,
+                    "seconds": entry.seconds,
+                    "train": list(entry.train) if entry.train else None,
+                    "held_out": list(entry.held_out) if entry.held_out else None,
+                }
+                for entry in self.files
+            ],
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> DatasetManifest:
+        """Read what `to_json` wrote. Raises HostError when it is something else.
+
+        A file may come from a stranger: a path that leads out of the dataset's folder is refused.
+        """
+        try:
+            files = tuple(_entry(each) for each in document["files"])
+            folder = document["folder"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise HostError(f"The dataset manifest is damaged ({error}).") from error
+        if not isinstance(folder, str):
+            raise HostError("The dataset manifest is damaged (its folder is not text).")
+        return DatasetManifest(folder, files)
+
+
+def build_manifest(folder: Path, *, seed: int = SPLIT_SEED, on_file: Callable[[str], None] | None = None) -> Scan:
+    """Look through a folder, read every recording once, and decide which are held out.
+
+    Unreadable, empty and non-finite files are skipped and named. The split depends on the files' relative paths,
+    lengths and contents and on `seed`, not on the machine. `on_file` is called with each file's relative path.
+    Raises HostError when the folder holds no recording, or none that can be used.
+    """
+    entries, skipped = [], []
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in find_recordings(folder)):
+        if on_file is not None:
+            on_file(name)
+        try:
+            entries.append(_measured(path, name))
+        except HostError as error:
+            skipped.append((name, str(error)))
+    if not entries:
+        if skipped:
+            reasons = "; ".join(reason for _, reason in skipped[:3]) + (" …" if len(skipped) > 3 else "")
+            raise HostError(f"None of the {len(skipped)} recordings in {folder} can be used: {reasons}")
+        raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
+    files, notes = _split(entries, seed)
+    return Scan(DatasetManifest(str(folder.resolve()), tuple(files)), skipped, notes)
+
+
+def _measured(path: Path, name: str) -> RecordingEntry:
+    """An entry without a part yet. Reads the whole file: a header may promise what the data does not hold."""
+    try:
+        rate = soundfile.info(path).samplerate
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
+        rate = 48000  # read_recording will say what is wrong with it
+    samples = len(read_recording(path, rate))
+    return RecordingEntry(name, path.stat().st_size, _sha256(path), samples / rate, None, None)
+
+
+def _split(entries: list[RecordingEntry], seed: int) -> tuple[list[RecordingEntry], list[str]]:
+    """Give each entry its part. Files with the same contents are one recording under several names: were one trained
+    on and the other held out, the held-out measurements would be lies."""
+    by_content: dict[str, list[RecordingEntry]] = {}
+    for entry in entries:
+        by_content.setdefault(entry.sha256, []).append(entry)
+    if len(by_content) == 1:
+        return _split_within(entries)
+    held_out = _held_out_contents({sha: copies[0].seconds for sha, copies in by_content.items()}, seed)
+    files = [
+        replace(entry, held_out=(0.0, entry.seconds))
+        if entry.sha256 in held_out
+        else replace(entry, train=(0.0, entry.seconds))
+        for entry in entries
+    ]
+    return files, []
+
+
+def _held_out_contents(seconds: Mapping[str, float], seed: int) -> set[str]:
+    """Choose what is held out: a fifth of the recordings, more (up to a third) while they are less than a tenth of
+    the sound, and never more than half of the sound. Always at least one, and never all."""
+    shuffled = list(seconds)
+    random.Random(seed).shuffle(shuffled)
+    total = sum(seconds.values())
+    count = max(1, round(HELD_OUT_SHARE * len(seconds)))
+    chosen: set[str] = set()
+    held = 0.0
+    for content in shuffled:
+        if len(chosen) >= count and (held >= 0.1 * total or len(chosen) >= len(seconds) // 3):
+            break
+        if held + seconds[content] <= total / 2:  # the shortest always fits, so one is always chosen
+            chosen.add(content)
+            held += seconds[content]
+    return chosen
+
+
+def _split_within(entries: list[RecordingEntry]) -> tuple[list[RecordingEntry], list[str]]:
+    """All there is, is one recording: its head trains, its tail is held out, and the gap between them keeps a sound
+    that rings on from being in both. The gap shrinks with a short recording."""
+    seconds = entries[0].seconds
+    held = HELD_OUT_SHARE * seconds
+    gap = min(GAP_SECONDS, seconds / 10)
+    notes = [f"There is only one recording ({seconds:.1f} s): its last {held:.1f} s are held out."]
+    if seconds < 5:
+        notes.append("That is very little sound to learn from; a few more recordings would make a better model.")
+    train, held_out = (0.0, seconds - held - gap), (seconds - held, seconds)
+    return [replace(entry, train=train, held_out=held_out) for entry in entries], notes
+
+
+def _entry(document: Mapping[str, Any]) -> RecordingEntry:
+    path = PurePosixPath(document["path"])
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in str(path) or ":" in path.parts[0]:
+        raise ValueError(f"'{path}' leads out of the dataset's folder")
+    if not isinstance(document["sha256"], str):
+        raise TypeError(f"the SHA-256 of '{path}' is not text")
+    return RecordingEntry(
+        path=str(path),
+        bytes=int(document["bytes"]),
+        sha256=document["sha256"],
+        seconds=float(document["seconds"]),
+        train=_span(document["train"]),
+        held_out=_span(document["held_out"]),
+    )
+
+
+def _span(value: Any) -> Span | None:
+    if value is None:
+        return None
+    start, end = (float(each) for each in value)
+    if not 0 <= start <= end:
+        raise ValueError(f"{start} to {end} s is no part of a recording")
+    return start, end
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

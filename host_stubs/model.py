@@ -1,0 +1,88 @@
+"""A model in memory, and its way out of and into a `.sda` file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from host_stubs.bundle import Bundle
+from host_stubs.codec import Codec
+from host_stubs.errors import HostError
+from host_stubs.manifest import DatasetManifest
+from host_stubs.plugins import Plugins, invoke, load_plugins
+from host_stubs.sda import SdaFile, read_sda, write_sda
+
+
+@dataclass(eq=False)
+class Model:
+    """A trained codec, the dataset it was trained on, and what plugins have added.
+
+    `report` is the VQ-VAE's training report, `path` the file the model was opened from or saved to, `prior` whatever
+    a plugin's `model_opened` hook (or training command) puts there: something that can make new codes.
+    """
+
+    name: str
+    codec: Codec
+    manifest: DatasetManifest | None = None
+    bundle: Bundle = field(default_factory=Bundle)
+    report: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    prior: Any = None
+
+
+def open_model(path: str | Path, plugins: Plugins | None = None) -> Model:
+    """Open a `.sda` and let the plugins (the installed ones if None) attach what it holds for them.
+
+    A plugin that fails is named in a warning; the model opens all the same, and its bundle keeps that plugin's entry.
+    Raises HostError for a file that cannot be opened, naming it and saying why.
+    """
+    path = Path(path)
+    plugins = load_plugins() if plugins is None else plugins
+    sda = read_sda(path)
+    try:
+        codec = Codec.from_parts(sda.codec, sda.codec_tensors)
+        manifest = None if sda.dataset is None else DatasetManifest.from_json(sda.dataset)
+    except HostError as error:
+        raise HostError(f"{path} cannot be opened. {error}") from error
+    model = Model(sda.name, codec, manifest, sda.bundle, sda.training, path)
+    for implementation in plugins.implementations("model_opened"):
+        before = model.bundle.copy()
+        try:
+            invoke(implementation, {"model": model, "bundle": model.bundle})
+        except Exception as error:
+            model.bundle = before
+            plugins.failed(implementation.plugin_name, "model_opened", error)
+    return model
+
+
+def save_model(model: Model, path: str | Path, plugins: Plugins | None = None) -> None:
+    """Let the plugins put what they have into the bundle, then write the `.sda` in one step.
+
+    A plugin that fails is named in a warning; for its part the file then holds what the bundle held before. Raises
+    HostError when the file cannot be written; an old file of that name, and the model, are then as they were.
+    """
+    path = Path(path)
+    plugins = load_plugins() if plugins is None else plugins
+    bundle = model.bundle
+    for implementation in plugins.implementations("model_saving"):
+        draft = bundle.copy()
+        try:
+            invoke(implementation, {"model": model, "bundle": draft})
+        except Exception as error:
+            plugins.failed(implementation.plugin_name, "model_saving", error)
+        else:
+            bundle = draft
+    write_sda(
+        path,
+        SdaFile(
+            name=model.name,
+            codec=model.codec.settings(),
+            codec_tensors=model.codec.tensors(),
+            training=model.report,
+            dataset=None if model.manifest is None else model.manifest.to_json(),
+            bundle=bundle,
+        ),
+    )
+    model.bundle = bundle
+    model.path = path
