@@ -1,0 +1,101 @@
+"""Sound files in and out: finding recordings in a folder, reading one as mono samples, writing a WAV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from host_stubs.errors import HostError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header that claims anything else is a broken header
+_BLOCK = 1 << 18  # samples read at a time, so that a header's claim about the length allocates nothing
+
+
+def find_recordings(folder: Path) -> list[Path]:
+    """All sound files below `folder`, recursively, by suffix, in an order that is the same on every machine.
+
+    Hidden files and folders are left out: macOS writes a hidden "._name.wav" beside each file on foreign disks.
+    Raises HostError if `folder` is not a folder.
+    """
+    if not folder.is_dir():
+        raise HostError(f"{folder} is not a folder." if folder.exists() else f"There is no folder {folder}.")
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def read_recording(path: Path, sample_rate: int) -> np.ndarray:
+    """The recording as float32 mono `[samples]` at `sample_rate` Hz: channels are averaged, then soxr resamples.
+
+    Raises HostError, one line that names the file, if it cannot be read to its end, is empty or is not finite.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            file_rate = file.samplerate
+            mono = _read_mono(file)
+        if missing := _missing_bytes(path):
+            raise HostError(f"{path} is cut off: its header promises {missing} more bytes.")
+    except (soundfile.SoundFileError, OSError) as error:
+        if path.is_file() and path.stat().st_size == 0:
+            raise HostError(f"{path} is empty (0 bytes).") from None
+        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+        raise HostError(f"{path} cannot be read as sound: {reason.rstrip('.')}.") from error
+    if file_rate not in SAMPLE_RATES:
+        raise HostError(f"{path} cannot be read as sound: its header claims {file_rate} samples per second.")
+    if not np.isfinite(mono).all():
+        raise HostError(f"{path} holds samples that are not finite numbers.")
+    audio = soxr.resample(mono, file_rate, sample_rate) if file_rate != sample_rate else mono
+    if not len(audio):
+        raise HostError(f"{path} is empty: it holds no sound.")
+    return audio
+
+
+def peak_normalized(audio: np.ndarray) -> np.ndarray:
+    """`audio` scaled so that its largest sample is 1 or -1; silence stays silence."""
+    peak = float(np.abs(audio).max(initial=0.0))
+    # A peak too small to divide by in float32 is silence too.
+    return audio / np.float32(peak) if peak > np.finfo(np.float32).tiny else np.zeros_like(audio)
+
+
+def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
+    """Write float `[samples]` in -1..1 as a 16-bit WAV; what lies outside is clipped.
+
+    Raises HostError if the file cannot be written.
+    """
+    try:
+        soundfile.write(path, np.clip(audio, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
+    except (soundfile.SoundFileError, OSError) as error:
+        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+        raise HostError(f"{path} cannot be written: {reason.rstrip('.')}.") from error
+
+
+def _read_mono(file: soundfile.SoundFile) -> np.ndarray:
+    blocks = [np.zeros(0, np.float32)]
+    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block.mean(axis=1))
+    return np.concatenate(blocks)
+
+
+def _missing_bytes(path: Path) -> int:
+    """How many bytes a RIFF or AIFF header promises beyond the end of the file.
+
+    libsndfile reads a file whose copying was interrupted as if its sound were only shorter.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    orders = {b"RIFF": "little", b"FORM": "big"}
+    if head[:4] not in orders:
+        return 0
+    promised = int.from_bytes(head[4:], "little" if head[:4] == b"RIFF" else "big")
+    if promised > 0x7FFF0000:  # written to a pipe: the length was not known
+        return 0
+    return max(0, promised + 8 - path.stat().st_size)

@@ -1,0 +1,194 @@
+"""The codec of a model: sound to a grid of codes and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the name that everyone uses)
+
+from host_stubs.errors import HostError
+from host_stubs.griffin_lim import GriffinLim
+from host_stubs.mel import Mel, MelSettings
+from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
+
+_BLOCK = 32  # code frames that go through the encoder at once: what the processor's cache holds is fastest
+
+
+class Codec:
+    """Turns sound into codes `[frames, bands, levels]` and back; the members are those of the host's contract.
+
+    Frames are in time order, bands go from low to high pitch, levels from coarse to fine.
+    """
+
+    def __init__(self, mel_settings: MelSettings, encoder: Encoder, decoder: Decoder, codebooks: Tensor) -> None:
+        self.mel_settings = mel_settings
+        self.levels, self.codebook_size, self.dim = codebooks.shape
+        self.sample_rate = mel_settings.sample_rate  # Hz
+        self.frame_samples = STRIDE * mel_settings.hop_length
+        self.bands = -(-mel_settings.n_mels // STRIDE)
+        self._encoder = encoder.eval().requires_grad_(False)
+        self._decoder = decoder.eval().requires_grad_(False)
+        self._codebooks = codebooks  # [levels, size, dim]
+        self._mel = Mel(mel_settings)
+        self._griffin_lim = GriffinLim(self._mel)
+
+    @property
+    def codebooks(self) -> np.ndarray:
+        """float32 `[levels, codebook_size, dim]`"""
+        return self._codebooks.cpu().numpy()
+
+    @property
+    def device(self) -> torch.device:
+        return self._codebooks.device
+
+    def to(self, device: torch.device | str) -> Codec:
+        """The same codec, moved to `device`."""
+        self._encoder.to(device)
+        self._decoder.to(device)
+        self._codebooks = self._codebooks.to(device)
+        self._mel = Mel(self.mel_settings, device)
+        self._griffin_lim = GriffinLim(self._mel)
+        return self
+
+    @torch.inference_mode()
+    def encode(self, audio: np.ndarray) -> np.ndarray:
+        """float `[samples]` or `[batch, samples]` in -1..1 -> int64 `[frames, bands, levels]` or `[batch, ...]`.
+
+        `frames` is `samples / frame_samples`, rounded up. The sound goes through the network in blocks that see as
+        much of the sound before them as the network does, so the codes are those of a single pass, in bounded memory.
+
+        Raises HostError if there is no sound or if samples are not finite.
+        """
+        samples = torch.as_tensor(np.atleast_2d(audio), dtype=torch.float32, device=self.device)  # [batch, samples]
+        if not samples.numel():
+            raise HostError("There is no sound to encode.")
+        if not samples.isfinite().all():
+            raise HostError("The sound to encode holds samples that are not finite numbers.")
+        frames = -(-samples.shape[1] // self.frame_samples)
+        at_once = max(1, _BLOCK // frames)
+        codes = torch.cat([self._encode_some(some, frames) for some in samples.split(at_once)]).cpu().numpy()
+        return codes if np.ndim(audio) == 2 else codes[0]
+
+    @torch.inference_mode()
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """int `[frames, bands, levels]` -> float32 `[frames * frame_samples]` in -1..1; the same codes, same samples.
+
+        How the phases are found, and what happens above full scale, stands with GriffinLim.
+        Raises HostError if the codes do not fit this codec.
+        """
+        log_mel = self._decoded_log_mel(codes)
+        return self._griffin_lim.audio(log_mel).cpu().numpy()
+
+    @torch.inference_mode()
+    def decoded_log_mel(self, codes: np.ndarray) -> np.ndarray:
+        """int `[frames, bands, levels]` -> float32 `[n_mels, frames * 16]`: what `decode` makes audible."""
+        return self._decoded_log_mel(codes).cpu().numpy()
+
+    def settings(self) -> dict[str, Any]:
+        """What `from_parts` needs beside the tensors, as plain JSON values."""
+        return {
+            "mel": dataclasses.asdict(self.mel_settings),
+            "dim": self.dim,
+            "levels": self.levels,
+            "codebook_size": self.codebook_size,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The network's tensors under the names of the existing host's models, on the CPU."""
+        tensors = {f"encoder.{name}": tensor for name, tensor in self._encoder.state_dict().items()}
+        tensors |= {f"decoder.{name}": tensor for name, tensor in self._decoder.state_dict().items()}
+        tensors |= {_codebook_name(level): book[None] for level, book in enumerate(self._codebooks)}  # [1, size, dim]
+        return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_parts(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
+        """The codec whose `settings()` and `tensors()` these are.
+
+        Raises HostError if a setting or tensor is missing, unknown, of another type or shape, or not finite.
+        """
+        mel = settings.get("mel")
+        if not isinstance(mel, dict):
+            raise HostError("The codec's settings hold no spectrogram settings.")
+        mel_settings = MelSettings.from_dict(mel)
+        dim, levels, size = (
+            _whole(settings, *limit) for limit in (("dim", 4096), ("levels", 32), ("codebook_size", 65_536))
+        )
+        encoder, decoder = Encoder(dim), Decoder(dim)
+        expected = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+        expected |= {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
+        expected |= {_codebook_name(level): torch.empty(1, 1, 1).expand(1, size, dim) for level in range(levels)}
+        _check(tensors, expected)
+        encoder.load_state_dict(_inside(tensors, "encoder."))
+        decoder.load_state_dict(_inside(tensors, "decoder."))
+        codebooks = torch.cat([tensors[_codebook_name(level)] for level in range(levels)])  # [levels, size, dim]
+        return cls(mel_settings, encoder, decoder, codebooks)
+
+    def _encode_some(self, samples: Tensor, frames: int) -> Tensor:
+        """`[some, samples]` -> `[some, frames, bands, levels]`"""
+        padded = self._mel.padded(samples)
+        # Sound that fills its last code frame exactly has one mel frame more, centred on its end: it is left out.
+        mel_frames = min(self._mel.frame_count(samples.shape[1]), frames * STRIDE)
+        codes = []
+        for start in range(0, frames, _BLOCK):
+            end = min(start + _BLOCK, frames)
+            before = min(start, 1)  # a code frame sees the 15 mel frames before its own: one code frame
+            log_mel = self._mel.log_mel_frames(padded, (start - before) * STRIDE, min(end * STRIDE, mel_frames))
+            full = F.pad(
+                log_mel,
+                (0, (end - start + before) * STRIDE - log_mel.shape[2], 0, self.bands * STRIDE - log_mel.shape[1]),
+            )  # [some, 16 bands, 16 frames]
+            latents = self._encoder(full[:, None])[..., before:].permute(0, 3, 2, 1)  # [some, frames, bands, dim]
+            block = nearest_codes(latents.reshape(-1, self.dim), self._codebooks)  # [some * frames * bands, levels]
+            codes.append(block.view(*latents.shape[:3], self.levels))
+        return torch.cat(codes, dim=1)
+
+    def _decoded_log_mel(self, codes: np.ndarray) -> Tensor:
+        grid = np.asarray(codes)
+        if grid.ndim != 3 or grid.shape[1:] != (self.bands, self.levels) or grid.dtype.kind not in "iu":
+            raise HostError(
+                f"Codes of this model are whole numbers [frames, {self.bands} bands, {self.levels} levels], "
+                f"not {grid.dtype} {list(grid.shape)}."
+            )
+        if grid.size and (grid.min() < 0 or grid.max() >= self.codebook_size):
+            raise HostError(f"Codes of this model go from 0 to {self.codebook_size - 1}.")
+        indices = torch.as_tensor(grid.astype(np.int64), device=self.device)
+        if not len(indices):
+            return torch.zeros(self.mel_settings.n_mels, 0, device=self.device)
+        latents = code_vectors(indices, self._codebooks).permute(2, 1, 0)  # [dim, bands, frames]
+        return self._decoder(latents[None])[0, 0, : self.mel_settings.n_mels]  # [n_mels, 16 frames]
+
+
+def _codebook_name(level: int) -> str:
+    return f"quantizer.rvq.layers.{level}._codebook.embed"
+
+
+def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _whole(settings: Mapping[str, Any], name: str, most: int) -> int:
+    value = settings.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise HostError(f"The codec's setting {name} must be a whole number from 1 to {most}, not {value!r}.")
+    return value
+
+
+def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise HostError(f"The codec's tensor {missing[0]} is missing.")
+    if unknown := sorted(tensors.keys() - expected.keys()):
+        raise HostError(f"The codec holds a tensor that its network does not know: {unknown[0]}.")
+    for name, like in expected.items():
+        tensor = tensors[name]
+        if tensor.shape != like.shape or tensor.dtype != like.dtype:
+            raise HostError(
+                f"The codec's tensor {name} is {tensor.dtype} {list(tensor.shape)}; "
+                f"its settings ask for {like.dtype} {list(like.shape)}."
+            )
+        if not tensor.isfinite().all():
+            raise HostError(f"The codec's tensor {name} holds numbers that are not finite.")
