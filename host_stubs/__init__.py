@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav
     from host_stubs.bundle import Bundle, Entry
     from host_stubs.codec import Codec
-    from host_stubs.host import Host, Recording
+    from host_stubs.host import Host
     from host_stubs.legacy import read_legacy
-    from host_stubs.manifest import DatasetCheck, DatasetManifest, RecordingEntry, build_manifest
+    from host_stubs.manifest import DatasetCheck, DatasetManifest, Recording, RecordingEntry, build_manifest
     from host_stubs.model import Model, open_model, save_model
     from host_stubs.plugins import Plugins, load_plugins
     from host_stubs.sda import check_writable, read_document
@@ -30,7 +30,7 @@ _HOME = {
     "Host": "host",
     "Model": "model",
     "Plugins": "plugins",
-    "Recording": "host",
+    "Recording": "manifest",
     "RecordingEntry": "manifest",
     "VqvaeRun": "training",
     "VqvaeSettings": "training",

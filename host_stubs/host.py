@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import host_stubs
 from host_stubs.errors import HostError
+from host_stubs.interrupt import stop_on_interrupt
 from host_stubs.plugins import Plugins, invoke
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from host_stubs.manifest import DatasetCheck, Span
+    from host_stubs.manifest import DatasetCheck, Recording
     from host_stubs.model import Model
 
 logger = logging.getLogger("sda_host")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """`audio`: float32 `[samples]`, mono, at the codec's sample rate, peak 1 (or silence); `name`: relative path."""
-
-    name: str
-    audio: np.ndarray
 
 
 class Host:
@@ -42,6 +34,14 @@ class Host:
     def save_model(self, model: Model, path: str | Path) -> None:
         """Save a `.sda` in one step; the plugins' `model_saving` hooks run. Raises HostError."""
         host_stubs.save_model(model, path, self.plugins)
+
+    def check_writable(self, path: str | Path) -> None:
+        """Raise HostError now if a file could not be written at `path` later. Makes and changes nothing."""
+        host_stubs.check_writable(Path(path))
+
+    def stop_on_interrupt(self) -> AbstractContextManager[threading.Event]:
+        """Inside the block the first Ctrl-C sets the event and says so, the second one raises KeyboardInterrupt."""
+        return stop_on_interrupt()
 
     def facts(self, model: Model) -> list[tuple[str, str]]:
         """The plugins' lines for the model card, each (label, text)."""
@@ -86,20 +86,7 @@ class Host:
 
         Raises HostError when the model has no manifest, or at the first file that cannot be read.
         """
-        manifest = _manifest(model)
-        for entry, span in manifest.part(part):
-            path = Path(manifest.folder) / entry.path
-            if not path.is_file():
-                raise HostError(f"{path} is missing. If the recordings have moved, say where they are: --dataset DIR")
-            audio = host_stubs.read_recording(path, model.codec.sample_rate)
-            cut = _cut(audio, span, entry.seconds, model.codec.sample_rate)
-            yield Recording(entry.path, host_stubs.peak_normalized(cut))
-
-
-def _cut(audio: np.ndarray, span: Span, seconds: float, sample_rate: int) -> np.ndarray:
-    """The samples of a span. The end of the file is the last sample it has, however resampling rounded its length."""
-    start, end = span
-    return audio[round(start * sample_rate) : None if end >= seconds else round(end * sample_rate)]
+        return _manifest(model).recordings(part, model.codec.sample_rate)
 
 
 def _manifest(model: Model) -> host_stubs.DatasetManifest:

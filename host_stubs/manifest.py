@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import soundfile
 
-from host_stubs.audio import find_recordings, read_recording
+from host_stubs.audio import find_recordings, peak_normalized, read_recording
 from host_stubs.errors import HostError
 
 SPLIT_SEED = 42
@@ -34,6 +35,14 @@ class RecordingEntry:
     seconds: float
     train: Span | None
     held_out: Span | None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """`audio`: float32 `[samples]`, mono, peak 1 (or silence); `name`: its path relative to the dataset's folder."""
+
+    name: str
+    audio: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,18 @@ class DatasetManifest:
     def seconds(self, part: str) -> float:
         """How much sound a part holds, in seconds."""
         return sum(end - start for _, (start, end) in self.part(part))
+
+    def recordings(self, part: str, sample_rate: int) -> Iterator[Recording]:
+        """The sound of one part, "train" or "held_out", at `sample_rate` Hz; one file in memory at a time.
+
+        Raises HostError at the first file that is missing or cannot be read.
+        """
+        for entry, span in self.part(part):
+            path = Path(self.folder) / entry.path
+            if not path.is_file():
+                raise HostError(f"{path} is missing. If the recordings have moved, say where they are: --dataset DIR")
+            audio = read_recording(path, sample_rate)
+            yield Recording(entry.path, peak_normalized(_cut(audio, span, entry.seconds, sample_rate)))
 
     def moved_to(self, folder: Path) -> DatasetManifest:
         """The same recordings and the same split, in another folder."""
@@ -203,6 +224,12 @@ def _split_within(entries: list[RecordingEntry]) -> tuple[list[RecordingEntry], 
         notes.append("That is very little sound to learn from; a few more recordings would make a better model.")
     train, held_out = (0.0, seconds - held - gap), (seconds - held, seconds)
     return [replace(entry, train=train, held_out=held_out) for entry in entries], notes
+
+
+def _cut(audio: np.ndarray, span: Span, seconds: float, sample_rate: int) -> np.ndarray:
+    """The samples of a span. The end of the file is the last sample it has, however resampling rounded its length."""
+    start, end = span
+    return audio[round(start * sample_rate) : None if end >= seconds else round(end * sample_rate)]
 
 
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:

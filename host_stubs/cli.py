@@ -1,0 +1,86 @@
+"""The command line `host`: the host's own commands, and those that plugins add."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from host_stubs.commands.console import WarningsToStderr
+from host_stubs.commands.demo import demo
+from host_stubs.commands.generate import generate
+from host_stubs.commands.import_model import import_model
+from host_stubs.commands.info import info
+from host_stubs.commands.models import models
+from host_stubs.commands.plugins import plugins as plugins_command
+from host_stubs.commands.train import train
+from host_stubs.host import Host
+from host_stubs.plugins import Plugins, load_plugins, logger
+
+
+class HostGroup(click.Group):
+    """A group whose commands, the plugins' too, end with one clear line when something goes wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; any error becomes a message and exit code 1, with the traceback only under --debug."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, click.ClickException):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # the reader of our output has seen enough; click ends the program quietly
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            raise click.ClickException(_message(error)) from error
+
+
+def build_cli(plugins: Plugins) -> click.Group:
+    """The command line with the given plugins' commands. A plugin that fails to add its own is named on the way."""
+    host = Host(plugins)
+
+    @click.group(cls=HostGroup, context_settings={"obj": host, "help_option_names": ["-h", "--help"]})
+    @click.option("--debug", is_flag=True, envvar="SDA_DEBUG", help="Show where an error came from (or: SDA_DEBUG=1).")
+    def cli(debug: bool) -> None:
+        """Train small models of sound on your own recordings, and make new sound with them."""
+        if debug:
+            logger.setLevel(logging.DEBUG)
+
+    for command in (train, generate, info, models, plugins_command, import_model, demo):
+        cli.add_command(command)
+    own = dict(cli.commands)
+    plugins.call("register_commands", cli=cli, host=host)
+    for name, command in own.items():
+        if cli.commands.get(name) is not command:  # a plugin adds to the host, it does not take away from it
+            logger.warning("a plugin tried to replace the command '%s'; the host keeps its own", name)
+            cli.add_command(command, name)
+    return cli
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The entry point of the `host` command. Exits with 0, 1 for an error, or 2 for a mistake in the arguments."""
+    handler = WarningsToStderr()
+    logger.addHandler(handler)
+    try:
+        build_cli(load_plugins()).main(args, prog_name="host")
+    finally:
+        logger.removeHandler(handler)
+    sys.exit(0)
+
+
+def _message(error: Exception) -> str:
+    if getattr(error, "for_user", False):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    detail = " ".join(str(error).split()) or "no details"
+    return f"something unexpected went wrong ({type(error).__name__}: {detail}). host --debug … shows where."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The model card: what `host info` and other commands show of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import host_stubs
+from host_stubs.host import Host
+
+if TYPE_CHECKING:
+    from host_stubs.model import Model
+
+Lines = list[tuple[str, str]]
+
+
+def model_card(host: Host, model: Model, *, commands: list[str]) -> str:
+    """The card of a saved model as aligned text. `commands`: names of the commands there are, for the advice given."""
+    lines = [("name", model.name)]
+    if model.path is not None:
+        lines.append(("file", f"{model.path} ({size(model.path.stat().st_size)})"))
+    lines += _codec_lines(model) + _training_lines(model.report) + _dataset_lines(model) + _health_lines(model.report)
+    lines.append(("prior", prior_state(model, commands)))
+    lines += host.facts(model)
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label.ljust(width)}  {text}" for label, text in lines)
+
+
+def model_document(model: Model) -> dict[str, Any]:
+    """The same for programs: path, size, and the JSON document of the file that the model was last saved to."""
+    if model.path is None:
+        raise ValueError(f"'{model.name}' has not been saved")
+    return {"path": str(model.path), "bytes": model.path.stat().st_size} | host_stubs.read_document(model.path)
+
+
+def prior_state(model: Model, commands: list[str]) -> str:
+    """Whether the model can make new sound, and if not, what would help."""
+    if model.prior is not None:
+        return "yes"
+    if model.bundle.has_prior:
+        return "in the file, but no installed plugin can use it (host plugins lists what is installed)"
+    if "train-prior" in commands:
+        return f"none yet: host train-prior {model.path or 'MODEL.sda'}"
+    return "none, and no installed plugin can train one (pip install sda-prior-plugin)"
+
+
+def size(count: int) -> str:
+    """Bytes for people: 3.4 MB."""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def codec_in_short(model: Model) -> str:
+    """The codec's grid in a few words."""
+    codec = model.codec
+    return f"{codec.bands} bands x {codec.levels} levels x {codec.codebook_size} codes"
+
+
+def _codec_lines(model: Model) -> Lines:
+    codec = model.codec
+    frame = codec.frame_samples / codec.sample_rate
+    codes = codec.bands * codec.levels / frame
+    return [
+        ("codec", f"{codec_in_short(model)}, {codes:.0f} codes per second"),
+        ("sound", f"{codec.sample_rate} Hz, a code frame is {codec.frame_samples} samples ({frame:.3f} s)"),
+    ]
+
+
+def _training_lines(report: dict[str, Any]) -> Lines:
+    parts = []
+    if report.get("epochs_trained") is not None:
+        parts.append(f"{report['epochs_trained']} epochs")
+    if report.get("best_epoch") is not None:
+        parts.append(f"best {report['best_epoch']}")
+    for label, key in (("train loss", "train_loss"), ("held-out loss", "held_out_loss")):
+        if isinstance(report.get(key), float):
+            parts.append(f"{label} {report[key]:.4f}")
+    if isinstance(report.get("seconds"), float):
+        parts.append(f"{report['seconds']:.0f} s")
+    lines = [("VQ-VAE training", ", ".join(parts) or "unknown")]
+    source = report.get("imported_from")
+    if isinstance(source, dict):
+        name, count = source.get("dataset_name"), source.get("dataset_file_count")
+        lines.append(("imported", f"from the existing host; its dataset was '{name}' ({count} files)"))
+    return lines
+
+
+def _dataset_lines(model: Model) -> Lines:
+    manifest = model.manifest
+    if manifest is None:
+        return [("dataset", "unknown; give it once with --dataset DIR")]
+    train, held_out = manifest.part("train"), manifest.part("held_out")
+    seconds = manifest.seconds("train"), manifest.seconds("held_out")
+    if {entry.path for entry, _ in train} & {entry.path for entry, _ in held_out}:
+        text = f"one recording, {seconds[0]:.1f} s trained on, its last {seconds[1]:.1f} s held out"
+    else:
+        text = (
+            f"{len(manifest.files)} recordings: {len(train)} trained on ({seconds[0]:.1f} s), "
+            f"{len(held_out)} held out ({seconds[1]:.1f} s)"
+        )
+    here = "" if Path(manifest.folder).is_dir() else " (not there now)"
+    return [("dataset", text), ("dataset folder", manifest.folder + here)]
+
+
+def _health_lines(report: dict[str, Any]) -> Lines:
+    levels = report.get("codebook_health")
+    if not isinstance(levels, list):
+        return []
+    lines = []
+    for number, level in enumerate(levels):
+        if isinstance(level, dict):
+            known = {key: value for key, value in level.items() if isinstance(value, int | float)}
+            lines.append((f"codebook {number}", _health(known)))
+    return lines
+
+
+def _health(level: dict[str, float]) -> str:
+    parts = []
+    if "utilization" in level:
+        parts.append(f"{level['utilization']:.0%} in use")
+    if "perplexity" in level:
+        parts.append(f"perplexity {level['perplexity']:.1f}")
+    if "dead_codes" in level:
+        parts.append(f"{level['dead_codes']:.0f} dead codes")
+    return ", ".join(parts) or "unknown"

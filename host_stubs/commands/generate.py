@@ -1,0 +1,153 @@
+"""`host generate`: new sound from a model whose bundle holds something that can make new codes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import host_stubs
+from host_stubs import commands
+from host_stubs.commands.card import prior_state
+from host_stubs.commands.console import (
+    FiniteRange,
+    check_output,
+    command_names,
+    json_option,
+    overwrite_option,
+    say,
+    show,
+)
+from host_stubs.errors import HostError
+from host_stubs.host import Host
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from host_stubs.model import Model
+
+MAX_SECONDS = 3600.0
+MAX_AUTO_SECONDS = 60.0
+
+
+class Seconds(click.ParamType):
+    """A length in seconds, or "auto" (None): as long as the prior goes on."""
+
+    name = "seconds|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value == "auto":
+            return None
+        seconds: float = FiniteRange(0, MAX_SECONDS, min_open=True).convert(value, param, ctx)
+        return seconds
+
+
+@click.command()
+@click.argument("model_path", metavar="MODEL.sda", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The WAV file (default: MODEL-new.wav, here).")
+@click.option("--seconds", type=Seconds(), default="auto", show_default=True, help="Length; auto: until it is over.")
+@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many sounds.")
+@click.option(
+    "--temperature",
+    type=FiniteRange(0, 10, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Below 1 more predictable, above 1 more surprising.",
+)
+@click.option(
+    "--top-p",
+    type=FiniteRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Draw only from the likeliest codes that together have this probability.",
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Draw only from the k likeliest codes (0: all).",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same sound (default: random).")
+@overwrite_option
+@json_option
+@click.pass_context
+def generate(
+    ctx: click.Context,
+    model_path: Path,
+    output: Path | None,
+    seconds: float | None,
+    count: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seed: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make new sound with MODEL.sda and write it to a WAV file. With --count N: N files, OUT-1.wav, OUT-2.wav, …"""
+    host: Host = ctx.obj
+    paths = _free_paths(f"{model_path.stem}-new", count) if output is None else _numbered(output, count)
+    for path in paths:
+        check_output(path, ".wav", overwrite)
+    model = host.open_model(model_path)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    rate, frame = model.codec.sample_rate, model.codec.frame_samples
+    frames = None if seconds is None else math.ceil(seconds * rate / frame)
+    max_frames = math.ceil(MAX_AUTO_SECONDS * rate / frame) if frames is None else frames
+    with commands.working_on("making new codes"):
+        grids = host.plugins.first(
+            "generate_codes",
+            model=model,
+            frames=frames,
+            max_frames=max_frames,
+            count=count,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            seed=seed,
+        )
+    if grids is None:
+        raise HostError(f"'{model.name}' cannot make new sound. Its prior: {prior_state(model, command_names(ctx))}")
+    if len(grids) != count:
+        raise HostError(f"The plugin was asked for {count} sounds and gave {len(grids)}.")
+    say(f"seed {seed}")
+    samples = None if seconds is None else max(1, round(seconds * rate))
+    sounds = []
+    for grid, path in zip(grids, paths, strict=True):
+        if frames is None and len(grid) >= max_frames:
+            say(f"{path.name}: stopped at {MAX_AUTO_SECONDS:.0f} s, the most that auto gives; --seconds sets a length")
+        sound = _write(model, grid, path, samples)
+        sounds.append(sound)
+    result = {"model": str(model_path), "seed": seed, "sounds": sounds}
+    show(result, as_json, "\n".join(f"{s['path']}  {s['seconds']:.2f} s, peak {s['peak']:.2f}" for s in sounds))
+
+
+def _write(model: Model, grid: np.ndarray, path: Path, samples: int | None) -> dict[str, Any]:
+    """Decode one grid of codes and write it; `samples` None: all of it. What the command's result says about it."""
+    if len(grid) == 0:
+        raise HostError("The prior ended the sound before it began. Try another --seed, or give --seconds.")
+    with commands.working_on(f"decoding {path.name}"):
+        audio = model.codec.decode(grid)[:samples]
+        host_stubs.write_wav(path, audio, model.codec.sample_rate)
+    seconds = len(audio) / model.codec.sample_rate
+    return {"path": str(path), "seconds": seconds, "peak": float(abs(audio).max()), "frames": len(grid)}
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]
+
+
+def _free_paths(stem: str, count: int) -> list[Path]:
+    """Names in the current folder that no file has yet: STEM.wav, or STEM-2.wav, and so on."""
+    for number in itertools.count(1):
+        paths = _numbered(Path(f"{stem}.wav" if number == 1 else f"{stem}-{number}.wav"), count)
+        if not any(path.exists() for path in paths):
+            return paths
+    raise AssertionError("there is always a next number")

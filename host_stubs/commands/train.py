@@ -1,0 +1,112 @@
+"""`host train`: from a folder of recordings to a `.sda`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import host_stubs
+from host_stubs import commands
+from host_stubs.commands.card import model_card, model_document
+from host_stubs.commands.console import (
+    check_output,
+    command_names,
+    json_option,
+    overwrite_option,
+    say,
+    show,
+)
+from host_stubs.host import Host
+from host_stubs.interrupt import stop_on_interrupt
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from host_stubs.manifest import DatasetManifest
+    from host_stubs.model import Model
+
+SAMPLE_RATE = 48_000
+LOW_UTILIZATION = 0.3
+
+
+@click.command()
+@click.argument("audio_dir", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The model file (default: NAME.sda, here).")
+@click.option("--name", help="The model's name (default: the folder's name).")
+@click.option("--epochs", type=click.IntRange(1), help="Most epochs to train (default: by the number of files).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Makes a CPU run repeatable.")
+@overwrite_option
+@json_option
+@click.pass_context
+def train(
+    ctx: click.Context,
+    audio_dir: Path,
+    output: Path | None,
+    name: str | None,
+    epochs: int | None,
+    device: str,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train a VQ-VAE on the recordings in AUDIO_DIR and save it as a .sda model.
+
+    WAV, FLAC, OGG, MP3 and AIFF files are used, in subfolders too. Ctrl-C stops early and keeps the best so far; a
+    second Ctrl-C leaves everything as it was.
+    """
+    host: Host = ctx.obj
+    name = (audio_dir.resolve().name or "model") if name is None else name
+    output = Path(f"{name}.sda") if output is None else output
+    check_output(output, ".sda", overwrite)
+    model = train_model(audio_dir, name, epochs=epochs, device=device, seed=seed)
+    host.save_model(model, output)
+    say(f"Saved {output}")
+    show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))
+
+
+def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, seed: int) -> Model:
+    """Train a VQ-VAE, showing what happens on stderr. Nothing is saved. Raises HostError."""
+    with commands.working_on(f"looking through {audio_dir}"):
+        scan = host_stubs.build_manifest(audio_dir)
+    for _, reason in scan.skipped:
+        say(f"skipped: {reason}")
+    for note in scan.notes:
+        say(note)
+    manifest = scan.manifest
+    say(
+        f"{len(manifest.files)} recordings: {manifest.seconds('train'):.1f} s to train on, "
+        f"{manifest.seconds('held_out'):.1f} s held out"
+    )
+    settings = host_stubs.VqvaeSettings.for_dataset(len(manifest.files), epochs=epochs, seed=seed, device=device)
+    with stop_on_interrupt() as stop, commands.TrainingDisplay() as display:
+        run = host_stubs.train_vqvae(
+            _audio(manifest, "train"),
+            _audio(manifest, "held_out"),
+            settings,
+            sample_rate=SAMPLE_RATE,
+            on_event=display,
+            stop=stop,
+        )
+    if stop.is_set():
+        say("Stopped early: the best epoch so far is kept.")
+    model = host_stubs.Model(name, run.codec, manifest, report=run.report)
+    for warning in _health_warnings(run.report):
+        say(warning)
+    return model
+
+
+def _audio(manifest: DatasetManifest, part: str) -> list[np.ndarray]:
+    return [recording.audio for recording in manifest.recordings(part, SAMPLE_RATE)]
+
+
+def _health_warnings(report: dict[str, Any]) -> list[str]:
+    """A sentence for each level that uses little of its codebook. Without such a level: none."""
+    levels = [level.get("utilization") for level in report.get("codebook_health", [])]
+    return [
+        f"warning: level {number} uses only {used:.0%} of its codebook; more, or more varied, recordings would help"
+        for number, used in enumerate(levels)
+        if used is not None and used < LOW_UTILIZATION
+    ]
