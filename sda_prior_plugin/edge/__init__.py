@@ -1,0 +1,31 @@
+"""Where the plugin meets its host: hooks, the command, the bundle entry.
+
+What knows about priors stands outside this folder and knows nothing of it. Like the package's, this face imports
+its parts when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sda_prior_plugin.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from sda_prior_plugin.edge.bundle_entry import card_lines, generated, read_entry, write_entry
+    from sda_prior_plugin.edge.console import ConsoleProgress
+    from sda_prior_plugin.edge.job import PriorJob, prepare_job
+
+__all__ = ["ConsoleProgress", "PriorJob", "card_lines", "generated", "prepare_job", "read_entry", "write_entry"]
+
+__getattr__ = lazy_face(
+    __name__,
+    {
+        "card_lines": "bundle_entry",
+        "generated": "bundle_entry",
+        "read_entry": "bundle_entry",
+        "write_entry": "bundle_entry",
+        "ConsoleProgress": "console",
+        "PriorJob": "job",
+        "prepare_job": "job",
+    },
+)

@@ -1,0 +1,147 @@
+"""`host train-prior`: flags made from the knobs, messages on stderr, the result on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sda_prior_plugin import edge
+from sda_prior_plugin.errors import NothingTrained, PriorError
+from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
+
+if TYPE_CHECKING:
+    from sda_prior_plugin.edge.contract import Host, Model
+    from sda_prior_plugin.edge.job import PriorJob
+    from sda_prior_plugin.training import PriorRun
+
+RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
+MODEL_FILE = click.Path(path_type=Path)
+UNTOUCHED = "{} is exactly as it was."
+
+
+def train_prior_command(host: Host) -> click.Command:
+    """The command, for this host."""
+
+    @click.command("train-prior", context_settings={"show_default": True})
+    @click.argument("model_path", metavar="MODEL.sda", type=MODEL_FILE)
+    @click.option("--dataset", metavar="DIR", type=click.Path(path_type=Path), help="Where the recordings are now.")
+    @click.option("--output", metavar="MODEL.sda", type=MODEL_FILE, help="Save there and leave MODEL.sda as it is.")
+    @click.option("--overwrite", is_flag=True, help="Replace a prior, or an output file, without asking.")
+    @click.option("--config", metavar="prior.toml", type=MODEL_FILE, help="A file with defaults of your own.")
+    @click.option("--json", "as_json", is_flag=True, help="Write the result to stdout as JSON.")
+    def train_prior(
+        model_path: Path,
+        dataset: Path | None,
+        output: Path | None,
+        overwrite: bool,
+        config: Path | None,
+        as_json: bool,
+        **knobs: KnobValue | None,
+    ) -> None:
+        """Teach MODEL.sda to make new sound: train a prior on its recordings and save it in the file.
+
+        Settings that are not given follow from the size of the dataset. Ctrl-C stops and keeps the best so far; a
+        second Ctrl-C leaves the file as it was.
+        """
+        given = {name: value for name, value in knobs.items() if value is not None}
+        target = output or model_path
+        job = edge.prepare_job(host, model_path, given, dataset=dataset, config=config)
+        may_write(host, job.model, model_path, target, overwrite)
+        click.echo(describe(job), err=True)
+        run = _run(host, job, model_path, target)
+        if as_json:
+            click.echo(json.dumps(result(job, run, target), indent=2, ensure_ascii=False))
+        else:
+            click.echo("\n".join(f"{label}: {text}" for label, text in edge.card_lines(job.model)))
+
+    for knob in sorted(reversed(KNOBS), key=lambda knob: knob.main):
+        train_prior = knob_option(knob)(train_prior)
+    command: click.Command = train_prior
+    return command
+
+
+def knob_option(knob: Knob) -> Any:
+    """The flag of a knob; not given, it is None."""
+    kind: click.ParamType
+    if knob.choices:
+        kind = click.Choice(knob.choices)
+    else:
+        kind = RANGES[knob.kind](knob.minimum, knob.maximum)
+    return click.option(knob.flag, knob.name, type=kind, help=f"{knob.help} [default: auto]")
+
+
+def may_write(host: Host, model: Model, model_path: Path, target: Path, overwrite: bool) -> None:
+    """Come back only if the result may be written to `target`, having asked where a prior or file would be replaced.
+
+    Raises:
+        PriorError: there is nobody to ask.
+        click.Abort: the answer was no.
+    """
+    host.check_writable(target)
+    if target.exists() and not target.samefile(model_path):
+        replaced = f"{target} exists already"
+    elif model.bundle.has_prior and target.exists():
+        replaced = f"{target} has a prior already"
+    else:
+        return
+    if overwrite:
+        return
+    if not sys.stdin.isatty():
+        raise PriorError(f"{replaced}. --overwrite replaces it; --output OTHER.sda leaves it as it is.")
+    click.confirm(f"{replaced}. Replace it once the new one is complete?", abort=True, err=True)
+
+
+def describe(job: PriorJob) -> str:
+    """What is about to happen: the dataset, and each setting with where it comes from."""
+    lines = [f"{job.files} recordings in {job.folder}, {job.seconds:.1f} s to train on"]
+    if job.changed:
+        lines.append(
+            f"warning: {len(job.changed)} recordings have changed since the codec was trained on them; "
+            f"the prior learns from what they are now: {', '.join(job.changed)}"
+        )
+    for knob in KNOBS:
+        if knob.architecture in (None, job.settings.architecture):
+            origin = "set" if knob.name in job.given else "auto"
+            lines.append(f"  {knob.name.replace('_', ' '):<16} {getattr(job.settings, knob.name)} ({origin})")
+    return "\n".join(lines)
+
+
+def result(job: PriorJob, run: PriorRun, target: Path) -> dict[str, Any]:
+    """The command's result as JSON."""
+    settings = {
+        name: {"value": value, "origin": "set" if name in job.given else "auto"}
+        for name, value in job.settings.as_dict().items()
+    }
+    return {"model": str(target), "settings": settings, **run.report.as_dict()}
+
+
+def _run(host: Host, job: PriorJob, model_path: Path, target: Path) -> PriorRun:
+    """Train and save, showing how it goes; every way out says what became of the file."""
+    untouched = UNTOUCHED.format(model_path)
+    saving = False
+    try:
+        with host.stop_on_interrupt() as stop:
+            with edge.ConsoleProgress(job) as progress:
+                run = job.train(on_recording=progress.on_recording, on_event=progress.on_event, stop=stop)
+            saving = True
+            job.save(run, target)
+    except NothingTrained as nothing:
+        raise PriorError(f"{nothing} {untouched}") from nothing
+    except KeyboardInterrupt as interrupt:
+        if saving:
+            raise PriorError(
+                f"Interrupted while saving: {target} is whole, as it was or with the prior."
+            ) from interrupt
+        raise PriorError(f"Stopped at once. {untouched}") from interrupt
+    ended = {
+        "finished": "Training is finished.",
+        "stopped": "Training was stopped; the best checkpoint so far is kept.",
+        "diverged": "Training diverged; the best checkpoint before that is kept.",
+    }
+    click.echo(f"{ended[run.report.ended]} The prior is saved in {target}", err=True)
+    return run

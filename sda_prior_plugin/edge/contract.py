@@ -1,0 +1,86 @@
+"""What the plugin asks of its host, as types; docs/hooks.md is the whole contract."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sda_prior_plugin.encoding import Codec, Recording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+class Entry(Protocol):
+    """One namespace of a bundle."""
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
+    @property
+    def tensors(self) -> dict[str, Tensor]: ...
+
+
+class Bundle(Protocol):
+    """What a file holds beside the codec."""
+
+    has_prior: bool
+
+    def get(self, name: str) -> Entry | None: ...
+    def put(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None: ...
+
+
+class ManifestEntry(Protocol):
+    """One file of a dataset; `train` and `held_out` are spans in seconds, or None."""
+
+    @property
+    def train(self) -> tuple[float, float] | None: ...
+    @property
+    def held_out(self) -> tuple[float, float] | None: ...
+
+
+class Manifest(Protocol):
+    """Which recordings a model was trained on."""
+
+    @property
+    def folder(self) -> str: ...
+    @property
+    def files(self) -> Sequence[ManifestEntry]: ...
+
+
+class Model(Protocol):
+    """A model in memory."""
+
+    name: str
+    prior: Any
+
+    @property
+    def codec(self) -> Codec: ...
+    @property
+    def manifest(self) -> Manifest | None: ...
+    @property
+    def bundle(self) -> Bundle: ...
+
+
+class DatasetCheck(Protocol):
+    """How a model's recordings differ from what it was trained on, by relative path."""
+
+    @property
+    def missing(self) -> Sequence[str]: ...
+    @property
+    def changed(self) -> Sequence[str]: ...
+
+
+class Host(Protocol):
+    """What the host does for a plugin."""
+
+    def open_model(self, path: str | Path) -> Model: ...
+    def save_model(self, model: Model, path: str | Path) -> None: ...
+    def set_dataset(self, model: Model, folder: str | Path) -> None: ...
+    def check_dataset(self, model: Model) -> DatasetCheck: ...
+    def recordings(self, model: Model, part: str) -> Iterable[Recording]: ...
+    def check_writable(self, path: str | Path) -> None: ...
+    def stop_on_interrupt(self) -> AbstractContextManager[threading.Event]: ...

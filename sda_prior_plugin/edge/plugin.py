@@ -1,0 +1,54 @@
+"""The hooks that the plugin implements; the entry point names this module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from sda_prior_plugin import edge
+from sda_prior_plugin.edge.command import train_prior_command
+
+if TYPE_CHECKING:
+    import click
+    import numpy as np
+
+    from sda_prior_plugin.edge.contract import Bundle, Host, Model
+
+hookimpl = pluggy.HookimplMarker("sda_host")
+
+
+@hookimpl
+def register_commands(cli: click.Group, host: Host) -> None:
+    cli.add_command(train_prior_command(host))
+
+
+@hookimpl
+def model_saving(model: Model, bundle: Bundle) -> None:
+    edge.write_entry(model, bundle)
+
+
+@hookimpl
+def model_opened(model: Model, bundle: Bundle) -> None:
+    model.prior = edge.read_entry(model, bundle) or model.prior
+
+
+@hookimpl
+def generate_codes(
+    model: Model,
+    frames: int | None,
+    max_frames: int,
+    count: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seed: int,
+) -> list[np.ndarray] | None:
+    return edge.generated(
+        model, count, frames, seed=seed, temperature=temperature, top_p=top_p, top_k=top_k, max_frames=max_frames
+    )
+
+
+@hookimpl
+def model_facts(model: Model) -> list[tuple[str, str]]:
+    return edge.card_lines(model)

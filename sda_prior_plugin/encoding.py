@@ -1,0 +1,117 @@
+"""From recordings to the corpus: each is encoded once per start offset."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import numpy as np
+
+from sda_prior_plugin.codes import CodeShape
+from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.errors import NothingTrained
+
+SAMPLES_PER_CALL = 2**23
+"""About how much sound the codec is given at once."""
+
+
+class Codec(Protocol):
+    """What turns sound into codes; docs/hooks.md describes it in full."""
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def frame_samples(self) -> int: ...
+    @property
+    def bands(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
+    @property
+    def codebook_size(self) -> int: ...
+    @property
+    def codebooks(self) -> np.ndarray: ...
+    def encode(self, audio: np.ndarray) -> np.ndarray: ...
+
+
+class Recording(Protocol):
+    """A recording by name, as float `[samples]` at the codec's sample rate."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def audio(self) -> np.ndarray: ...
+
+
+def code_shape(codec: Codec) -> CodeShape:
+    """The shape of a codec's codes."""
+    return CodeShape(bands=codec.bands, levels=codec.levels, codebook_size=codec.codebook_size)
+
+
+def encode_variants(codec: Codec, audio: np.ndarray, start_offsets: int) -> list[np.ndarray]:
+    """Codes of `audio`, float `[samples]`, from evenly spaced starting points inside its first code frame.
+
+    Each is int `[frames, bands, levels]`; the first starts where the recording does. A starting point past the end of
+    the recording gives none.
+    """
+    starts = [number * codec.frame_samples // start_offsets for number in range(start_offsets)]
+    starts = [start for start in starts if start == 0 or start < len(audio)]
+    at_once = max(1, SAMPLES_PER_CALL // max(len(audio), 1))
+    grids: list[np.ndarray] = []
+    for first in range(0, len(starts), at_once):
+        group = starts[first : first + at_once]
+        shifted = np.zeros((len(group), len(audio) - group[0]), dtype=np.float32)
+        for row, start in zip(shifted, group, strict=True):
+            row[: len(audio) - start] = audio[start:]
+        for start, grid in zip(group, codec.encode(shifted), strict=True):
+            grids.append(grid[: -(-(len(audio) - start) // codec.frame_samples)])
+    return grids
+
+
+def encode_recordings(
+    codec: Codec,
+    train: Iterable[Recording],
+    held_out: Iterable[Recording],
+    *,
+    start_offsets: int,
+    on_recording: Callable[[str], object] | None = None,
+    stop: threading.Event | None = None,
+) -> CodeCorpus:
+    """The corpus of some recordings: those to train on at every start offset, the held-out ones as they are.
+
+    Args:
+        codec: what encodes them.
+        train, held_out: read one at a time.
+        start_offsets: how many starting points inside a code frame.
+        on_recording: called with a recording's name once it is encoded.
+        stop: when set, encoding ends after the current recording.
+
+    Raises:
+        NothingTrained: stopped.
+        PriorError: there is nothing to train on or nothing held out, or the codec gives codes of another shape.
+    """
+    shape = code_shape(codec)
+    train_grids: list[np.ndarray] = []
+    held_out_grids: list[np.ndarray] = []
+    train_names: list[str] = []
+    held_out_names: list[str] = []
+    for recordings, offsets, grids, names in (
+        (train, start_offsets, train_grids, train_names),
+        (held_out, 1, held_out_grids, held_out_names),
+    ):
+        for recording in recordings:
+            if stop is not None and stop.is_set():
+                raise NothingTrained("Stopped while the recordings were encoded; there is no prior yet.")
+            variants = encode_variants(codec, recording.audio, offsets)
+            grids += [shape.checked(grid, recording.name) for grid in variants]
+            names += [recording.name] * len(variants)
+            if on_recording is not None:
+                on_recording(recording.name)
+    return CodeCorpus.from_sequences(
+        train_grids,
+        held_out_grids,
+        codebooks=codec.codebooks,
+        train_names=train_names,
+        held_out_names=held_out_names,
+        frame_seconds=codec.frame_samples / codec.sample_rate,
+    )

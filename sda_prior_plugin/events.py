@@ -1,0 +1,61 @@
+"""What a training run tells while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingStarted:
+    """Everything is ready for the first batch."""
+
+    parameters: int
+    epochs: int
+    batches: int
+    train_codes: int
+    held_out_codes: int
+    device: str
+    precision: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """One of about `batches` batches of an epoch is done; `seconds_left` is for the whole run."""
+
+    epoch: int
+    batch: int
+    batches: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch has ended and been judged on the held-out codes.
+
+    `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
+    the checkpoint at its end. `skipped_batches` had a loss that was not finite.
+    """
+
+    epoch: int
+    epochs: int
+    train_perplexity: float
+    held_out_perplexity: float
+    best_epoch: int
+    best_perplexity: float
+    skipped_batches: int
+    seconds: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class TrainingEnded:
+    """Training is over, for `reason`: "finished", "stopped" or "diverged"."""
+
+    reason: str
+    epochs_trained: int
+    best_epoch: int
+    best_perplexity: float
+
+
+TrainingEvent = TrainingStarted | BatchDone | EpochDone | TrainingEnded

@@ -1,0 +1,190 @@
+"""A trained prior: says how probable codes are, and draws new ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
+from torch import Tensor
+
+from sda_prior_plugin.codes import CodeShape
+from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.network import NetworkSettings, PriorNetwork, normalized
+from sda_prior_plugin.report import TrainingReport
+from sda_prior_plugin.sampling import Draw, draw_grids
+from sda_prior_plugin.settings import PriorSettings
+
+BLOCK_FRAMES = 64
+"""Frames that `log2_probs` reads at a time; only speed and memory depend on it."""
+
+
+def perplexity(bits: float) -> float:
+    """2 to the power of bits per code, at most 2^1000."""
+    return 2.0 ** min(bits, 1000.0)
+
+
+def window_log2_probs(logits: Tensor, ends: Tensor, frames: Tensor) -> Tensor:
+    """log2 of the probability of each code of a window, `[B, window, N]`.
+
+    A frame's first code also carries the probability that the recording goes on at all.
+
+    Args:
+        logits, ends: as `PriorNetwork.forward` gives them.
+        frames: int `[B, 1 + window, N]`; padding ("no code") gives a value that means nothing but is finite.
+    """
+    codes = frames[:, 1:].clamp(max=logits.shape[-1] - 1)
+    taken = -F.cross_entropy(logits.flatten(0, -2).float(), codes.flatten(), reduction="none").view(codes.shape)
+    goes_on = F.logsigmoid(-ends[:, : codes.shape[1]].float())
+    return torch.cat([taken[..., :1] + goes_on[..., None], taken[..., 1:]], dim=-1) / math.log(2)
+
+
+def network_settings(settings: PriorSettings, frame_seconds: float) -> NetworkSettings:
+    """The part of the settings that shapes the network; its context is whole frames, at least one."""
+    return NetworkSettings(
+        architecture=settings.architecture,
+        hidden_size=settings.hidden_size,
+        layers=settings.layers,
+        heads=settings.heads,
+        context_frames=max(1, math.ceil(settings.context_seconds / frame_seconds - 1e-6)),
+        dropout=settings.dropout,
+    )
+
+
+class Prior:
+    """A prior over the codes of one codec, in eval mode on the CPU, ready to use.
+
+    Attributes:
+        network: the trained network.
+        settings: what it was trained with.
+        report: how training went.
+        frame_seconds: seconds of sound in a frame.
+    """
+
+    def __init__(
+        self, network: PriorNetwork, settings: PriorSettings, report: TrainingReport, frame_seconds: float
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.settings, self.report, self.frame_seconds = settings, report, frame_seconds
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Mapping[str, Tensor],
+        settings: PriorSettings,
+        report: TrainingReport,
+        *,
+        shape: CodeShape,
+        codebooks: np.ndarray,
+        frame_seconds: float,
+    ) -> Prior:
+        """The prior whose `weights` gave these. Nothing is allocated before the weights are known to fit.
+
+        Raises:
+            PriorError: the weights are not those of a network with these settings for these codes.
+        """
+        sizes = network_settings(settings, frame_seconds)
+        with torch.device("meta"):
+            network = PriorNetwork(shape, codebooks, sizes)
+        expected = network.state_dict()
+        for name in sorted(expected.keys() | weights.keys()):
+            if name not in weights or name not in expected:
+                raise PriorError(f"The prior {'lacks' if name in expected else 'has an unknown'} tensor {name}.")
+            wanted, given = expected[name], weights[name]
+            if given.shape != wanted.shape or given.dtype != wanted.dtype:
+                raise PriorError(
+                    f"The prior's {name} is {given.dtype} {list(given.shape)}; this codec and the prior's settings "
+                    f"need {wanted.dtype} {list(wanted.shape)}."
+                )
+            if not bool(torch.isfinite(given).all()):
+                raise PriorError(f"The prior's {name} holds numbers that are not finite.")
+        network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+        network.codebooks = normalized(codebooks)
+        return cls(network, settings, report, frame_seconds)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Everything that was learned, by name."""
+        return dict(self.network.state_dict())
+
+    @property
+    def shape(self) -> CodeShape:
+        return self.network.shape
+
+    @property
+    def parameters(self) -> int:
+        """Learned numbers in the network."""
+        return sum(weights.numel() for weights in self.network.parameters())
+
+    @torch.no_grad()
+    def log2_probs(self, codes: np.ndarray) -> np.ndarray:
+        """log2 of the probability of each code, given all before it and that a recording starts here.
+
+        Args:
+            codes: int `[frames, bands, levels]`.
+
+        Returns:
+            float32 `[frames, bands, levels]`. A frame's first code carries the probability that the recording goes on.
+
+        Raises:
+            PriorError: the codes have another shape or range.
+        """
+        shape = self.shape
+        grid = shape.checked(codes).reshape(-1, shape.frame_codes).astype(np.int64)
+        padded = torch.as_tensor(np.concatenate([np.full((1, shape.frame_codes), shape.codebook_size), grid]))
+        found, state = [], None
+        for first in range(0, len(grid), BLOCK_FRAMES):
+            frames = padded[None, first : first + BLOCK_FRAMES + 1]
+            logits, ends, state = self.network(frames, torch.tensor([first]), state)
+            found.append(window_log2_probs(logits, ends, frames)[0])
+        return torch.cat(found).view(codes.shape).numpy() if found else np.zeros(codes.shape, np.float32)
+
+    def sample(
+        self,
+        frames: int | None = None,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_frames: int = 4096,
+    ) -> np.ndarray:
+        """One new code grid, int `[frames, bands, levels]`; see `samples`."""
+        return self.samples(
+            1, frames, seed=seed, temperature=temperature, top_p=top_p, top_k=top_k, max_frames=max_frames
+        )[0]
+
+    def samples(
+        self,
+        count: int,
+        frames: int | None = None,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_frames: int = 4096,
+    ) -> list[np.ndarray]:
+        """New code grids, each int `[frames, bands, levels]`; the same arguments give the same ones.
+
+        Args:
+            count: how many.
+            frames: length of each; None lets the prior say when a sound is over.
+            seed: of the random draws; each grid has a stream of its own.
+            temperature: above 1 more adventurous, below 1 safer.
+            top_p: draw only from the most probable codes that make up this share (nucleus sampling, Holtzman et al.
+                2020); 1 for all.
+            top_k: draw only from the so many most probable codes; 0 for all.
+            max_frames: where to end at the latest when `frames` is None.
+
+        Raises:
+            PriorError: an argument is out of bounds.
+        """
+        draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
+        if count < 1:
+            raise PriorError(f"count is {count}; it must be at least 1.")
+        if (frames is not None and frames < 1) or max_frames < 1:
+            raise PriorError(f"frames is {frames} and max_frames {max_frames}; they must be at least 1.")
+        return draw_grids(self.network, count, frames, max_frames, draw, seed)

@@ -1,0 +1,83 @@
+"""What is known of how a prior came about; it travels with the prior."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sda_prior_plugin.errors import PriorError
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a prior was trained, and how good it is.
+
+    Attributes:
+        epochs_trained: whole epochs, whether or not they made it better.
+        best_epoch: the one whose checkpoint was kept, counted from 1.
+        final_perplexity: held-out perplexity of the kept checkpoint.
+        training_date: when training ended, ISO 8601 in UTC.
+        held_out: names of the recordings that it was judged by and never trained on.
+        train_perplexities, held_out_perplexities: one for each epoch trained.
+        ended: "finished", "stopped" (by the user) or "diverged".
+        skipped_batches: batches left out because their loss was not finite.
+        parameters: learned numbers in the network.
+        seconds: of training and judging.
+        best_seconds: from the start of training to the kept checkpoint.
+    """
+
+    epochs_trained: int
+    best_epoch: int
+    final_perplexity: float
+    training_date: str
+    held_out: tuple[str, ...]
+    train_perplexities: tuple[float, ...]
+    held_out_perplexities: tuple[float, ...]
+    ended: str
+    skipped_batches: int
+    parameters: int
+    seconds: float
+    best_seconds: float
+
+    @property
+    def bits_per_code(self) -> float:
+        """log2 of the final perplexity."""
+        return math.log2(self.final_perplexity)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> TrainingReport:
+        """The report that `as_dict` wrote; what else `facts` holds is passed over.
+
+        Raises:
+            PriorError: a part is missing or of the wrong kind.
+        """
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            value = facts.get(field.name)
+            if not _fits(str(field.type), value):
+                raise PriorError(f"The prior's {field.name} is {value!r}, which is not what it should be.")
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+        if not values["final_perplexity"] >= 1:
+            raise PriorError(f"The prior's final_perplexity is {values['final_perplexity']}, below 1.")
+        return cls(**values)
+
+
+def _fits(kind: str, value: object) -> bool:
+    """Whether a JSON value is of the kind that a field of TrainingReport is annotated with."""
+    if kind.startswith("tuple["):
+        inner = kind.removeprefix("tuple[").partition(",")[0]
+        return isinstance(value, list) and all(_fits(inner, entry) for entry in value)
+    if kind == "str":
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return kind == "float" or isinstance(value, int)

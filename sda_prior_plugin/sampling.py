@@ -1,0 +1,91 @@
+"""Drawing new codes, one after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.network import PriorNetwork
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a code is drawn from its probabilities; see `Prior.samples`. Raises PriorError out of bounds."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise PriorError(f"temperature is {self.temperature}; it must be above 0.")
+        if not 0 < self.top_p <= 1:
+            raise PriorError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if self.top_k < 0:
+            raise PriorError(f"top_k is {self.top_k}; it must be at least 0, and 0 means all codes.")
+
+
+def probabilities(logits: Tensor, draw: Draw) -> Tensor:
+    """What is drawn from: `[..., C]` float64, from logits `[..., C]` after temperature, top-k and top-p.
+
+    The most probable code always stays; of codes equally probable at a border all stay.
+    """
+    p = torch.softmax(logits.double() / draw.temperature, dim=-1)
+    if 0 < draw.top_k < p.shape[-1]:
+        p = p.where(p >= p.topk(draw.top_k, dim=-1).values[..., -1:], 0.0)
+        p = p / p.sum(-1, keepdim=True)
+    if draw.top_p < 1:
+        ordered = p.sort(dim=-1, descending=True).values
+        needed = (ordered.cumsum(-1) - ordered < draw.top_p).sum(-1, keepdim=True)  # the fewest that reach top_p
+        p = p.where(p >= ordered.gather(-1, needed - 1), 0.0)
+    return p / p.sum(-1, keepdim=True)
+
+
+def drawn(p: Tensor, uniform: Tensor) -> Tensor:
+    """The code that each `uniform [...]` in 0..1 picks from probabilities `[..., C]` by their running sum."""
+    edges = p.cumsum(-1)
+    below = torch.searchsorted(edges, (uniform[..., None] * edges[..., -1:]), right=True).squeeze(-1)
+    last = p.shape[-1] - 1 - (p.flip(-1) > 0).int().argmax(-1)  # rounding must not pick a code of probability 0
+    return torch.minimum(below, last)
+
+
+@torch.no_grad()
+def draw_grids(
+    network: PriorNetwork, count: int, frames: int | None, max_frames: int, draw: Draw, seed: int
+) -> list[np.ndarray]:
+    """`count` new grids, each int `[frames, bands, levels]`; where `frames` is None each ends by itself.
+
+    Every grid has a random stream of its own, from `seed` and its number.
+    """
+    shape = network.shape
+    size, longest = shape.frame_codes, max_frames if frames is None else frames
+    streams = [np.random.default_rng([seed, number]) for number in range(count)]
+    tables = network.tables()
+    codes = torch.full((count, (1 + longest) * size), shape.codebook_size)  # the first frame is "no code"
+    lengths = torch.full((count,), longest)
+    state = None
+    for frame in range(longest):
+        uniform = torch.as_tensor(np.stack([stream.random(size + 1) for stream in streams]))
+        for slot in range(size):
+            place = (1 + frame) * size + slot
+            y, state = network.hidden(
+                tables, codes[:, place - 1 : place], torch.tensor([slot]), torch.full((count, 1), frame), state
+            )
+            if slot == 0 and frames is None and frame > 0:
+                over = torch.sigmoid(network.end(y[:, 0]).squeeze(-1).double()) > uniform[:, size]
+                lengths = torch.where(over & (lengths == longest), frame, lengths)
+                if bool((lengths <= frame).all()):
+                    return _grids(codes, lengths, network)
+            logits = y[:, 0] @ tables.logits[slot % shape.levels].T + network.logits.bias[slot % shape.levels]
+            codes[:, place] = drawn(probabilities(logits, draw), uniform[:, slot])
+    return _grids(codes, lengths, network)
+
+
+def _grids(codes: Tensor, lengths: Tensor, network: PriorNetwork) -> list[np.ndarray]:
+    shape = network.shape
+    grids = codes.view(len(codes), -1, shape.bands, shape.levels)[:, 1:].numpy()
+    return [grid[:length].copy() for grid, length in zip(grids, lengths.tolist(), strict=True)]

@@ -1,0 +1,241 @@
+"""The knobs of a prior, each defined once as data, and the defaults that scale with the dataset.
+
+The command's flags, the page's controls, the checks and the documentation are all made from the fields of
+`PriorSettings`. The defaults come from `tiers.toml`. Nothing here needs torch: a command line can be built from it
+at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli
+
+from sda_prior_plugin.errors import PriorError
+
+if TYPE_CHECKING:
+    from sda_prior_plugin.dataset import CodeCorpus
+
+KnobValue = int | float | str
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting as a user meets it.
+
+    Attributes:
+        name: the field of `PriorSettings`.
+        kind: `int`, `float` or `str`.
+        help: one line, for flags and labels alike.
+        minimum, maximum: inclusive bounds of a number.
+        choices: the values a text may have.
+        main: whether it is one of the few shown first.
+        architecture: the only architecture that it means anything to, if so.
+    """
+
+    name: str
+    kind: type
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    main: bool = False
+    architecture: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    def checked(self, value: object, origin: str | None = None) -> KnobValue:
+        """`value` in this knob's kind.
+
+        Raises:
+            PriorError: it is of another kind or out of bounds; `origin` says where it was given.
+        """
+        where = origin or self.flag
+        if self.choices:
+            if value not in self.choices:
+                raise PriorError(f"{where} is {value!r}; choose one of {', '.join(self.choices)}.")
+            return str(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise PriorError(f"{where} is {value!r}; it must be a number.")
+        if self.kind is int and value != int(value):
+            raise PriorError(f"{where} is {value!r}; it must be a whole number.")
+        if (self.minimum is not None and value < self.minimum) or (self.maximum is not None and value > self.maximum):
+            raise PriorError(f"{where} is {value}; it must be {self.bounds}.")
+        return int(value) if self.kind is int else float(value)
+
+    @property
+    def bounds(self) -> str:
+        """The bounds in words."""
+        if self.maximum is None:
+            return f"at least {self.minimum:g}"
+        return f"from {self.minimum:g} to {self.maximum:g}"
+
+
+def _knob(kind: type, help: str, **bounds: Any) -> Any:  # noqa: A002 - it becomes Knob.help
+    return dataclasses.field(metadata={"kind": kind, "help": help, **bounds})
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """How a prior is made and trained; every field is a knob. Raises PriorError where values do not go together."""
+
+    epochs: int = _knob(int, "Passes over the training recordings.", minimum=1, maximum=100_000, main=True)
+    hidden_size: int = _knob(int, "Width of the network.", minimum=8, maximum=4096, main=True)
+    layers: int = _knob(int, "Layers of the network.", minimum=1, maximum=64, main=True)
+    heads: int = _knob(
+        int, "Attention heads; must divide the hidden size.", minimum=1, maximum=64, main=True,
+        architecture="transformer",
+    )  # fmt: skip
+    architecture: str = _knob(str, "Kind of network.", choices=("transformer", "gru"))
+    dropout: float = _knob(float, "Share of the network left out at random in each step.", minimum=0.0, maximum=0.9)
+    learning_rate: float = _knob(float, "Highest step size of the optimiser.", minimum=1e-6, maximum=1.0)
+    weight_decay: float = _knob(float, "Pull of the weights towards zero (AdamW).", minimum=0.0, maximum=10.0)
+    batch_size: int = _knob(int, "Windows of sound in each step.", minimum=1, maximum=4096)
+    context_seconds: float = _knob(
+        float, "Seconds of sound that the prior looks back over.", minimum=0.1, maximum=600.0
+    )
+    start_offsets: int = _knob(
+        int, "Starting points inside a code frame from which each recording is encoded.", minimum=1, maximum=256
+    )
+    seed: int = _knob(int, "Seed of every random choice.", minimum=0, maximum=2**32 - 1)
+    device: str = _knob(
+        str, "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
+    )
+
+    def __post_init__(self) -> None:
+        for knob in KNOBS:
+            object.__setattr__(self, knob.name, knob.checked(getattr(self, knob.name)))
+        if self.architecture == "transformer" and (self.hidden_size % self.heads or self.hidden_size // self.heads % 2):
+            raise PriorError(
+                f"A hidden size of {self.hidden_size} cannot be shared by {self.heads} heads: "
+                "give each head an even, whole number."
+            )
+
+    @classmethod
+    def for_corpus(cls, corpus: CodeCorpus, *, file_count: int, **given: KnobValue) -> PriorSettings:
+        """The adaptive defaults for a corpus from `file_count` recordings; `given` knobs win."""
+        return cls.for_size(
+            file_count=file_count,
+            train_seconds=corpus.train_codes / corpus.shape.frame_codes * corpus.frame_seconds,
+            given=given,
+        )
+
+    @classmethod
+    def for_size(
+        cls,
+        *,
+        file_count: int,
+        train_seconds: float,
+        given: Mapping[str, KnobValue] | None = None,
+        tiers: tuple[Tier, ...] | None = None,
+    ) -> PriorSettings:
+        """The defaults of the tier that a dataset falls into; `given` knobs win.
+
+        Args:
+            file_count: recordings, held-out ones included.
+            train_seconds: seconds of sound to train on.
+            given: knobs that the user set.
+            tiers: from `read_tiers`; the package's own if None.
+
+        Raises:
+            PriorError: a given knob is unknown, out of bounds, or does not go with the others.
+        """
+        given = dict(given or {})
+        if unknown := [name for name in given if name not in KNOBS_BY_NAME]:
+            raise PriorError(f"{unknown[0]} is not a setting; the settings are {', '.join(KNOBS_BY_NAME)}.")
+        tier = choose_tier(tiers or read_tiers(), file_count, train_seconds)
+        settings = cls(**{**tier.knobs, **given})  # type: ignore[arg-type]  # __post_init__ checks each kind
+        for knob in KNOBS:
+            if knob.name in given and knob.architecture not in (None, settings.architecture):
+                raise PriorError(
+                    f"{knob.flag} means nothing to a {settings.architecture} prior; leave it out or choose "
+                    f"--architecture {knob.architecture}."
+                )
+        return settings
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PriorSettings:
+        """The settings that `as_dict` gave.
+
+        Raises:
+            PriorError: a knob is missing, unknown or out of bounds.
+        """
+        if values.keys() != KNOBS_BY_NAME.keys():
+            odd = sorted(values.keys() ^ KNOBS_BY_NAME.keys())
+            raise PriorError(f"The prior's settings have {', '.join(odd)} missing or unknown.")
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, KnobValue]:
+        """Every knob and its value."""
+        return dataclasses.asdict(self)
+
+
+KNOBS: tuple[Knob, ...] = tuple(Knob(name=field.name, **field.metadata) for field in dataclasses.fields(PriorSettings))
+KNOBS_BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Defaults for datasets of at most `up_to_files` files, or `up_to_minutes` of sound to train on."""
+
+    name: str
+    up_to_files: float
+    up_to_minutes: float
+    knobs: dict[str, KnobValue]
+
+
+def choose_tier(tiers: tuple[Tier, ...], file_count: int, train_seconds: float) -> Tier:
+    """The first tier, from small to large, that the dataset fits by its files or by its minutes."""
+    for tier in tiers:
+        if file_count <= tier.up_to_files or train_seconds <= 60 * tier.up_to_minutes:
+            return tier
+    return tiers[-1]
+
+
+def read_tiers(config: Path | None = None) -> tuple[Tier, ...]:
+    """The tiers of `tiers.toml`, each value replaced by the one in the user's `config` where it has one.
+
+    A config file has the same form: a table `[every]` for all tiers, and one for each tier by name.
+
+    Raises:
+        PriorError: the config cannot be read, is not TOML, or has a name or value that means nothing here.
+    """
+    own = tomli.loads(importlib.resources.files(__package__).joinpath("tiers.toml").read_text("utf-8"))
+    changes = _read_config(config) if config else {}
+    every, names = own.pop("every"), tuple(own)
+    for table, entries in changes.items():
+        if table != "every" and table not in names:
+            raise PriorError(f"{config}: there is no table [{table}]; the tables are every, {', '.join(names)}.")
+        if not isinstance(entries, dict):
+            raise PriorError(f"{config}: {table} stands outside a table; put it below [every].")
+        for name, value in entries.items():
+            if name in KNOBS_BY_NAME:
+                KNOBS_BY_NAME[name].checked(value, f"{config}: {name} in [{table}]")
+            elif table == "every" or name not in ("up_to_files", "up_to_minutes"):
+                raise PriorError(f"{config}: {name} in [{table}] is not a setting.")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise PriorError(f"{config}: {name} in [{table}] is {value!r}; it must be a number, at least 0.")
+    tiers = []
+    for name in names:
+        knobs = {**every, **own[name], **changes.get("every", {}), **changes.get(name, {})}
+        limits = {limit: float(knobs.pop(limit, math.inf)) for limit in ("up_to_files", "up_to_minutes")}
+        tiers.append(Tier(name=name, knobs=knobs, **limits))
+    return tuple(tiers)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PriorError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PriorError(f"{path} is not TOML: {error}.") from error
