@@ -15,7 +15,7 @@ from sda_prior_plugin.errors import PriorError
 
 @dataclass(frozen=True)
 class CodeShape:
-    """The part of a codec's shape that its codes show: `bands` times `levels` codes a frame, each below `codebook_size`."""
+    """The part of a codec's shape that its codes show: `bands` times `levels` a frame, each below `codebook_size`."""
 
     bands: int
     levels: int

@@ -59,20 +59,15 @@ def train_prior_command(host: Host) -> click.Command:
         else:
             click.echo("\n".join(f"{label}: {text}" for label, text in edge.card_lines(job.model)))
 
-    for knob in sorted(reversed(KNOBS), key=lambda knob: knob.main):
-        train_prior = knob_option(knob)(train_prior)
-    command: click.Command = train_prior
-    return command
+    for knob in sorted(KNOBS, key=lambda knob: not knob.main):
+        train_prior.params.append(knob_option(knob))
+    return train_prior
 
 
-def knob_option(knob: Knob) -> Any:
+def knob_option(knob: Knob) -> click.Option:
     """The flag of a knob; not given, it is None."""
-    kind: click.ParamType
-    if knob.choices:
-        kind = click.Choice(knob.choices)
-    else:
-        kind = RANGES[knob.kind](knob.minimum, knob.maximum)
-    return click.option(knob.flag, knob.name, type=kind, help=f"{knob.help} [default: auto]")
+    kind = click.Choice(knob.choices) if knob.choices else RANGES[knob.kind](knob.minimum, knob.maximum)
+    return click.Option([knob.flag, knob.name], type=kind, help=f"{knob.help} [default: auto]")
 
 
 def may_write(host: Host, model: Model, model_path: Path, target: Path, overwrite: bool) -> None:

@@ -1,0 +1,30 @@
+# `make test`, `make demo` and the rest set up what they need by themselves.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup test lint demo bench-default clean
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml host_stubs/pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./host_stubs --editable '.[dev]'
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: setup
+	$(BIN)/host demo demo
+
+bench-default: setup
+	$(BIN)/python -m benchmarks.default_prior
+
+clean:
+	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info
