@@ -96,7 +96,7 @@ class Plugins:
     def failed(self, plugin: str, where: str, error: BaseException) -> None:
         """Name a plugin that failed: in the log, and in `failures` for `host plugins`."""
         for_user = getattr(error, "for_user", False)
-        reason = str(error) if for_user else f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = str(error) if for_user else " ".join(f"{type(error).__name__}: {error}".split())
         self.failures.append(PluginFailure(plugin, where, reason))
         with_traceback = (type(error), error, error.__traceback__) if logger.isEnabledFor(logging.DEBUG) else None
         if where == "loading":

@@ -16,11 +16,12 @@ Lines = list[tuple[str, str]]
 
 def model_card(host: Host, model: Model, *, commands: list[str]) -> str:
     """The card of a saved model as aligned text. `commands`: names of the commands there are, for the advice given."""
-    lines = [("name", model.name)]
+    lines = [("Name", model.name)]
     if model.path is not None:
-        lines.append(("file", f"{model.path} ({size(model.path.stat().st_size)})"))
+        lines.append(("File", f"{model.path} ({size(model.path.stat().st_size)})"))
     lines += _codec_lines(model) + _training_lines(model.report) + _dataset_lines(model) + _health_lines(model.report)
-    lines.append(("prior", prior_state(model, commands)))
+    reason = obstacle(model, commands)
+    lines.append(("New sound", f"no: {reason}" if reason else f"yes: host generate {model.path or 'MODEL.sda'}"))
     lines += host.facts(model)
     width = max(len(label) for label, _ in lines)
     return "\n".join(f"{label.ljust(width)}  {text}" for label, text in lines)
@@ -33,15 +34,15 @@ def model_document(model: Model) -> dict[str, Any]:
     return {"path": str(model.path), "bytes": model.path.stat().st_size} | host_stubs.read_document(model.path)
 
 
-def prior_state(model: Model, commands: list[str]) -> str:
-    """Whether the model can make new sound, and if not, what would help."""
+def obstacle(model: Model, commands: list[str]) -> str | None:
+    """What keeps the model from making new sound, and what would help; None if nothing does."""
     if model.prior is not None:
-        return "yes"
+        return None
     if model.bundle.has_prior:
-        return "in the file, but no installed plugin can use it (host plugins lists what is installed)"
+        return "it has a prior, but no installed plugin can use it (host plugins lists what is installed)"
     if "train-prior" in commands:
-        return f"none yet: host train-prior {model.path or 'MODEL.sda'}"
-    return "none, and no installed plugin can train one (pip install sda-prior-plugin)"
+        return f"it has no prior yet. Run: host train-prior {model.path or 'MODEL.sda'}"
+    return "it has no prior, and no installed plugin trains one. Run: pip install sda-prior-plugin"
 
 
 def size(count: int) -> str:
@@ -65,8 +66,8 @@ def _codec_lines(model: Model) -> Lines:
     frame = codec.frame_samples / codec.sample_rate
     codes = codec.bands * codec.levels / frame
     return [
-        ("codec", f"{codec_in_short(model)}, {codes:.0f} codes per second"),
-        ("sound", f"{codec.sample_rate} Hz, a code frame is {codec.frame_samples} samples ({frame:.3f} s)"),
+        ("Codec", f"{codec_in_short(model)}, {codes:.0f} codes per second"),
+        ("Sound", f"{codec.sample_rate} Hz, a code frame is {codec.frame_samples} samples ({frame:.3f} s)"),
     ]
 
 
@@ -85,14 +86,14 @@ def _training_lines(report: dict[str, Any]) -> Lines:
     source = report.get("imported_from")
     if isinstance(source, dict):
         name, count = source.get("dataset_name"), source.get("dataset_file_count")
-        lines.append(("imported", f"from the existing host; its dataset was '{name}' ({count} files)"))
+        lines.append(("Imported", f"from the existing host; its dataset was '{name}' ({count} files)"))
     return lines
 
 
 def _dataset_lines(model: Model) -> Lines:
     manifest = model.manifest
     if manifest is None:
-        return [("dataset", "unknown; give it once with --dataset DIR")]
+        return [("Dataset", "unknown; give it once with --dataset DIR")]
     train, held_out = manifest.part("train"), manifest.part("held_out")
     seconds = manifest.seconds("train"), manifest.seconds("held_out")
     if {entry.path for entry, _ in train} & {entry.path for entry, _ in held_out}:
@@ -103,7 +104,7 @@ def _dataset_lines(model: Model) -> Lines:
             f"{len(held_out)} held out ({seconds[1]:.1f} s)"
         )
     here = "" if Path(manifest.folder).is_dir() else " (not there now)"
-    return [("dataset", text), ("dataset folder", manifest.folder + here)]
+    return [("Dataset", text), ("Dataset folder", manifest.folder + here)]
 
 
 def _health_lines(report: dict[str, Any]) -> Lines:
@@ -114,7 +115,7 @@ def _health_lines(report: dict[str, Any]) -> Lines:
     for number, level in enumerate(levels):
         if isinstance(level, dict):
             known = {key: value for key, value in level.items() if isinstance(value, int | float)}
-            lines.append((f"codebook {number}", _health(known)))
+            lines.append((f"Codebook {number}", _health(known)))
     return lines
 
 

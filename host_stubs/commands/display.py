@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,7 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
 from rich.table import Table
 
-from host_stubs.training import EpochDone
+import host_stubs
+
+if TYPE_CHECKING:
+    from host_stubs.training import EpochDone
 
 PLAIN_EVERY_SECONDS = 5.0
 
@@ -49,7 +52,7 @@ class TrainingDisplay:
 
     def __call__(self, event: Any) -> None:
         """Show one event of `train_vqvae`; those that say nothing to a user are let pass."""
-        if not isinstance(event, EpochDone):
+        if not isinstance(event, host_stubs.EpochDone):
             return
         if self._plain:
             self._write_line(event)

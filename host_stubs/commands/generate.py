@@ -12,7 +12,7 @@ import click
 
 import host_stubs
 from host_stubs import commands
-from host_stubs.commands.card import prior_state
+from host_stubs.commands.card import obstacle
 from host_stubs.commands.console import (
     FiniteRange,
     check_output,
@@ -112,7 +112,8 @@ def generate(
             seed=seed,
         )
     if grids is None:
-        raise HostError(f"'{model.name}' cannot make new sound. Its prior: {prior_state(model, command_names(ctx))}")
+        reason = obstacle(model, command_names(ctx)) or "no installed plugin offered any (host plugins lists them)"
+        raise HostError(f"{model_path} cannot make new sound: {reason}")
     if len(grids) != count:
         raise HostError(f"The plugin was asked for {count} sounds and gave {len(grids)}.")
     say(f"seed {seed}")
