@@ -57,5 +57,5 @@ def generate_codes(
 
 
 @hookspec
-def model_facts(model: Model) -> list[tuple[str, str]]:
-    """Give lines for the model card, each `(label, text)`; `host info` and the model list show them."""
+def model_facts(model: Model) -> list[tuple[str, str]] | None:
+    """Give lines for the model card, each `(label, text)`, or None; `host info` and the model list show them."""
