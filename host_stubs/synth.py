@@ -117,11 +117,13 @@ def _strings(rng: np.random.Generator) -> np.ndarray:
 
 
 def _bells(rng: np.random.Generator) -> np.ndarray:
-    return rng.choice([bell, chime])(rng, _note(rng, 10, 22), rng.uniform(1.5, 3.5))
+    instrument = bell if rng.random() < 0.5 else chime
+    return instrument(rng, _note(rng, 10, 22), rng.uniform(1.5, 3.5))
 
 
 def _drums(rng: np.random.Generator) -> np.ndarray:
-    return rng.choice([kick, snare, hat])(rng, rng.uniform(0.6, 0.9))
+    drum = (kick, snare, hat)[rng.integers(3)]
+    return drum(rng, rng.uniform(0.6, 0.9))
 
 
 def _melody(rng: np.random.Generator, instrument: Callable[..., np.ndarray], lowest: int, highest: int) -> np.ndarray:
