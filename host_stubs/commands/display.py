@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -57,7 +58,7 @@ class TrainingDisplay:
         if self._plain:
             self._write_line(event)
             return
-        state = f"held out {event.held_out_loss:.4f}, best epoch {event.best_epoch}, {_left(event.seconds_left)} left"
+        state = f"{_losses(event)}, {_left(event.seconds_left)} left"
         self._progress.update(self._task, completed=event.epoch, total=event.epochs, state=state)
         self._live.update(Group(self._progress, _levels_table(event)))
 
@@ -68,9 +69,8 @@ class TrainingDisplay:
         self._last_line = now
         levels = ", ".join(f"{h.utilization:.0%}/{h.perplexity:.0f}/{h.dead_codes}" for h in event.levels)
         print(
-            f"VQ-VAE epoch {event.epoch}/{event.epochs}: train {event.train_loss:.4f}, "
-            f"held out {event.held_out_loss:.4f} (best epoch {event.best_epoch}); "
-            f"codes in use/perplexity/dead by level: {levels}; {_left(event.seconds_left)} left",
+            f"VQ-VAE epoch {event.epoch}/{event.epochs}: {_losses(event)}; "
+            f"codes in use/perplexity/dead by level: {levels or 'none yet'}; {_left(event.seconds_left)} left",
             file=sys.stderr,
             flush=True,
         )
@@ -81,6 +81,12 @@ def _levels_table(event: EpochDone) -> Table:
     for number, health in enumerate(event.levels):
         table.add_row(str(number), f"{health.utilization:.0%}", f"{health.perplexity:.1f}", str(health.dead_codes))
     return table
+
+
+def _losses(event: EpochDone) -> str:
+    if not math.isfinite(event.held_out_loss):  # the quantizer is switched on only after a few batches
+        return f"train {event.train_loss:.4f}, held out not measured yet"
+    return f"train {event.train_loss:.4f}, held out {event.held_out_loss:.4f} (best epoch {event.best_epoch})"
 
 
 def _left(seconds: float) -> str:

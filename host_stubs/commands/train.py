@@ -18,6 +18,7 @@ from host_stubs.commands.console import (
     say,
     show,
 )
+from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.interrupt import stop_on_interrupt
 
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
     from host_stubs.manifest import DatasetManifest
     from host_stubs.model import Model
+    from host_stubs.training import VqvaeRun, VqvaeSettings
 
 SAMPLE_RATE = 48_000
 LOW_UTILIZATION = 0.3
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
 
 @click.command()
@@ -37,7 +40,9 @@ LOW_UTILIZATION = 0.3
 @click.option("--name", help="The model's name (default: the folder's name).")
 @click.option("--epochs", type=click.IntRange(1), help="Most epochs to train (default: by the number of files).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Makes a CPU run repeatable.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Makes a CPU run repeatable."
+)
 @overwrite_option
 @json_option
 @click.pass_context
@@ -81,21 +86,34 @@ def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, 
         f"{manifest.seconds('held_out'):.1f} s held out"
     )
     settings = host_stubs.VqvaeSettings.for_dataset(len(manifest.files), epochs=epochs, seed=seed, device=device)
-    with stop_on_interrupt() as stop, commands.TrainingDisplay() as display:
-        run = host_stubs.train_vqvae(
-            _audio(manifest, "train"),
-            _audio(manifest, "held_out"),
-            settings,
-            sample_rate=SAMPLE_RATE,
-            on_event=display,
-            stop=stop,
-        )
-    if stop.is_set():
-        say("Stopped early: the best epoch so far is kept.")
+    run = _train(manifest, settings)
     model = host_stubs.Model(name, run.codec, manifest, report=run.report)
     for warning in _health_warnings(run.report):
         say(warning)
     return model
+
+
+def _train(manifest: DatasetManifest, settings: VqvaeSettings) -> VqvaeRun:
+    """Train with progress. Ctrl-C keeps the best epoch so far; twice, or before there is one, it ends the command."""
+    with stop_on_interrupt() as stop:
+        try:
+            with commands.TrainingDisplay() as display:
+                run = host_stubs.train_vqvae(
+                    _audio(manifest, "train"),
+                    _audio(manifest, "held_out"),
+                    settings,
+                    sample_rate=SAMPLE_RATE,
+                    on_event=display,
+                    stop=stop,
+                )
+        except (KeyboardInterrupt, HostError):
+            if not stop.is_set():
+                raise
+            say("Stopped. There is nothing to keep: nothing was written.")
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        if stop.is_set():
+            say("Stopped early: the best epoch so far is kept.")
+        return run
 
 
 def _audio(manifest: DatasetManifest, part: str) -> list[np.ndarray]:
