@@ -1,0 +1,153 @@
+"""Sound files: what is found, how it is read, and one clear line for each that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav
+from host_stubs.errors import HostError
+
+
+def sine(pitch: float, seconds: float, rate: int) -> np.ndarray:
+    return np.sin(2 * np.pi * pitch * np.arange(round(seconds * rate)) / rate)
+
+
+def test_recordings_are_found_below_the_folder_in_a_stable_order(tmp_path: Path) -> None:
+    for name in ("b/2.flac", "b/1.WAV", "a.mp3", "c/d/3.aiff", "notes.txt", "._a.wav", ".trash/4.wav", "b.ogg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a folder.wav").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_recordings(tmp_path)]
+    assert found == ["a.mp3", "b/1.WAV", "b/2.flac", "b.ogg", "c/d/3.aiff"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("missing", "There is no folder"), ("file", "not a folder")])
+def test_a_folder_that_is_none_is_named(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(HostError, match=said):
+        find_recordings(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        ("wav", "PCM_U8", 2e-2),
+        ("wav", "PCM_16", 1e-4),
+        ("wav", "PCM_24", 1e-6),
+        ("wav", "FLOAT", 1e-6),
+        ("wav", "DOUBLE", 1e-6),
+        ("flac", "PCM_16", 1e-4),
+        ("aiff", "PCM_16", 1e-4),
+        ("ogg", "VORBIS", 5e-2),
+        ("mp3", "MPEG_LAYER_III", 5e-2),
+    ],
+)
+def test_each_format_reads_as_the_sound_that_was_written(
+    tmp_path: Path, suffix: str, subtype: str, tolerance: float
+) -> None:
+    sound = 0.5 * sine(440, 0.5, 48_000)
+    soundfile.write(tmp_path / f"sound.{suffix}", sound, 48_000, subtype=subtype)
+    audio = read_recording(tmp_path / f"sound.{suffix}", 48_000)
+    assert audio.dtype == np.float32
+    assert len(audio) >= len(sound)
+    assert np.abs(audio[: len(sound)] - sound)[2_000:-2_000].max() < tolerance
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    left, right = sine(200, 0.1, 48_000), 0.5 * sine(300, 0.1, 48_000)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 48_000, subtype="FLOAT")
+    np.testing.assert_allclose(read_recording(tmp_path / "stereo.wav", 48_000), (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 96_000])
+def test_other_sample_rates_are_resampled(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "sound.wav", sine(440, 1.0, rate), rate, subtype="FLOAT")
+    audio = read_recording(tmp_path / "sound.wav", 48_000)
+    assert len(audio) == 48_000
+    assert np.abs(audio - sine(440, 1.0, 48_000))[2_000:-2_000].max() < 1e-3
+
+
+def test_a_recording_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
+    sound = sine(50, 8.0, 48_000).astype(np.float32)
+    soundfile.write(tmp_path / "long.wav", sound, 48_000, subtype="FLOAT")
+    np.testing.assert_array_equal(read_recording(tmp_path / "long.wav", 48_000), sound)
+
+
+def wav_bytes(path: Path, sound: np.ndarray, rate: int = 48_000, subtype: str = "FLOAT") -> bytes:
+    soundfile.write(path, sound, rate, subtype=subtype, format="WAV")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "problem", ["0 bytes", "text", "cut off", "cut in the header", "no samples", "NaN", "infinite", "rate"]
+)
+def test_what_cannot_be_used_is_one_line_that_names_the_file(tmp_path: Path, problem: str) -> None:
+    path = tmp_path / "bad.wav"
+    sound = sine(440, 0.1, 48_000)
+    if problem == "0 bytes":
+        path.write_bytes(b"")
+    elif problem == "text":
+        path.write_text("these are not the samples you are looking for\n" * 20)
+    elif problem == "cut off":
+        path.write_bytes(wav_bytes(path, sound)[:-5_000])
+    elif problem == "cut in the header":
+        path.write_bytes(wav_bytes(path, sound)[:30])
+    elif problem == "no samples":
+        wav_bytes(path, sound[:0])
+    elif problem == "rate":
+        wav_bytes(path, sound, rate=1)
+    else:
+        sound[100] = np.nan if problem == "NaN" else np.inf
+        wav_bytes(path, sound)
+    with pytest.raises(HostError) as caught:
+        read_recording(path, 48_000)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert message.endswith(".")
+
+
+def test_a_flac_or_mp3_that_is_noise_is_named(tmp_path: Path) -> None:
+    for name in ("bad.flac", "bad.mp3", "bad.ogg", "bad.aiff"):
+        (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(3_000))
+        with pytest.raises(HostError, match=name):
+            read_recording(tmp_path / name, 48_000)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"gone\.wav"):
+        read_recording(tmp_path / "gone.wav", 48_000)
+
+
+def test_a_wav_from_a_pipe_which_knows_no_length_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "piped.wav"
+    content = bytearray(wav_bytes(path, sine(440, 0.1, 48_000), subtype="PCM_16"))
+    content[4:8] = b"\xff\xff\xff\xff"
+    content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert len(read_recording(path, 48_000)) == 4_800
+
+
+def test_peaks_are_brought_to_one_and_silence_stays_silence() -> None:
+    assert np.abs(peak_normalized(np.array([0.1, -0.2, 0.05], np.float32))).max() == 1.0
+    assert not peak_normalized(np.zeros(10, np.float32)).any()
+    assert not peak_normalized(np.full(10, 1e-42, np.float32)).any()  # 1 / peak would be infinite
+    assert len(peak_normalized(np.zeros(0, np.float32))) == 0
+
+
+def test_what_is_written_reads_back_and_is_clipped_not_wrapped(tmp_path: Path) -> None:
+    sound = np.array([0.0, 0.5, -1.0, 1.0, 1.5, -1.5], np.float32)
+    write_wav(tmp_path / "any name", sound, 48_000)
+    np.testing.assert_allclose(read_recording(tmp_path / "any name", 48_000), np.clip(sound, -1, 1), atol=1e-4)
+    assert soundfile.info(tmp_path / "any name").samplerate == 48_000
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot be written"):
+        write_wav(tmp_path / "no such folder" / "x.wav", np.zeros(10), 48_000)
+    with pytest.raises(HostError, match="cannot be written"):
+        write_wav(tmp_path, np.zeros(10), 48_000)
