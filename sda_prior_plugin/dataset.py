@@ -14,6 +14,7 @@ import numpy as np
 
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.schedule import visits_per_epoch, windows_once
 
 HOST_FRAME_SECONDS = 8192 / 48000
 """Seconds that a code frame stands for in the host's own codec; a codec may differ."""
@@ -139,10 +140,14 @@ class CodeCorpus:
         )
 
     @property
+    def train_frames(self) -> np.ndarray:
+        """Frames of each recording to train on, as its first variant has them."""
+        return self.train.lengths[self.train.first_variants[:-1]]
+
+    @property
     def train_codes(self) -> int:
         """Codes to train on, each recording counted once however many variants it has."""
-        first = self.train.first_variants[:-1]
-        return int(self.train.lengths[first].sum()) * self.shape.frame_codes
+        return int(self.train_frames.sum()) * self.shape.frame_codes
 
 
 @dataclass(frozen=True)
@@ -211,16 +216,11 @@ def collate(sequences: CodeSequences, windows: Windows, shape: CodeShape) -> Bat
     )
 
 
-def epoch_windows(sequences: CodeSequences, context: int, target_windows: int, rng: np.random.Generator) -> Windows:
-    """The windows of one epoch, in random order.
-
-    Every recording is visited equally often: as often as makes about `target_windows` in all, at least once and at
-    most once per variant, each time in another variant.
-    """
+def epoch_windows(sequences: CodeSequences, context: int, rng: np.random.Generator) -> Windows:
+    """The windows of one epoch, in random order: every recording equally often, each time in another variant."""
     first = sequences.first_variants
     variants = np.diff(first)
-    once = max(1, int(np.ceil(sequences.lengths[first[:-1]] / context).sum()))
-    visits = max(1, round(target_windows / once))
+    visits = visits_per_epoch(windows_once(sequences.lengths[first[:-1]], context), int(variants.max()))
     chosen = np.concatenate(
         [begin + rng.permutation(count)[:visits] for begin, count in zip(first[:-1], variants, strict=True)]
     )
@@ -228,22 +228,20 @@ def epoch_windows(sequences: CodeSequences, context: int, target_windows: int, r
     return windows[rng.permutation(len(windows))]
 
 
-def epoch_batches(
-    corpus: CodeCorpus, *, context: int, batch_size: int, target_windows: int, seed: int, epoch: int
-) -> Iterator[Batch]:
+def epoch_batches(corpus: CodeCorpus, *, context: int, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
     """The training batches of one epoch; the same `seed` and `epoch` give the same ones.
 
     Windows of about the same length share a batch, so that little of it is padding.
     """
     rng = np.random.default_rng([seed, epoch])
-    windows = epoch_windows(corpus.train, context, target_windows, rng)
+    windows = epoch_windows(corpus.train, context, rng)
     for rows in similar_length_batches(windows.frames, batch_size, rng):
         yield collate(corpus.train, windows[rows], corpus.shape)
 
 
-def epoch_batch_count(corpus: CodeCorpus, *, context: int, batch_size: int, target_windows: int) -> int:
+def epoch_batch_count(corpus: CodeCorpus, *, context: int, batch_size: int) -> int:
     """How many batches an epoch has, give or take one where long recordings are cut at random."""
-    return -(-len(epoch_windows(corpus.train, context, target_windows, np.random.default_rng(0))) // batch_size)
+    return -(-len(epoch_windows(corpus.train, context, np.random.default_rng(0))) // batch_size)
 
 
 def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int, batch_size: int) -> Iterator[Batch]:

@@ -246,7 +246,8 @@ class PriorNetwork(nn.Module):
         """
         rows = (slots - 1) % self.shape.levels * (self.shape.codebook_size + 1) + previous
         x = F.embedding(rows, tables.embeddings)  # [B, T, D]
-        x = x + self.slot[slots] + self.time[frames.clamp(max=KNOWN_FRAMES - 1)]
+        # lookups by F.embedding throughout: the gradient of plain indexing is summed in no fixed order
+        x = x + F.embedding(slots, self.slot) + F.embedding(frames.clamp(max=KNOWN_FRAMES - 1), self.time)
         y, state = self.core(self.dropout(x), state)
         return self.norm(y), state
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import tomli
 
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.schedule import visits_per_epoch, windows_once
 
 if TYPE_CHECKING:
     from sda_prior_plugin.dataset import CodeCorpus
@@ -88,7 +89,13 @@ def _knob(kind: type, help: str, **bounds: Any) -> Any:  # noqa: A002 - it becom
 class PriorSettings:
     """How a prior is made and trained; every field is a knob. Raises PriorError where values do not go together."""
 
-    epochs: int = _knob(int, "Passes over the training recordings.", minimum=1, maximum=100_000, main=True)
+    epochs: int = _knob(
+        int,
+        "Passes over the training recordings, the held-out ones judged after each.",
+        minimum=1,
+        maximum=100_000,
+        main=True,
+    )
     hidden_size: int = _knob(int, "Width of the network.", minimum=8, maximum=4096, main=True)
     layers: int = _knob(int, "Layers of the network.", minimum=1, maximum=64, main=True)
     heads: int = _knob(
@@ -125,7 +132,8 @@ class PriorSettings:
         """The adaptive defaults for a corpus from `file_count` recordings; `given` knobs win."""
         return cls.for_size(
             file_count=file_count,
-            train_seconds=corpus.train_codes / corpus.shape.frame_codes * corpus.frame_seconds,
+            train_seconds=[frames * corpus.frame_seconds for frames in corpus.train_frames.tolist()],
+            variants=round(len(corpus.train) / corpus.train.recording_count),
             given=given,
         )
 
@@ -134,15 +142,21 @@ class PriorSettings:
         cls,
         *,
         file_count: int,
-        train_seconds: float,
+        train_seconds: Sequence[float],
+        variants: int | None = None,
         given: Mapping[str, KnobValue] | None = None,
         tiers: tuple[Tier, ...] | None = None,
     ) -> PriorSettings:
-        """The defaults of the tier that a dataset falls into; `given` knobs win.
+        """The defaults for a dataset; `given` knobs win.
+
+        Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
+        them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
+        takes about so many steps.
 
         Args:
             file_count: recordings, held-out ones included.
-            train_seconds: seconds of sound to train on.
+            train_seconds: length of each recording to train on.
+            variants: of each recording; as many as `start_offsets` if None.
             given: knobs that the user set.
             tiers: from `read_tiers`; the package's own if None.
 
@@ -152,8 +166,16 @@ class PriorSettings:
         given = dict(given or {})
         if unknown := [name for name in given if name not in KNOBS_BY_NAME]:
             raise PriorError(f"{unknown[0]} is not a setting; the settings are {', '.join(KNOBS_BY_NAME)}.")
-        tier = choose_tier(tiers or read_tiers(), file_count, train_seconds)
-        settings = cls(**{**tier.knobs, **given})  # type: ignore[arg-type]  # __post_init__ checks each kind
+        tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds))
+        values = {name: KNOBS_BY_NAME[name].checked(value) for name, value in {**tier.knobs, **given}.items()}
+        windows = windows_once(train_seconds, float(values["context_seconds"]))
+        batch = round(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
+        batch_size = int(values.setdefault("batch_size", min(max(batch, 1), LARGEST_AUTO_BATCH)))
+        visits = visits_per_epoch(windows, int(values["start_offsets"]) if variants is None else variants)
+        values.setdefault(
+            "epochs", max(FEWEST_AUTO_EPOCHS, round(tier.steps / math.ceil(windows * visits / batch_size)))
+        )
+        settings = cls(**values)  # type: ignore[arg-type]  # each is of its knob's kind by now
         for knob in KNOBS:
             if knob.name in given and knob.architecture not in (None, settings.architecture):
                 raise PriorError(
@@ -185,12 +207,27 @@ KNOBS_BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
 
 @dataclass(frozen=True)
 class Tier:
-    """Defaults for datasets of at most `up_to_files` files, or `up_to_minutes` of sound to train on."""
+    """Defaults for datasets of some size.
+
+    Attributes:
+        up_to_files, up_to_minutes: a dataset belongs here with at most so many files, or so much sound to train on.
+        steps: about how many steps training takes, where `knobs` does not name the epochs.
+        batch_seconds: about how much sound a step sees, where `knobs` does not name the batch size.
+        knobs: the other defaults.
+    """
 
     name: str
     up_to_files: float
     up_to_minutes: float
+    steps: float
+    batch_seconds: float
     knobs: dict[str, KnobValue]
+
+
+LIMITS = ("up_to_files", "up_to_minutes")
+BUDGET = ("steps", "batch_seconds")
+LARGEST_AUTO_BATCH = 64
+FEWEST_AUTO_EPOCHS = 5
 
 
 def choose_tier(tiers: tuple[Tier, ...], file_count: int, train_seconds: float) -> Tier:
@@ -220,15 +257,16 @@ def read_tiers(config: Path | None = None) -> tuple[Tier, ...]:
         for name, value in entries.items():
             if name in KNOBS_BY_NAME:
                 KNOBS_BY_NAME[name].checked(value, f"{config}: {name} in [{table}]")
-            elif table == "every" or name not in ("up_to_files", "up_to_minutes"):
+            elif name not in BUDGET and (table == "every" or name not in LIMITS):
                 raise PriorError(f"{config}: {name} in [{table}] is not a setting.")
-            elif isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise PriorError(f"{config}: {name} in [{table}] is {value!r}; it must be a number, at least 0.")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise PriorError(f"{config}: {name} in [{table}] is {value!r}; it must be a number above 0.")
     tiers = []
     for name in names:
-        knobs = {**every, **own[name], **changes.get("every", {}), **changes.get(name, {})}
-        limits = {limit: float(knobs.pop(limit, math.inf)) for limit in ("up_to_files", "up_to_minutes")}
-        tiers.append(Tier(name=name, knobs=knobs, **limits))
+        values = {**every, **own[name], **changes.get("every", {}), **changes.get(name, {})}
+        limits = {limit: float(values.pop(limit, math.inf)) for limit in LIMITS}
+        budget = {entry: float(values.pop(entry)) for entry in BUDGET}
+        tiers.append(Tier(name=name, knobs=values, **limits, **budget))
     return tuple(tiers)
 
 

@@ -22,8 +22,6 @@ from sda_prior_plugin.prior import Prior, network_settings, perplexity, window_l
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.settings import PriorSettings
 
-EPOCH_WINDOWS = 2048
-"""About how many windows an epoch has: a small corpus is visited several times, in other variants each time."""
 WARMUP_STEPS = 50
 FINAL_RATE = 0.03
 """Share of the learning rate that is left when the last epoch ends."""
@@ -83,10 +81,10 @@ def train_prior(
     device = chosen_device(settings.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        return _Trainer(corpus, settings, device, tell, stop).run()
+        return Trainer(corpus, settings, device, tell, stop).run()
 
 
-class _Trainer:
+class Trainer:
     """One run of `train_prior`."""
 
     def __init__(
@@ -104,9 +102,7 @@ class _Trainer:
         self.average = copy.deepcopy(self.network).eval()
         self.optimizer = optimizer_for(self.network, settings)
         self.half = half_precision_pays(device)
-        self.batches = epoch_batch_count(
-            corpus, context=self.context, batch_size=settings.batch_size, target_windows=EPOCH_WINDOWS
-        )
+        self.batches = epoch_batch_count(corpus, context=self.context, batch_size=settings.batch_size)
         self.step = 0
         self.progress = _Progress()
 
@@ -168,7 +164,6 @@ class _Trainer:
             self.corpus,
             context=self.context,
             batch_size=self.settings.batch_size,
-            target_windows=EPOCH_WINDOWS,
             seed=self.settings.seed,
             epoch=epoch,
         )

@@ -103,8 +103,7 @@ def prepare_job(
             f"{len(check.missing)} of {len(manifest.files)} recordings are missing from {manifest.folder}: "
             f"{listed(check.missing)}. If they have moved, say where they are: --dataset DIR"
         )
-    spans = [entry.train for entry in manifest.files if entry.train is not None]
-    seconds = sum(end - start for start, end in spans)
+    seconds = [entry.train[1] - entry.train[0] for entry in manifest.files if entry.train is not None]
     return PriorJob(
         host=host,
         model=model,
@@ -114,7 +113,7 @@ def prepare_job(
         given=frozenset(given),
         changed=tuple(check.changed),
         files=len(manifest.files),
-        seconds=seconds,
+        seconds=sum(seconds),
     )
 
 

@@ -1,0 +1,75 @@
+"""Small real material for the plugin's tests: codes with something to learn in them, and a prior that has learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sda_prior_plugin import CodeCorpus, PriorRun, PriorSettings, train_prior
+
+BANDS, LEVELS, SIZE = 4, 2, 16
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Networks this small are fastest, and other work beside the tests does least harm, with one thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real recordings and codes beside the repository; tests that need it are skipped without it."""
+    folder = Path(__file__).parents[2].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder shared, with real recordings and codes, is not beside the repository")
+    return folder
+
+
+def loops(count: int, seed: int, frames: tuple[int, int] = (3, 20)) -> list[np.ndarray]:
+    """Code grids of some length, each one of four bars of three frames over and over, one code in 20 being wrong."""
+    bars = np.random.default_rng(0).integers(0, SIZE, (4, 3, BANDS, LEVELS))
+    rng = np.random.default_rng(seed)
+    grids = []
+    for _ in range(count):
+        length = int(rng.integers(*frames))
+        grid = bars[rng.integers(4), np.arange(length) % 3]
+        wrong = rng.random(grid.shape) < 0.05
+        grids.append(np.where(wrong, rng.integers(0, SIZE, grid.shape), grid))
+    return grids
+
+
+@pytest.fixture(scope="session")
+def codebooks() -> np.ndarray:
+    """Float `[levels, size, dim]`."""
+    return np.random.default_rng(1).normal(size=(LEVELS, SIZE, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def corpus(codebooks: np.ndarray) -> CodeCorpus:
+    """A small corpus of loops."""
+    return CodeCorpus.from_sequences(loops(40, seed=1), loops(10, seed=2), codebooks=codebooks)
+
+
+def small_settings(corpus: CodeCorpus, **given: object) -> PriorSettings:
+    """Settings of a prior that trains in a second or two."""
+    small: dict[str, object] = {
+        "epochs": 3,
+        "hidden_size": 32,
+        "layers": 2,
+        "context_seconds": 1.5,
+        "batch_size": 8,
+        "learning_rate": 5e-3,
+        "weight_decay": 0.1,
+    }
+    if given.get("architecture") != "gru":
+        small["heads"] = 2
+    return PriorSettings.for_corpus(corpus, file_count=50, **{**small, **given})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session", params=["transformer", "gru"])
+def run(request: pytest.FixtureRequest, corpus: CodeCorpus) -> PriorRun:
+    """A trained prior of each architecture."""
+    return train_prior(corpus, small_settings(corpus, architecture=request.param, epochs=25))

@@ -1,0 +1,185 @@
+"""What a trained prior says of codes, and how it draws new ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sda_prior_plugin import CodeCorpus, Prior, PriorError, PriorRun
+from sda_prior_plugin import prior as prior_module
+from sda_prior_plugin.sampling import Draw, drawn, probabilities
+
+from .conftest import BANDS, LEVELS, SIZE, loops, small_settings
+
+
+def test_probabilities_of_all_codes_at_a_place_sum_to_one(run: PriorRun) -> None:
+    codes = loops(1, seed=5, frames=(6, 7))[0]
+    frame, band, level = 4, 2, 1
+    total = 0.0
+    for code in range(SIZE):
+        changed = codes.copy()
+        changed[frame, band, level] = code
+        total += 2.0 ** float(run.prior.log2_probs(changed)[frame, band, level])
+    assert total == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_code_changes_only_what_comes_after_it(run: PriorRun) -> None:
+    codes = loops(1, seed=6, frames=(12, 13))[0]
+    changed = codes.copy()
+    changed[5, 1, 0] = (changed[5, 1, 0] + 3) % SIZE
+    before, after = run.prior.log2_probs(codes).ravel(), run.prior.log2_probs(changed).ravel()
+    place = (5 * BANDS + 1) * LEVELS
+    np.testing.assert_allclose(before[:place], after[:place], atol=1e-5)
+    assert abs(before[place + 1 :] - after[place + 1 :]).max() > 1e-3
+
+
+def test_probabilities_do_not_depend_on_how_the_recording_is_read(
+    run: PriorRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = np.concatenate(loops(6, seed=7))
+    whole = run.prior.log2_probs(codes)
+    monkeypatch.setattr(prior_module, "BLOCK_FRAMES", 7)
+    np.testing.assert_allclose(whole, run.prior.log2_probs(codes), atol=1e-4)
+
+
+def test_samples_are_drawn_from_the_probabilities_that_the_prior_states(run: PriorRun) -> None:
+    """Bits per code of what it draws must be what it expects: the mean surprise equals the entropy."""
+    grids = run.prior.samples(60, 8, seed=3)
+    surprise = -np.mean([run.prior.log2_probs(grid)[:, :, :].mean() for grid in grids])
+    entropy = np.mean([stated_entropy(run.prior, grid) for grid in grids])
+    assert surprise == pytest.approx(entropy, abs=0.08)
+
+
+def stated_entropy(prior: Prior, codes: np.ndarray) -> float:
+    """Mean entropy in bits of the distributions that the prior states along `codes`."""
+    start = np.full((1, BANDS * LEVELS), SIZE)
+    frames = torch.as_tensor(np.concatenate([start, codes.reshape(len(codes), -1)])[None])
+    with torch.no_grad():
+        logits, ends, _ = prior.network(frames, torch.tensor([0]))
+    p = torch.softmax(logits, -1)
+    codes_bits = -(p * p.log2()).sum(-1).mean()
+    # the probability of going on, which log2_probs counts to a frame's first code, was not drawn here: it was given
+    goes_on = -torch.nn.functional.logsigmoid(-ends).mean() / np.log(2) / (BANDS * LEVELS)
+    return float(codes_bits + goes_on)
+
+
+def test_the_same_seed_gives_the_same_codes_and_another_seed_others(run: PriorRun) -> None:
+    first = run.prior.sample(frames=20, seed=7)
+    np.testing.assert_array_equal(first, run.prior.sample(frames=20, seed=7))
+    assert (first != run.prior.sample(frames=20, seed=8)).any()
+    assert first.shape == (20, BANDS, LEVELS)
+    assert first.min() >= 0
+    assert first.max() < SIZE
+
+
+def test_the_callers_random_state_is_left_alone(run: PriorRun) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run.prior.sample(frames=3, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_samples_go_on_far_beyond_the_context(run: PriorRun) -> None:
+    context = run.prior.network.settings.context_frames
+    codes = run.prior.sample(frames=5 * context, seed=1)
+    assert len(codes) == 5 * context
+    assert np.isfinite(run.prior.log2_probs(codes)).all()
+
+
+def test_without_a_length_the_prior_ends_its_sounds_about_as_the_recordings_end(
+    run: PriorRun, corpus: CodeCorpus
+) -> None:
+    lengths = [len(grid) for grid in run.prior.samples(60, seed=1, max_frames=200)]
+    assert len(set(lengths)) > 3
+    assert 0.5 * corpus.train.lengths.mean() < np.mean(lengths) < 2 * corpus.train.lengths.mean()
+
+
+def test_max_frames_ends_a_sound_that_does_not_end_itself(run: PriorRun) -> None:
+    assert max(len(grid) for grid in run.prior.samples(30, seed=1, max_frames=4)) == 4
+
+
+def test_a_low_temperature_draws_the_most_probable_code(run: PriorRun) -> None:
+    np.testing.assert_array_equal(
+        run.prior.sample(frames=6, seed=1, temperature=1e-4), run.prior.sample(frames=6, seed=2, top_k=1)
+    )
+
+
+def test_top_k_and_top_p_keep_the_most_probable_codes() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    torch.testing.assert_close(probabilities(logits, Draw(top_k=2)), torch.tensor([0.625, 0.375, 0, 0]).double())
+    torch.testing.assert_close(probabilities(logits, Draw(top_p=0.8)), torch.tensor([0.625, 0.375, 0, 0]).double())
+    torch.testing.assert_close(probabilities(logits, Draw(top_p=0.01)), torch.tensor([1.0, 0, 0, 0]).double())
+    torch.testing.assert_close(
+        probabilities(logits, Draw(temperature=0.5)),
+        torch.tensor([0.25, 0.09, 0.0225, 0.0025]).double() / 0.365,
+    )
+
+
+def test_codes_are_drawn_as_often_as_they_are_probable() -> None:
+    p = torch.tensor([0.5, 0.0, 0.3, 0.2]).double()
+    uniform = torch.as_tensor(np.random.default_rng(0).random(20_000))
+    counts = torch.bincount(drawn(p.expand(20_000, 4), uniform), minlength=4) / 20_000
+    assert counts[1] == 0
+    torch.testing.assert_close(counts.double(), p, atol=0.015, rtol=0)
+
+
+def test_the_largest_random_number_never_draws_an_impossible_code() -> None:
+    p = torch.tensor([[0.1] * 10 + [0.0] * 6]).double()
+    assert drawn(p, torch.tensor([1.0]).double()).item() == 9
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": 0}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -1},
+        {"frames": 0}, {"max_frames": 0},
+    ],
+)  # fmt: skip
+def test_sampling_out_of_bounds_is_refused(run: PriorRun, wrong: dict) -> None:
+    with pytest.raises(PriorError, match="must be"):
+        run.prior.sample(**wrong)
+
+
+def test_a_prior_is_rebuilt_from_its_weights(run: PriorRun, corpus: CodeCorpus) -> None:
+    again = Prior.from_weights(
+        run.prior.weights, run.prior.settings, run.report,
+        shape=corpus.shape, codebooks=corpus.codebooks, frame_seconds=corpus.frame_seconds,
+    )  # fmt: skip
+    np.testing.assert_array_equal(again.sample(frames=10, seed=4), run.prior.sample(frames=10, seed=4))
+
+
+def damaged(weights: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
+    """A copy of the weights with one fault."""
+    weights = dict(weights)
+    name = "logits.bias"
+    if how == "missing":
+        del weights[name]
+    elif how == "unknown":
+        weights["extra"] = torch.zeros(1)
+    elif how == "shape":
+        weights[name] = weights[name][:, :-1]
+    elif how == "dtype":
+        weights[name] = weights[name].double()
+    else:
+        weights[name] = weights[name] * float("nan")
+    return weights
+
+
+@pytest.mark.parametrize("how", ["missing", "unknown", "shape", "dtype", "not finite"])
+def test_weights_that_do_not_fit_are_refused(run: PriorRun, corpus: CodeCorpus, how: str) -> None:
+    with pytest.raises(PriorError, match=r"The prior"):
+        Prior.from_weights(
+            damaged(run.prior.weights, how), run.prior.settings, run.report,
+            shape=corpus.shape, codebooks=corpus.codebooks, frame_seconds=corpus.frame_seconds,
+        )  # fmt: skip
+
+
+def test_settings_of_a_giant_network_are_refused_before_it_is_allocated(run: PriorRun, corpus: CodeCorpus) -> None:
+    giant = small_settings(corpus, hidden_size=4096, layers=64, architecture=run.prior.settings.architecture)
+    with pytest.raises(PriorError, match="The prior"):
+        Prior.from_weights(
+            run.prior.weights, giant, run.report,
+            shape=corpus.shape, codebooks=corpus.codebooks, frame_seconds=corpus.frame_seconds,
+        )  # fmt: skip
