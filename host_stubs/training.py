@@ -1,0 +1,360 @@
+"""Training the VQ-VAE of a model on recordings."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the name that everyone uses)
+
+from host_stubs.audio import peak_normalized
+from host_stubs.codec import Codec
+from host_stubs.errors import HostError
+from host_stubs.mel import Mel, MelSettings
+from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
+from host_stubs.vqvae import Quantizer, VqvaeNetwork
+
+_CROP = 96  # mel frames: 1 s at 48 kHz, rounded up to whole code frames
+_LEAST_BATCHES, _MOST_BATCHES = 16, 64  # batches of an epoch, however small or large the dataset
+_MEASURED_CROPS = 128  # the most that is measured after each epoch, so that large datasets train, too
+_MOST_GAIN = 10.0  # the quiet end of a sound is made at most this much louder
+_BLOCK = 1024  # mel frames computed at once
+_FIRST_CROPS = 64  # whose latents the codebooks start from
+
+
+@dataclasses.dataclass(frozen=True)
+class VqvaeSettings:
+    """What a training run depends on beside the recordings."""
+
+    codebook_size: int = 128
+    levels: int = 3
+    dim: int = 128
+    epochs: int = 40  # at most
+    patience: int = 12  # epochs without a better held-out loss after which training stops
+    batch_size: int = 16  # crops of 1 s
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.0
+    decay: float = 0.9  # of the codebooks' moving averages, for each batch
+    commitment: float = 0.25
+    dead_below: float = 1.0  # vectors a batch, on average, below which a code is replaced
+    gradient_clip: float = 1.0
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda or mps
+
+    def __post_init__(self) -> None:
+        least = {"codebook_size": 2, "levels": 1, "dim": 1, "epochs": 1, "patience": 1, "batch_size": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise HostError(f"The training setting {name} must be at least {value}, not {getattr(self, name)}.")
+
+    @classmethod
+    def for_dataset(
+        cls, file_count: int, *, epochs: int | None = None, seed: int = 0, device: str = "auto"
+    ) -> VqvaeSettings:
+        """Settings that suit a dataset of this many files."""
+        size = 64 if file_count <= 20 else 128 if file_count <= 100 else 256
+        return cls(codebook_size=size, epochs=cls.epochs if epochs is None else epochs, seed=seed, device=device)
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelHealth:
+    """How one level's codebook is used by the recordings that it is trained on."""
+
+    utilization: float  # share of the codes that occur
+    perplexity: float  # how many codes, if all occurred equally often, would be as hard to guess
+    dead_codes: int  # codes that do not occur
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochDone:
+    """An epoch (counted from 1) is over, and measured. Losses are mean absolute errors of the log-mel."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    held_out_loss: float
+    best_epoch: int
+    levels: tuple[LevelHealth, ...]
+    seconds_left: float  # at most: training may stop early
+
+
+@dataclasses.dataclass(frozen=True)
+class VqvaeRun:
+    """The codec of the best epoch, on the CPU, and what is worth knowing about the training, as plain JSON values."""
+
+    codec: Codec
+    report: dict[str, Any]
+
+
+def train_vqvae(
+    train: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
+    settings: VqvaeSettings,
+    *,
+    sample_rate: int = 48_000,
+    on_event: Callable[[EpochDone], None] | None = None,
+    stop: threading.Event | None = None,
+) -> VqvaeRun:
+    """Train on recordings (float `[samples]` each), and keep the epoch that reproduces the held-out ones best.
+
+    Where all held-out recordings are empty, the trained ones choose the best epoch. On a CPU, the same recordings,
+    settings and number of threads give the same codec, bit for bit; the caller's random numbers are not touched.
+    When `stop` is set, training ends after the current batch with the best epoch so far, be it the one it is in.
+
+    Raises HostError if there is nothing to train on, if the device is not there, or if no epoch gave finite losses.
+    """
+    device = _device(settings.device)
+    mel_settings = MelSettings(sample_rate=sample_rate)
+    mel = Mel(mel_settings)
+    tracks = [_Track.of(audio, mel) for audio in train if len(audio)]
+    if not tracks:
+        raise HostError("There is no recording to train on.")
+    unseen = [_Track.of(audio, mel) for audio in held_out if len(audio)] or tracks
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(settings.seed)
+        trainer = _Trainer(tracks, unseen, mel_settings, settings, device)
+        return trainer.run(on_event or (lambda event: None), stop or threading.Event())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Track:
+    """A recording, ready to be cropped."""
+
+    log_mel: Tensor  # [n_mels, mel frames]
+    peaks: Tensor  # [mel frames]: the largest sample of the hop around each
+
+    @staticmethod
+    def of(audio: np.ndarray, mel: Mel) -> _Track:
+        samples = torch.from_numpy(peak_normalized(np.asarray(audio, np.float32)))
+        hop, frames = mel.settings.hop_length, mel.frame_count(len(samples))
+        padded = mel.padded(samples[None])
+        blocks = [
+            mel.log_mel_frames(padded, start, min(start + _BLOCK, frames))[0] for start in range(0, frames, _BLOCK)
+        ]
+        around = F.pad(samples.abs(), (hop // 2, frames * hop - len(samples) - hop // 2))
+        return _Track(torch.cat(blocks, dim=1), around.view(frames, hop).amax(1))
+
+    @property
+    def starts(self) -> int:
+        """How many mel frames a crop can start at. The last ones reach beyond the end, as a recording's last code
+        frame does."""
+        frames = self.log_mel.shape[1]
+        return min(frames, max(0, frames - _CROP) + STRIDE)
+
+    def crop(self, start: int) -> Tensor:
+        """`[16 bands, _CROP]`, zeros where the recording is over."""
+        part = self.log_mel[:, start : start + _CROP]
+        return F.pad(part, (0, _CROP - part.shape[1], 0, -len(part) % STRIDE))
+
+    def louder(self, start: int, share: float) -> Tensor:
+        """A crop `share` (0 to 1) of the way, in decibels, to a peak of 1, as if it were a recording of its own."""
+        peak = float(self.peaks[start : start + _CROP].max())
+        gain = min(_MOST_GAIN, 1 / max(peak, 1e-9)) ** share
+        return torch.log1p(self.crop(start).expm1() * gain**2)
+
+
+class _Trainer:
+    """One run: the network, its optimizer, and the best state so far."""
+
+    def __init__(
+        self,
+        tracks: list[_Track],
+        held_out: list[_Track],
+        mel_settings: MelSettings,
+        settings: VqvaeSettings,
+        device: torch.device,
+    ) -> None:
+        self.settings = settings
+        self.mel_settings = mel_settings
+        self.tracks = tracks
+        self.device = device
+        self.random = np.random.default_rng(settings.seed)
+        frames = np.array([track.log_mel.shape[1] for track in tracks], dtype=float)
+        self.weights = frames / frames.sum()
+        self.train_crops = _measured_crops(tracks, mel_settings).to(device)
+        self.held_out_crops = _measured_crops(held_out, mel_settings).to(device)
+        wanted = math.ceil(frames.sum() / _CROP / settings.batch_size)
+        self.batches = min(max(wanted, _LEAST_BATCHES), _MOST_BATCHES)
+        self.network = VqvaeNetwork(
+            Encoder(settings.dim, settings.dropout),
+            Quantizer(
+                settings.dim,
+                settings.codebook_size,
+                settings.levels,
+                decay=settings.decay,
+                commitment=settings.commitment,
+                dead_below=settings.dead_below,
+            ),
+            Decoder(settings.dim, settings.dropout),
+        ).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.step = 0
+        self.skipped = 0
+        self.best: dict[str, Tensor] = {}
+        self.best_event: EpochDone | None = None
+
+    def run(self, on_event: Callable[[EpochDone], None], stop: threading.Event) -> VqvaeRun:
+        started = time.perf_counter()
+        epoch = 0
+        while epoch < self.settings.epochs and not stop.is_set():
+            epoch += 1
+            losses = self._train_epoch(stop, quantized=epoch > 1)
+            if epoch == 1:
+                self._start_codebooks()
+            event = self._measured(epoch, losses, started)
+            on_event(event)
+            best = self.best_event.epoch if self.best_event else 0
+            # An epoch without a single finite loss has no way back: the network itself has diverged.
+            if epoch - best >= self.settings.patience or not (losses or stop.is_set()):
+                break
+        if self.best_event is None:
+            raise HostError("Training diverged: no epoch gave finite losses. A lower learning rate may help.")
+        return VqvaeRun(self._codec(), self._report(self.best_event, epoch, time.perf_counter() - started))
+
+    def _train_epoch(self, stop: threading.Event, *, quantized: bool) -> list[float]:
+        """Train for one epoch or until `stop`; the losses of the batches that had finite ones.
+
+        The first epoch goes without quantization: codebooks that start from the latents of an encoder that knows
+        nothing yet would have to be learned twice.
+        """
+        self.network.train()
+        losses = []
+        for _ in range(self.batches):
+            self.step += 1
+            loss = self._train_batch(quantized)
+            if loss is None:
+                self.skipped += 1
+            else:
+                losses.append(loss)
+            if stop.is_set():
+                break
+        return losses
+
+    def _train_batch(self, quantized: bool) -> float | None:
+        """The batch's mean absolute error, or None where something was not finite and the batch was left out."""
+        crops = self._crops(self.settings.batch_size)
+        if not crops.isfinite().all():  # must not get into the running means of the normalization
+            return None
+        latents = self.network.encoder(crops)
+        if not latents.isfinite().all():  # must not get into the codebooks
+            return None
+        commitment = latents.new_zeros(())
+        if quantized:
+            latents, _, commitment = self.network.quantizer(latents)
+        rebuilt = self.network.decoder(latents)
+        loss = F.mse_loss(rebuilt, crops) + commitment
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        if not (loss.isfinite() and norm.isfinite()):
+            return None
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate()
+        self.optimizer.step()
+        return (rebuilt - crops).abs().mean().item()
+
+    @torch.no_grad()
+    def _start_codebooks(self) -> None:
+        self.network.eval()
+        latents = self.network.encoder(self._crops(_FIRST_CROPS))
+        if latents.isfinite().all():
+            self.network.quantizer(latents)
+
+    def _rate(self) -> float:
+        """The share of the learning rate: up over the first batches, then down along a cosine."""
+        progress = self.step / (self.settings.epochs * self.batches)
+        return min(1.0, self.step / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def _crops(self, count: int) -> Tensor:
+        """Random crops of the recordings `[count, 1, 16 bands, _CROP]`."""
+        crops = []
+        for number in self.random.choice(len(self.tracks), size=count, p=self.weights):
+            track = self.tracks[number]
+            crops.append(track.louder(int(self.random.integers(track.starts)), float(self.random.random())))
+        return torch.stack(crops)[:, None].to(self.device)
+
+    @torch.no_grad()
+    def _measured(self, epoch: int, losses: list[float], started: float) -> EpochDone:
+        """Measure the epoch, and keep its state if it is the best one."""
+        self.network.eval()
+        health = tuple(_health(codes, self.settings.codebook_size) for codes in self._codes(self.train_crops).T)
+        codes = self._codes(self.held_out_crops)
+        grid = codes.view(len(self.held_out_crops), -1, _CROP // STRIDE, self.settings.levels)
+        latents = code_vectors(grid, self.network.quantizer.codebooks).permute(0, 3, 1, 2)
+        error = (self.network.decoder(latents) - self.held_out_crops)[:, :, : self.mel_settings.n_mels]
+        loss = error.abs().mean().item()
+        better = math.isfinite(loss) and (self.best_event is None or loss < self.best_event.held_out_loss)
+        taken = time.perf_counter() - started
+        event = EpochDone(
+            epoch=epoch,
+            epochs=self.settings.epochs,
+            train_loss=sum(losses) / len(losses) if losses else float("nan"),
+            held_out_loss=loss,
+            best_epoch=epoch if better or self.best_event is None else self.best_event.epoch,
+            levels=health,
+            seconds_left=taken / epoch * (self.settings.epochs - epoch),
+        )
+        if better:
+            self.best_event = event
+            self.best = copy.deepcopy(self.network.state_dict())
+        return event
+
+    def _codes(self, crops: Tensor) -> Tensor:
+        """`[crops, 1, 16 bands, frames]` -> codes `[positions, levels]`"""
+        latents = torch.cat([self.network.encoder(some) for some in crops.split(32)]).permute(0, 2, 3, 1)
+        return nearest_codes(latents.reshape(-1, self.settings.dim), self.network.quantizer.codebooks)
+
+    def _codec(self) -> Codec:
+        self.network.load_state_dict(self.best)
+        self.network.cpu()
+        codebooks = self.network.quantizer.codebooks.detach().clone()
+        return Codec(self.mel_settings, self.network.encoder, self.network.decoder, codebooks)
+
+    def _report(self, best: EpochDone, epochs: int, seconds: float) -> dict[str, Any]:
+        return {
+            "epochs_trained": epochs,
+            "best_epoch": best.epoch,
+            "train_loss": best.train_loss,
+            "held_out_loss": best.held_out_loss,
+            "codebook_health": [dataclasses.asdict(level) for level in best.levels],
+            "skipped_batches": self.skipped,
+            "seconds": seconds,
+            "device": self.device.type,
+            "settings": dataclasses.asdict(self.settings),
+        }
+
+
+def _measured_crops(tracks: list[_Track], settings: MelSettings) -> Tensor:
+    """The recordings in crops, one after the other, `[crops, 1, 16 bands, _CROP]`; of many, some from all over."""
+    places = [(track, start) for track in tracks for start in range(0, track.log_mel.shape[1], _CROP)]
+    chosen = np.linspace(0, len(places) - 1, min(len(places), _MEASURED_CROPS)).round().astype(int)
+    return torch.stack([places[number][0].crop(places[number][1]) for number in chosen])[:, None]
+
+
+def _health(codes: Tensor, size: int) -> LevelHealth:
+    counts = torch.bincount(codes, minlength=size).double()
+    shares = counts[counts > 0] / counts.sum()
+    used = len(shares)
+    return LevelHealth(used / size, float(torch.exp(-(shares * shares.log()).sum())), size - used)
+
+
+def _device(name: str) -> torch.device:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if name not in there:
+        raise HostError(f"There is no device {name!r}; choose auto, cpu, cuda or mps.")
+    if not there[name]:
+        raise HostError(f"This machine has no {name} device that PyTorch can use.")
+    return torch.device(name)
