@@ -7,6 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import click
@@ -46,9 +47,11 @@ def build_cli(plugins: Plugins) -> click.Group:
 
     @click.group(cls=HostGroup, context_settings={"obj": host, "help_option_names": ["-h", "--help"]})
     @click.option("--debug", is_flag=True, envvar="SDA_DEBUG", help="Show where an error came from (or: SDA_DEBUG=1).")
-    def cli(debug: bool) -> None:
+    @click.pass_context
+    def cli(ctx: click.Context, debug: bool) -> None:
         """Train small models of sound on your own recordings, and make new sound with them."""
         if debug:
+            ctx.call_on_close(partial(logger.setLevel, logger.level))
             logger.setLevel(logging.DEBUG)
 
     for command in (train, generate, info, models, plugins_command, import_model, demo):

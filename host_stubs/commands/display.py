@@ -33,7 +33,7 @@ class TrainingDisplay:
     def __init__(self) -> None:
         console = Console(stderr=True)
         self._plain = not console.is_terminal
-        self._last_line = 0.0
+        self._last_line = -math.inf
         self._progress = Progress(
             TextColumn("VQ-VAE"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"), console=console
         )

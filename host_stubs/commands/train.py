@@ -96,6 +96,7 @@ def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, 
 def _train(manifest: DatasetManifest, settings: VqvaeSettings) -> VqvaeRun:
     """Train with progress. Ctrl-C keeps the best epoch so far; twice, or before there is one, it ends the command."""
     with stop_on_interrupt() as stop:
+        say("Training. Ctrl-C stops early and keeps the best so far.")
         try:
             with commands.TrainingDisplay() as display:
                 run = host_stubs.train_vqvae(

@@ -16,13 +16,13 @@ import torch
 from click.testing import CliRunner
 
 from host_stubs import hookspecs
-from host_stubs.bundle import Bundle
+from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.cli import build_cli
 from host_stubs.codec import Codec
 from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
-from host_stubs.plugins import Plugins
+from host_stubs.plugins import GROUP, Plugins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 SPECS = Path(hookspecs.__file__).read_text()
@@ -49,14 +49,17 @@ def differences(source: str, page: str) -> list[str]:
     found += [f"no such hook: {heading}" for heading in sections.keys() - signatures.keys()]
     for heading in signatures.keys() & sections.keys():
         hook, text = signatures[heading], sections[heading]
-        explained = re.findall(r"^- `(\w+)`: ", text, flags=re.MULTILINE)
+        explained = re.findall(r"^\| `(\w+)` \| ", text, flags=re.MULTILINE)
         if explained != (arguments := [argument.arg for argument in hook.args.args]):
             found.append(f"{hook.name}: explains {explained}, takes {arguments}")
         first = "firstresult=True" in ast.unparse(hook.decorator_list[0])
-        if first != ("first answer" in text):
+        if first != ("first plugin that answers" in text):
             found.append(f"{hook.name}: whether the first answer wins")
         if text.count("```python") != 1:
             found.append(f"{hook.name}: no example")
+    table = re.findall(r"^\| [^|]+ \| `(\w+)` \|$", page.partition("\n## ")[0], flags=re.MULTILINE)
+    if table != list(hooks):
+        found.append(f"the table at the top names {table}")
     return found
 
 
@@ -64,19 +67,20 @@ def _returns(hook: ast.FunctionDef) -> str:
     return ast.unparse(hook.returns) if hook.returns else "None"
 
 
-def example(hook: str) -> ModuleType:
-    """The example of a hook's section, as a module."""
-    text = next(text for heading, text in sections_in(PAGE).items() if heading.startswith(f"`{hook}("))
+def example(heading: str) -> ModuleType:
+    """The example of the section whose heading starts so, as a module."""
+    sections = sections_in(PAGE)
+    text = next(text for each, text in sections.items() if each.startswith(heading))
     match = re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert match is not None
-    module = ModuleType(f"example_{hook}")
-    exec(compile(match[1], f"docs/hooks.md: {hook}", "exec"), module.__dict__)
+    module = ModuleType("example")
+    exec(compile(match[1], f"docs/hooks.md: {heading}", "exec"), module.__dict__)
     return module
 
 
 def with_example(hook: str) -> Plugins:
     plugins = Plugins()
-    plugins.add(example(hook), "example")
+    plugins.add(example(f"`{hook}("), "example")
     assert plugins.installed[0].hooks == (hook,)
     return plugins
 
@@ -97,24 +101,24 @@ def saved(model: Model, tmp_path: Path, no_plugins: Plugins) -> Path:
 
 def example_of_register_commands(saved: Path) -> None:
     plugins = with_example("register_commands")
-    assert "held-out  List the recordings" in run(plugins, "--help")
-    assert re.fullmatch(r"\d/tone\d\.wav: \d+ samples\n", run(plugins, "held-out", saved))
+    assert "grid      Say how many codes" in run(plugins, "--help")
+    assert run(plugins, "grid", saved) == f"{8 * 2 * 48_000 / 8192}\n"
 
 
 def example_of_model_saving(saved: Path) -> None:
     plugins = with_example("model_saving")
     for _ in range(3):
         save_model(open_model(saved, plugins), saved, plugins)
-    entry = open_model(saved, plugins).bundle.get("saves")
+    entry = open_model(saved, plugins).bundle.get("diary")
     assert entry is not None
-    assert entry.facts == {"count": 3}
+    assert entry.facts == {"saves": 3}
 
 
 def example_of_model_opened(saved: Path) -> None:
     plugins = with_example("model_opened")
     model = open_model(saved, plugins)
     assert model.prior is None
-    model.bundle.put("refrain", {}, {"codes": torch.ones(2, 8, 2, dtype=torch.int64)})
+    model.bundle.put("loop", {}, {"codes": torch.ones(2, 8, 2, dtype=torch.int64)})
     save_model(model, saved, plugins)
     assert open_model(saved, plugins).prior.tolist() == [[[1, 1]] * 8] * 2
 
@@ -128,8 +132,8 @@ def example_of_generate_codes(saved: Path) -> None:
 
 def example_of_model_facts(saved: Path) -> None:
     plugins = with_example("model_facts")
-    assert "about 10^24" in run(plugins, "info", saved)
-    assert "Possible frames: about 10^24" in run(plugins, "models", saved.parent)
+    assert re.search(r"Longest recording +1/tone5\.wav, 0\.9 s", run(plugins, "info", saved))
+    assert "Longest recording: 1/tone5.wav, 0.9 s" in run(plugins, "models", saved.parent)
 
 
 EXAMPLES: dict[str, Callable[[Path], None]] = {
@@ -158,7 +162,9 @@ def test_a_changed_hookspec_is_noticed(old: str, new: str) -> None:
     assert differences(changed, PAGE)
 
 
-@pytest.mark.parametrize("line", ["### `model_facts(model", "- `top_k`: draw", "```python", "first answer"])
+@pytest.mark.parametrize(
+    "line", ["### `model_facts(model", "| `top_k` |", "```python", "first plugin that answers", "| `model_saving` |"]
+)
 def test_a_changed_page_is_noticed(line: str) -> None:
     assert differences(SPECS, PAGE.replace(line, "", 1))
 
@@ -170,6 +176,25 @@ def test_every_hook_has_an_example_that_is_run() -> None:
 @pytest.mark.parametrize("hook", EXAMPLES)
 def test_the_example_works(hook: str, saved: Path) -> None:
     EXAMPLES[hook](saved)
+
+
+def test_the_example_of_an_error_for_the_user_works() -> None:
+    plugins = Plugins()
+    plugins.add(example("Errors meant for a person"), "example")
+    assert run(plugins, "listen", "60") == "silence\n"
+    result = CliRunner().invoke(build_cli(plugins), ["listen", "61"])
+    assert (result.exit_code, result.stderr) == (1, "Error: 61 s is too long to listen; 60 s is the most.\n")
+
+
+def test_the_entry_point_shown_is_the_one_that_is_looked_for() -> None:
+    assert f"[project.entry-points.{GROUP}]" in PAGE
+    assert f'HookimplMarker("{GROUP}")' in PAGE
+
+
+def test_the_names_that_are_the_hosts_own_are_listed() -> None:
+    listed = re.search(r"the names\s(.*?) are the host's", sections_in(PAGE)["Bundle"], flags=re.DOTALL)
+    assert listed is not None
+    assert set(re.findall(r"`(\w+)`", listed[1])) == RESERVED
 
 
 @pytest.mark.parametrize("kind", [Host, Model, Bundle, Codec, DatasetManifest])

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import stat
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from host_stubs.bundle import Bundle
+from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
+from host_stubs.model import Model, save_model
+from host_stubs.plugins import Plugins
 from host_stubs.sda import SdaFile, check_writable, read_document, read_sda, write_sda
 
 
@@ -319,3 +323,46 @@ def test_a_document_that_is_not_ours_is_refused(tmp_path: Path, change: dict[str
     with pytest.raises(HostError) as caught:
         read_sda(path)
     assert says in str(caught.value)
+
+
+def test_the_page_on_the_format_has_a_reader_that_works(tmp_path: Path, model: Model, no_plugins: Plugins) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sda-format.md").read_text()
+    match = re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert match is not None
+    reader: dict[str, Any] = {}
+    exec(compile(match[1], "docs/sda-format.md", "exec"), reader)
+    path = tmp_path / "a.sda"
+    save_model(model, path, no_plugins)
+    document, tensors = reader["read_sda"](path)
+    assert document == read_document(path)
+    mine = read_sda(path).codec_tensors
+    assert tensors.keys() == {f"codec.{name}" for name in mine}
+    assert all(np.array_equal(tensors[f"codec.{name}"], tensor.numpy()) for name, tensor in mine.items())
+
+
+def test_the_page_on_the_format_names_every_member_and_tensor(model: Model) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sda-format.md").read_text()
+    first_cells = [name for cell in re.findall(r"^\| ([^|]+) \|", page, flags=re.MULTILINE) for name in _code(cell)]
+    assert model.manifest is not None
+    facts = {*model.codec.settings(), "mel", "folder", "files", *(f"files[].{key}" for key in _entry_keys(model))}
+    assert RESERVED | facts <= set(first_cells)
+    assert all(f"`{name}`" in page for name in model.codec.settings()["mel"])
+    documented = [_pattern(name) for name in first_cells if name.startswith(("encoder", "decoder", "quantizer"))]
+    for name in model.codec.tensors():
+        assert any(re.fullmatch(pattern, name) for pattern in documented), name
+
+
+def _pattern(name: str) -> str:
+    """A regular expression for a tensor name of the page: {0,4} is one of these, * anything, LEVEL a number."""
+    for old, new in ((".", r"\."), ("{", "("), ("}", ")"), (",", "|"), ("*", r"\w+"), ("LEVEL", r"\d+")):
+        name = name.replace(old, new)
+    return name
+
+
+def _code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def _entry_keys(model: Model) -> list[str]:
+    assert model.manifest is not None
+    return list(model.manifest.to_json()["files"][0])
