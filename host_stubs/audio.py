@@ -47,8 +47,7 @@ def read_recording(path: Path, sample_rate: int) -> np.ndarray:
     except (soundfile.SoundFileError, OSError) as error:
         if path.is_file() and path.stat().st_size == 0:
             raise HostError(f"{path} is empty (0 bytes).") from None
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-        raise HostError(f"{path} cannot be read as sound: {reason.rstrip('.')}.") from error
+        raise HostError(f"{path} cannot be read as sound: {_reason(error)}.") from error
     if file_rate not in SAMPLE_RATES:
         raise HostError(f"{path} cannot be read as sound: its header claims {file_rate} samples per second.")
     if not np.isfinite(mono).all():
@@ -74,8 +73,7 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
     try:
         soundfile.write(path, np.clip(audio, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
     except (soundfile.SoundFileError, OSError) as error:
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-        raise HostError(f"{path} cannot be written: {reason.rstrip('.')}.") from error
+        raise HostError(f"{path} cannot be written: {_reason(error)}.") from error
 
 
 def _read_mono(file: soundfile.SoundFile) -> np.ndarray:
@@ -91,11 +89,16 @@ def _missing_bytes(path: Path) -> int:
     libsndfile reads a file whose copying was interrupted as if its sound were only shorter.
     """
     with path.open("rb") as file:
-        head = file.read(8)
-    orders = {b"RIFF": "little", b"FORM": "big"}
-    if head[:4] not in orders:
+        kind, length = file.read(4), file.read(4)
+    if kind not in (b"RIFF", b"FORM"):
         return 0
-    promised = int.from_bytes(head[4:], "little" if head[:4] == b"RIFF" else "big")
+    promised = int.from_bytes(length, "little" if kind == b"RIFF" else "big")
     if promised > 0x7FFF0000:  # written to a pipe: the length was not known
         return 0
     return max(0, promised + 8 - path.stat().st_size)
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile or the system says, without the path that they repeat."""
+    reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return " ".join(reason.split()).rstrip(".")

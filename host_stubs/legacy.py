@@ -44,8 +44,8 @@ def read_legacy(path: Path) -> LegacyModel:
         "codebook_size": network.get("codebook_size"),
     }
     tensors = {str(name): value for name, value in state.items() if not str(name).endswith(_TRAINING_STATE)}
-    if not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise HostError(f"{path} is damaged: its network holds something that is not a tensor.")
+    if not all(_is_dense(value) for value in tensors.values()):
+        raise HostError(f"{path} is damaged: its network holds something that is not a tensor of plain numbers.")
     try:
         codec = Codec.from_parts(settings, tensors)
     except HostError as error:
@@ -101,12 +101,21 @@ def _report(content: dict[str, Any]) -> dict[str, Any]:
     return _plain(known)
 
 
-def _plain(value: Any) -> Any:
-    """`value` with what JSON cannot hold (tensors, NaN, other objects) replaced by None."""
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _plain(value: Any, depth: int = 4) -> Any:
+    """`value` with what JSON cannot hold (tensors, NaN, other objects) replaced by None.
+
+    Below `depth` everything is: a pickle can hold a dictionary that holds itself.
+    """
+    if isinstance(value, dict | list | tuple) and not depth:
+        return None
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _plain(inner, depth - 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_plain(inner, depth - 1) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else None

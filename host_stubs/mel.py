@@ -33,7 +33,7 @@ class MelSettings:
             1_000 <= self.sample_rate <= 1_000_000
             and 64 <= self.n_fft <= 65_536
             and self.n_fft % 2 == 0
-            and 1 <= self.hop_length <= self.n_fft // 2
+            and self.n_fft // 32 < self.hop_length <= self.n_fft // 2  # 16 hops, a code frame, fill half a window
             and 1 <= self.n_mels <= 1_024
             and 0 <= self.f_min < highest <= top
             and self.power in (1.0, 2.0)

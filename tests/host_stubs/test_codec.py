@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import librosa
@@ -194,7 +194,17 @@ def test_decoded_recordings_have_the_decoders_log_mel(name: str) -> None:
     assert max(errors) < 0.12
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Two threads that share their cores with other work wait for each other; one does not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @needs_recordings
+@pytest.mark.usefixtures("one_thread")
 def test_encoding_and_decoding_are_faster_than_real_time() -> None:
     codec, recordings = real("tabla2")
     audio = np.concatenate(recordings)
@@ -221,6 +231,17 @@ def test_silence_and_no_frames_decode(varied: Codec) -> None:
     assert np.isfinite(varied.decode(silent)).all()
     assert varied.decode(silent[:0]).shape == (0,)
     assert not GriffinLim(Mel(MelSettings())).audio(torch.zeros(128, 32)).any()
+
+
+@pytest.mark.parametrize(
+    "settings", [MelSettings(power=1.0), MelSettings(n_fft=1000, hop_length=300), MelSettings(f_max=9_000.0)]
+)
+def test_other_spectrogram_settings_decode_too(settings: MelSettings) -> None:
+    mel = Mel(settings)
+    log_mel = mel.log_mel(torch.from_numpy(noise(settings.hop_length * 100))[None])[0, :, :100]
+    audio = GriffinLim(mel).audio(log_mel)
+    assert audio.shape == (settings.hop_length * 100,)
+    assert (mel.log_mel(audio[None])[0, :, :100] - log_mel).abs().mean() < 0.12
 
 
 def test_segments_meet_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:

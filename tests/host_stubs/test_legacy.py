@@ -92,6 +92,16 @@ def test_a_model_is_read_whole(content: dict[str, Any], codec: Codec, tmp_path: 
     json.dumps(model.report, allow_nan=False)  # it goes into a .sda
 
 
+def test_what_json_cannot_hold_is_left_out_of_the_report(content: dict[str, Any], tmp_path: Path) -> None:
+    itself: dict[str, Any] = {}
+    itself["itself"] = itself
+    content["training_config"] = {"itself": itself, "tensor": torch.zeros(1), "batch_size": 32}
+    report = read_legacy(saved(content, tmp_path / "some.distill")).report
+    assert report["settings"]["batch_size"] == 32
+    assert report["settings"]["tensor"] is None
+    json.dumps(report, allow_nan=False)
+
+
 def test_a_model_without_a_name_takes_its_files(content: dict[str, Any], tmp_path: Path) -> None:
     content["metadata"] = {}
     assert read_legacy(saved(content, tmp_path / "drums.distill")).name == "drums"
@@ -124,6 +134,8 @@ def _changed(part: str, key: str, value: Any) -> Callable[[dict[str, Any]], Any]
         (_changed("model_state_dict", "encoder.proj.bias", "zeros"), "not a tensor"),
         (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(3)), r"encoder\.proj\.bias"),
         (_changed("model_state_dict", "encoder.proj.bias", torch.full((16,), torch.nan)), "not finite"),
+        (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(16).to_sparse()), "not a tensor"),
+        (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(16, device="meta")), "not a tensor"),
         (_changed("model_state_dict", "stranger", torch.zeros(3)), "stranger"),
     ],
 )
