@@ -39,14 +39,14 @@ def read_recording(path: Path, sample_rate: int) -> np.ndarray:
     Raises HostError, one line that names the file, if it cannot be read to its end, is empty or is not finite.
     """
     try:
+        if not path.stat().st_size:
+            raise HostError(f"{path} is empty (0 bytes).")
+        if missing := _missing_bytes(path):
+            raise HostError(f"{path} is cut off: its header promises {missing} more bytes.")
         with soundfile.SoundFile(path) as file:
             file_rate = file.samplerate
             mono = _read_mono(file)
-        if missing := _missing_bytes(path):
-            raise HostError(f"{path} is cut off: its header promises {missing} more bytes.")
     except (soundfile.SoundFileError, OSError) as error:
-        if path.is_file() and path.stat().st_size == 0:
-            raise HostError(f"{path} is empty (0 bytes).") from None
         raise HostError(f"{path} cannot be read as sound: {_reason(error)}.") from error
     if file_rate not in SAMPLE_RATES:
         raise HostError(f"{path} cannot be read as sound: its header claims {file_rate} samples per second.")
@@ -71,7 +71,8 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
     Raises HostError if the file cannot be written.
     """
     try:
-        soundfile.write(path, np.clip(audio, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
+        with path.open("wb") as file:  # the system says why it refuses; libsndfile would not
+            soundfile.write(file, np.clip(audio, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
     except (soundfile.SoundFileError, OSError) as error:
         raise HostError(f"{path} cannot be written: {_reason(error)}.") from error
 
