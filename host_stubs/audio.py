@@ -96,7 +96,8 @@ def _missing_bytes(path: Path) -> int:
     promised = int.from_bytes(length, "little" if kind == b"RIFF" else "big")
     if promised > 0x7FFF0000:  # written to a pipe: the length was not known
         return 0
-    return max(0, promised + 8 - path.stat().st_size)
+    missing = promised + 8 - path.stat().st_size
+    return missing if missing > 8 else 0  # many programs count the header's own 8 bytes, or a padding byte, too
 
 
 def _reason(error: Exception) -> str:
