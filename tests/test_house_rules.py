@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
-ROOT = Path(__file__).parents[2]
-EDGE_LIBRARIES = frozenset({"click", "gradio", "rich", "pluggy", "soundfile", "safetensors"})
+from host_stubs.cli import build_cli
+from host_stubs.plugins import Plugins
+from sda_prior_plugin import KNOBS, Knob
+from sda_prior_plugin.edge import plugin as prior_plugin
+
+ROOT = Path(__file__).parents[1]
+EDGE_LIBRARIES = frozenset({"click", "gradio", "rich", "pluggy", "soundfile", "soxr", "safetensors"})
 PLUGIN, HOST = "sda_prior_plugin", "host_stubs"
+NOT_KNOBS = frozenset({"model_path", "dataset", "output", "overwrite", "resume", "config", "as_json"})
 
 
 def sources(package: str) -> dict[str, str]:
@@ -71,6 +80,51 @@ def breaches_of_rule_2(modules: Mapping[str, str]) -> list[str]:
     ]
 
 
+def differences_from_the_knobs(command: click.Command, knobs: Sequence[Knob]) -> list[str]:
+    """Where a command's flags are not what the knobs say."""
+    flags = {parameter.name: parameter for parameter in command.params if parameter.name not in NOT_KNOBS}
+    found = [f"{name} is no knob" for name in flags if name not in {knob.name for knob in knobs}]
+    for knob in knobs:
+        flag = flags.get(knob.name)
+        if not isinstance(flag, click.Option):
+            found.append(f"{knob.name} has no flag")
+            continue
+        shown = (flag.opts, (flag.help or "").startswith(knob.help), _limits(flag.type))
+        limits: tuple[Any, ...] = (str, *knob.choices) if knob.choices else (knob.kind, knob.minimum, knob.maximum)
+        if shown != ([knob.flag], True, limits):
+            found.append(f"{knob.name} is shown as {shown}")
+    return found
+
+
+def _limits(kind: click.ParamType) -> tuple[Any, ...]:
+    """A flag's type, and its choices or bounds."""
+    if isinstance(kind, click.Choice):
+        return (str, *kind.choices)
+    if isinstance(kind, click.IntRange | click.FloatRange):
+        return (int if isinstance(kind, click.IntRange) else float, kind.min, kind.max)
+    return (type(kind),)
+
+
+def knobs_named_in(modules: Mapping[str, str], knobs: Sequence[Knob]) -> list[str]:
+    """Literals, in modules at the edge, that are a knob's name or flag: the beginning of a second definition."""
+    names = {knob.name for knob in knobs} | {knob.flag for knob in knobs}
+    return [
+        f"{module} says {node.value!r}"
+        for module, source in modules.items()
+        if names_package(module, f"{PLUGIN}.edge")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+
+
+def train_prior_command() -> click.Command:
+    """The command as the host has it with the plugin."""
+    plugins = Plugins()
+    plugins.add(prior_plugin, "prior")
+    cli = build_cli(plugins)
+    return cli.commands["train-prior"]
+
+
 def test_rule_1_neither_package_imports_the_other() -> None:
     host, plugin = sources(HOST), sources(PLUGIN)
     assert len(host) > 10
@@ -126,3 +180,37 @@ def test_rule_2_is_seen_to_be_broken(source: str) -> None:
 def test_a_relative_import_in_the_package_itself_is_resolved() -> None:
     assert breaches_of_rule_2({PLUGIN: "from .edge import plugin"})
     assert not breaches_of_rule_2({PLUGIN: "from .prior import Prior"})
+
+
+def test_rule_3_a_knob_is_defined_once() -> None:
+    assert len(KNOBS) > 4
+    assert differences_from_the_knobs(train_prior_command(), KNOBS) == []
+    assert knobs_named_in(sources(PLUGIN), KNOBS) == []
+
+
+CHANGES: list[Callable[[Knob], Knob]] = [
+    lambda knob: dataclasses.replace(knob, name="depth"),
+    lambda knob: dataclasses.replace(knob, minimum=2),
+    lambda knob: dataclasses.replace(knob, maximum=None),
+    lambda knob: dataclasses.replace(knob, kind=float),
+    lambda knob: dataclasses.replace(knob, help="Something else."),
+    lambda knob: dataclasses.replace(knob, kind=str, choices=("one", "two")),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["name", "minimum", "maximum", "kind", "help", "choices"])
+def test_rule_3_is_seen_to_be_broken_by_a_flag_that_drifts(change: Callable[[Knob], Knob]) -> None:
+    drifted = [change(knob) if knob.name == "layers" else knob for knob in KNOBS]
+    assert differences_from_the_knobs(train_prior_command(), drifted)
+
+
+def test_rule_3_is_seen_to_be_broken_by_a_flag_of_its_own() -> None:
+    command = train_prior_command()
+    command.params.append(click.Option(["--momentum"], type=float))
+    assert differences_from_the_knobs(command, KNOBS) == ["momentum is no knob"]
+
+
+@pytest.mark.parametrize("source", ["x = 'hidden_size'", "click.option('--hidden-size', type=int)"])
+def test_rule_3_is_seen_to_be_broken_by_a_name(source: str) -> None:
+    assert knobs_named_in({f"{PLUGIN}.edge.command": source}, KNOBS)
+    assert not knobs_named_in({f"{PLUGIN}.settings": source}, KNOBS)
