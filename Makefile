@@ -1,9 +1,10 @@
 # `make test`, `make demo` and the rest set up what they need by themselves.
 PYTHON ?= python3.11
 VENV := .venv
+export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench-default clean
+.PHONY: setup test lint demo bench-quality clean
 
 setup: $(VENV)/ready
 
@@ -23,8 +24,8 @@ lint: setup
 demo: setup
 	$(BIN)/host demo demo
 
-bench-default: setup
-	$(BIN)/python -m benchmarks.default_prior
+bench-quality: setup
+	$(BIN)/python -m benchmarks.quality
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info

@@ -250,10 +250,10 @@ def read_tiers(config: Path | None = None) -> tuple[Tier, ...]:
     changes = _read_config(config) if config else {}
     every, names = own.pop("every"), tuple(own)
     for table, entries in changes.items():
-        if table != "every" and table not in names:
-            raise PriorError(f"{config}: there is no table [{table}]; the tables are every, {', '.join(names)}.")
         if not isinstance(entries, dict):
             raise PriorError(f"{config}: {table} stands outside a table; put it below [every].")
+        if table != "every" and table not in names:
+            raise PriorError(f"{config}: there is no table [{table}]; the tables are every, {', '.join(names)}.")
         for name, value in entries.items():
             if name in KNOBS_BY_NAME:
                 KNOBS_BY_NAME[name].checked(value, f"{config}: {name} in [{table}]")

@@ -1,0 +1,31 @@
+"""RESULTS.md: one section for each benchmark, replaced when that benchmark runs again."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+TITLE = "# Results\n\nWritten by the benchmarks; times are from one machine and good for ratios only.\n"
+
+
+def machine() -> str:
+    """The processor and torch version, for the line above a table."""
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    return f"{name}, torch {torch.__version__.partition('+')[0]}"
+
+
+def write_section(title: str, text: str, table: Sequence[Sequence[str]], path: Path = RESULTS) -> None:
+    """Replace the section of this title, or add it, and print it. The first row of the table is its heading."""
+    heading, *rows = table
+    lines = ["| " + " | ".join(row) + " |" for row in [heading, ["---"] * len(heading), *rows]]
+    section = f"## {title}\n\n{text}\n\n" + "\n".join(lines) + "\n"
+    old = path.read_text("utf-8") if path.exists() else TITLE
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
+    new = old[: found.start()] + section + old[found.end() :] if found else f"{old.rstrip()}\n\n{section}"
+    path.write_text(new, "utf-8")
+    print(section)

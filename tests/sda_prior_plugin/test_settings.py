@@ -1,0 +1,166 @@
+"""The knobs, their checks, and the defaults that scale with the dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sda_prior_plugin import KNOBS, CodeCorpus, PriorError, PriorSettings, read_tiers
+from sda_prior_plugin.schedule import visits_per_epoch
+from sda_prior_plugin.settings import LIMITS, choose_tier
+
+
+def settings(**given: object) -> PriorSettings:
+    """The defaults for 50 recordings of 2 s."""
+    return PriorSettings.for_size(file_count=50, train_seconds=[2.0] * 40, given=given)  # type: ignore[arg-type]
+
+
+def test_the_knobs_are_the_fields_of_the_settings() -> None:
+    assert [knob.name for knob in KNOBS] == [field.name for field in dataclasses.fields(PriorSettings)]
+
+
+def test_the_four_main_knobs_come_first() -> None:
+    assert [knob.name for knob in KNOBS if knob.main] == ["epochs", "hidden_size", "layers", "heads"]
+
+
+def test_every_tier_gives_valid_settings() -> None:
+    for files, seconds in ((5, 1.5), (46, 1.7), (500, 8.0), (500, 600.0)):
+        PriorSettings.for_size(file_count=files, train_seconds=[seconds] * files)
+
+
+@pytest.mark.parametrize(
+    ("files", "minutes", "name"),
+    [
+        (20, 99, "small"),
+        (21, 99, "medium"),
+        (100, 99, "medium"),
+        (101, 99, "large"),
+        (300, 2, "medium"),
+        (300, 0.1, "small"),
+    ],
+)
+def test_tiers_follow_the_codebook_pattern_and_few_minutes_count_as_few_files(
+    files: int, minutes: float, name: str
+) -> None:
+    assert choose_tier(read_tiers(), files, minutes * 60).name == name
+
+
+def test_the_network_does_not_shrink_from_one_tier_to_the_next() -> None:
+    sizes = [tier.knobs["hidden_size"] * tier.knobs["layers"] for tier in read_tiers()]  # type: ignore[operator]
+    assert sizes == sorted(sizes)
+
+
+def test_shorter_recordings_make_larger_batches() -> None:
+    short = PriorSettings.for_size(file_count=50, train_seconds=[1.0] * 40)
+    long = PriorSettings.for_size(file_count=50, train_seconds=[30.0] * 40)
+    assert short.batch_size > long.batch_size >= 1
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(25, 1.0), (46, 1.7), (80, 6.0)])
+def test_training_takes_about_the_tiers_steps_whatever_the_dataset(count: int, seconds: float) -> None:
+    chosen = PriorSettings.for_size(file_count=count, train_seconds=[seconds] * count)
+    visits = visits_per_epoch(count, chosen.start_offsets)
+    steps = chosen.epochs * math.ceil(count * visits / chosen.batch_size)
+    assert steps == pytest.approx(choose_tier(read_tiers(), count, count * seconds).steps, rel=0.1)
+
+
+def test_a_corpus_gets_the_defaults_of_its_size(corpus: CodeCorpus) -> None:
+    seconds = [frames * corpus.frame_seconds for frames in corpus.train_frames.tolist()]
+    by_size = PriorSettings.for_size(file_count=50, train_seconds=seconds, variants=1)
+    assert PriorSettings.for_corpus(corpus, file_count=50) == by_size
+
+
+def test_given_knobs_win() -> None:
+    chosen = settings(epochs=7, hidden_size=64, dropout=0.5, architecture="gru")
+    assert (chosen.epochs, chosen.hidden_size, chosen.dropout, chosen.architecture) == (7, 64, 0.5, "gru")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0}, {"epochs": -1}, {"epochs": 1.5}, {"epochs": True}, {"hidden_size": 0}, {"layers": 0},
+        {"heads": -4}, {"dropout": 1.0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"seed": -1},
+        {"architecture": "lstm"}, {"device": "tpu"}, {"batch_size": 0}, {"context_seconds": 0}, {"start_offsets": 0},
+    ],
+)  # fmt: skip
+def test_a_value_out_of_bounds_is_refused_by_name(wrong: dict) -> None:
+    with pytest.raises(PriorError, match="--" + next(iter(wrong)).replace("_", "-")):
+        settings(**wrong)
+
+
+def test_a_hidden_size_that_the_heads_cannot_share_is_refused() -> None:
+    with pytest.raises(PriorError, match="100 cannot be shared by 3 heads"):
+        settings(hidden_size=100, heads=3)
+
+
+def test_heads_given_to_a_gru_are_refused_rather_than_ignored() -> None:
+    with pytest.raises(PriorError, match="--heads means nothing to a gru"):
+        settings(architecture="gru", heads=4)
+
+
+def test_an_unknown_setting_is_refused_and_the_known_ones_named() -> None:
+    with pytest.raises(PriorError, match="hiden_size is not a setting; the settings are epochs, hidden_size"):
+        settings(hiden_size=3)
+
+
+def test_settings_survive_being_written_and_read() -> None:
+    assert PriorSettings.from_dict(settings(dropout=0.3).as_dict()) == settings(dropout=0.3)
+
+
+def test_settings_with_a_missing_or_unknown_knob_are_refused() -> None:
+    values = settings().as_dict()
+    del values["heads"]
+    with pytest.raises(PriorError, match="heads"):
+        PriorSettings.from_dict({**values, "colour": 1})
+
+
+def test_a_config_overrides_any_value_of_any_tier(tmp_path: Path) -> None:
+    config = tmp_path / "prior.toml"
+    config.write_text("[every]\ndropout = 0.4\n[medium]\nhidden_size = 64\nup_to_files = 200\nsteps = 10\n")
+    tiers = read_tiers(config)
+    assert [tier.knobs["dropout"] for tier in tiers] == [0.4] * 3
+    chosen = choose_tier(tiers, 150, 9999)
+    assert (chosen.name, chosen.knobs["hidden_size"], chosen.steps) == ("medium", 64, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[every]\nhiden_size = 3", "hiden_size in .every. is not a setting"),
+        ("[every]\nhidden_size = -3", "hidden_size in .every. is -3"),
+        ("[huge]\nlayers = 3", "no table .huge.; the tables are every, small, medium, large"),
+        ("layers = 3", "layers stands outside a table"),
+        ("[every]\nup_to_files = 3", "up_to_files in .every. is not a setting"),
+        ("[small]\nsteps = 0", "steps in .small. is 0"),
+        ("[every", "is not TOML"),
+    ],
+)
+def test_a_config_that_means_nothing_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    config = tmp_path / "prior.toml"
+    config.write_text(text)
+    with pytest.raises(PriorError, match=message):
+        read_tiers(config)
+
+
+def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PriorError, match=r"nowhere\.toml cannot be read"):
+        read_tiers(tmp_path / "nowhere.toml")
+
+
+def test_the_limits_of_the_tiers_are_those_that_the_readme_states() -> None:
+    limits = {tier.name: tuple(getattr(tier, limit) for limit in LIMITS) for tier in read_tiers()}
+    assert limits == {
+        "small": (20, 0.5),
+        "medium": (100, 10),
+        "large": (float("inf"), float("inf")),
+    }
+
+
+def test_settings_are_there_without_waiting_for_torch() -> None:
+    check = "import sys, sda_prior_plugin.settings; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
