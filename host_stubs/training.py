@@ -108,9 +108,10 @@ def train_vqvae(
 
     Where all held-out recordings are empty, the trained ones choose the best epoch. On a CPU, the same recordings,
     settings and number of threads give the same codec, bit for bit; the caller's random numbers are not touched.
-    When `stop` is set, training ends after the current batch with the best epoch so far, be it the one it is in.
+    When `stop` is set, training ends after the current batch with the best epoch so far.
 
-    Raises HostError if there is nothing to train on, if the device is not there, or if no epoch gave finite losses.
+    Raises HostError if there is nothing to train on, if samples are not finite, if the device is not there, if no epoch
+    gave finite losses, or if it is stopped before the first epoch is over.
     """
     device = _device(settings.device)
     mel_settings = MelSettings(sample_rate=sample_rate)
@@ -134,6 +135,8 @@ class _Track:
 
     @staticmethod
     def of(audio: np.ndarray, mel: Mel) -> _Track:
+        if not np.isfinite(audio).all():
+            raise HostError("A recording to train on holds samples that are not finite numbers.")
         samples = torch.from_numpy(peak_normalized(np.asarray(audio, np.float32)))
         hop, frames = mel.settings.hop_length, mel.frame_count(len(samples))
         padded = mel.padded(samples[None])
@@ -207,21 +210,24 @@ class _Trainer:
 
     def run(self, on_event: Callable[[EpochDone], None], stop: threading.Event) -> VqvaeRun:
         started = time.perf_counter()
-        epoch = 0
-        while epoch < self.settings.epochs and not stop.is_set():
-            epoch += 1
-            losses = self._train_epoch(stop, quantized=epoch > 1)
-            if epoch == 1:
+        epochs = 0  # done
+        while epochs < self.settings.epochs:
+            losses = self._train_epoch(stop, quantized=epochs > 0)
+            if stop.is_set():
+                break
+            if epochs == 0:
                 self._start_codebooks()
-            event = self._measured(epoch, losses, started)
-            on_event(event)
+            epochs += 1
+            on_event(self._measured(epochs, losses, started))
             best = self.best_event.epoch if self.best_event else 0
             # An epoch without a single finite loss has no way back: the network itself has diverged.
-            if epoch - best >= self.settings.patience or not (losses or stop.is_set()):
+            if epochs - best >= self.settings.patience or not losses:
                 break
+        if self.best_event is None and stop.is_set():
+            raise HostError("Training was stopped before its first epoch was over: there is nothing to keep.")
         if self.best_event is None:
             raise HostError("Training diverged: no epoch gave finite losses. A lower learning rate may help.")
-        return VqvaeRun(self._codec(), self._report(self.best_event, epoch, time.perf_counter() - started))
+        return VqvaeRun(self._codec(), self._report(self.best_event, epochs, time.perf_counter() - started))
 
     def _train_epoch(self, stop: threading.Event, *, quantized: bool) -> list[float]:
         """Train for one epoch or until `stop`; the losses of the batches that had finite ones.
@@ -232,21 +238,19 @@ class _Trainer:
         self.network.train()
         losses = []
         for _ in range(self.batches):
+            if stop.is_set():
+                break
             self.step += 1
             loss = self._train_batch(quantized)
             if loss is None:
                 self.skipped += 1
             else:
                 losses.append(loss)
-            if stop.is_set():
-                break
         return losses
 
     def _train_batch(self, quantized: bool) -> float | None:
         """The batch's mean absolute error, or None where something was not finite and the batch was left out."""
         crops = self._crops(self.settings.batch_size)
-        if not crops.isfinite().all():  # must not get into the running means of the normalization
-            return None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             latents = self.network.encoder(crops)
         latents = latents.float()
