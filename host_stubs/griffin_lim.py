@@ -10,6 +10,7 @@ from host_stubs.mel import Mel
 
 _INVERSION_ROUNDS = 8
 _FLOOR = 1e-4  # mel power below which nothing is audible, nor visible in log(1 + mel)
+_STEP = 1.5  # how far a round goes; bins in two bands follow their mean, so a single step falls short
 _LOUDEST = 20.0  # log-mel that no sound in -1..1 reaches; what lies above is a broken decoder's
 _SEGMENT = 1024  # mel frames that are worked on at once (11 s at 48 kHz), so that memory does not grow with length
 _OVERLAP = 32  # mel frames that a segment shares with the one before it
@@ -84,7 +85,7 @@ class GriffinLim:
         power = self.mel.settings.power
         mel_power = magnitudes**power @ self.mel.filters.T
         gain = torch.log((target + _FLOOR) / (mel_power + _FLOOR)) @ self._shares  # [frames, bins], log of power
-        return magnitudes * torch.exp(gain / power)
+        return magnitudes * torch.exp(_STEP * gain / power)
 
     def _spectrogram(self, audio: Tensor) -> Tensor:
         """`[samples]` -> complex `[1 + samples // hop, bins]`, framed as the mel is."""
