@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +91,12 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         monkeypatch.delitem(sys.modules, f"{name}_module", raising=False)  # another test's plugin of that name
 
     return install
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small work on one thread: where tests share their processors, two threads that wait for each other crawl."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

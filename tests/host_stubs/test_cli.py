@@ -32,6 +32,7 @@ from host_stubs.plugins import Plugins
 from host_stubs.sda import read_document
 
 SHARED = Path(__file__).parents[2].parent / "shared"
+pytestmark = pytest.mark.usefixtures("one_thread")
 posix = pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal")
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings and models are not here")
 Install = Callable[[str, str], None]
@@ -121,7 +122,7 @@ def host_process(*arguments: str | Path, **environment: str) -> subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 
 

@@ -24,6 +24,8 @@ from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
 from host_stubs.plugins import GROUP, Plugins
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 SPECS = Path(hookspecs.__file__).read_text()
 
