@@ -91,7 +91,7 @@ class PriorSettings:
 
     epochs: int = _knob(
         int,
-        "Passes over the training recordings, the held-out ones judged after each.",
+        "Passes over the training recordings; a validation follows each.",
         minimum=1,
         maximum=100_000,
         main=True,

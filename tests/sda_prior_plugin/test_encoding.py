@@ -1,0 +1,102 @@
+"""From recordings to a corpus."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from sda_prior_plugin import CodeCorpus, NothingTrained, PriorError, encode_recordings
+from sda_prior_plugin import encoding as encoding_module
+from sda_prior_plugin.encoding import encode_variants
+
+FRAME = 8
+
+
+@dataclass
+class LevelCodec:
+    """A real, if humble, codec: each frame's loudest sample in sixteenths, in two steps of a quarter."""
+
+    sample_rate: int = 80
+    frame_samples: int = FRAME
+    bands: int = 1
+    levels: int = 2
+    codebook_size: int = 4
+
+    @property
+    def codebooks(self) -> np.ndarray:
+        steps = np.arange(4, dtype=np.float32)[:, None]
+        return np.stack([steps / 4, steps / 16])
+
+    def encode(self, audio: np.ndarray) -> np.ndarray:
+        frames = -(-audio.shape[-1] // FRAME)
+        padded = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, frames * FRAME - audio.shape[-1])])
+        level = np.minimum(padded.reshape(*audio.shape[:-1], frames, FRAME).max(-1) * 16, 15).astype(np.int64)
+        return np.stack([level // 4, level % 4], axis=-1)[..., None, :]
+
+
+@dataclass
+class Recording:
+    """A named ramp."""
+
+    name: str
+    audio: np.ndarray
+
+
+def ramp(samples: int) -> np.ndarray:
+    """Sound that grows louder throughout."""
+    return np.linspace(0, 1, samples, dtype=np.float32)
+
+
+def corpus(start_offsets: int, **how: object) -> CodeCorpus:
+    """The corpus of two recordings to train on and one held out."""
+    train = [Recording("a", ramp(100)), Recording("b", ramp(30))]
+    return encode_recordings(
+        LevelCodec(),
+        train,
+        [Recording("c", ramp(50))],
+        start_offsets=start_offsets,
+        **how,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("samples", [1, 7, 8, 9, 100])
+@pytest.mark.parametrize("at_once", [1, 2**20])
+def test_each_variant_is_what_the_codec_makes_of_the_sound_from_there(
+    samples: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding_module, "SAMPLES_PER_CALL", at_once)
+    codec, audio = LevelCodec(), ramp(samples)
+    variants = encode_variants(codec, audio, 4)
+    starts = [start for start in (0, 2, 4, 6) if start == 0 or start < samples]
+    assert len(variants) == len(starts)
+    for start, variant in zip(starts, variants, strict=True):
+        np.testing.assert_array_equal(variant, codec.encode(audio[start:]))
+
+
+def test_training_recordings_have_variants_and_held_out_ones_do_not() -> None:
+    made = corpus(4)
+    assert len(made.train) == 8
+    assert made.train.names == ("a", "b")
+    assert len(made.held_out) == 1
+    assert made.held_out.names == ("c",)
+    assert made.frame_seconds == pytest.approx(0.1)
+
+
+def test_each_recording_is_told_once_it_is_encoded() -> None:
+    names: list[str] = []
+    corpus(2, on_recording=names.append)
+    assert names == ["a", "b", "c"]
+
+
+def test_encoding_can_be_stopped() -> None:
+    stop = threading.Event()
+    with pytest.raises(NothingTrained, match="while the recordings were encoded"):
+        corpus(2, stop=stop, on_recording=lambda name: stop.set())
+
+
+def test_a_dataset_with_nothing_held_out_is_refused() -> None:
+    with pytest.raises(PriorError, match="no codes to judge it by"):
+        encode_recordings(LevelCodec(), [Recording("a", ramp(30))], [], start_offsets=1)

@@ -1,0 +1,376 @@
+"""`host train-prior` and what follows from it, with the real host: from recordings on disk to new sound."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner, Result
+
+import host_stubs
+from host_stubs.cli import build_cli
+from host_stubs.plugins import load_plugins
+from sda_prior_plugin import KNOBS, Prior
+
+QUICK = ["--epochs", "2", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
+
+
+def host(*args: object, **how: object) -> Result:
+    """Run the host's command line in this process."""
+    return CliRunner().invoke(build_cli(load_plugins()), [str(arg) for arg in args], **how)  # type: ignore[arg-type]
+
+
+def host_process(*args: object) -> subprocess.Popen[str]:
+    """Start the host's command line as a user does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "host_stubs.cli", *map(str, args)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five short synthesized recordings."""
+    folder = tmp_path_factory.mktemp("recordings")
+    host_stubs.write_demo_recordings(folder, seed=3, count=5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_codec(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a codec trained for an epoch and no prior."""
+    path = tmp_path_factory.mktemp("model") / "small.sda"
+    result = host("train", recordings, "-o", path, "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture
+def model(trained_codec: Path, tmp_path: Path) -> Path:
+    """A copy of the model without a prior, for one test alone."""
+    return Path(shutil.copy(trained_codec, tmp_path / "small.sda"))
+
+
+@pytest.fixture(scope="session")
+def trained(trained_codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with a prior."""
+    path = tmp_path_factory.mktemp("trained") / "with-prior.sda"
+    result = host("train-prior", trained_codec, "--output", path, *QUICK)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def document(path: Path) -> dict:
+    """What `host info --json` says of a model."""
+    result = host("info", path, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_help_names_every_knob_with_its_help(model: Path) -> None:
+    text = " ".join(host("train-prior", "--help").output.split())
+    for knob in KNOBS:
+        assert knob.flag in text
+        assert knob.help in text
+
+
+def test_five_files_are_enough(model: Path) -> None:
+    result = host("train-prior", model, *QUICK)
+    assert result.exit_code == 0, result.output
+    facts = document(model)
+    assert facts["has_prior"] is True
+    prior = facts["prior"]
+    assert prior["epochs_trained"] == 2
+    assert prior["best_epoch"] in (1, 2)
+    assert prior["final_perplexity"] == min(prior["held_out_perplexities"])
+    assert prior["training_date"].startswith("20")
+    assert len(prior["held_out"]) >= 1
+
+
+def test_every_setting_is_shown_with_where_it_comes_from(model: Path) -> None:
+    shown = host("train-prior", model, *QUICK).stderr
+    assert "hidden size      16 (set)" in shown
+    assert "dropout          0.2 (auto)" in shown
+
+
+def test_the_json_result_has_settings_and_report_and_stands_alone_on_stdout(model: Path) -> None:
+    result = json.loads(host("train-prior", model, *QUICK, "--json").stdout)
+    assert result["model"] == str(model)
+    assert result["settings"]["layers"] == {"value": 1, "origin": "set"}
+    assert result["settings"]["dropout"]["origin"] == "auto"
+    assert result["epochs_trained"] == 2
+
+
+def test_an_opened_model_has_its_prior_ready_in_eval_mode(trained: Path) -> None:
+    opened = host_stubs.open_model(trained)
+    assert isinstance(opened.prior, Prior)
+    assert not opened.prior.network.training
+    codes = opened.prior.sample(frames=6, seed=7)
+    assert codes.shape == (6, opened.codec.bands, opened.codec.levels)
+    assert len(opened.codec.decode(codes)) == 6 * opened.codec.frame_samples
+
+
+def test_a_fresh_process_samples_the_same_codes(model: Path) -> None:
+    """The training process prints what it draws; another one that opens the file draws the same."""
+    train = (
+        "import sys, torch; torch.set_num_threads(1); import host_stubs\n"
+        "from host_stubs.host import Host\n"
+        "from host_stubs.plugins import load_plugins\n"
+        "from pathlib import Path\n"
+        "from sda_prior_plugin import edge\n"
+        f"knobs = dict(epochs=1, hidden_size=16, heads=2, layers=1, start_offsets=2)\n"
+        f"job = edge.prepare_job(Host(load_plugins()), Path({str(model)!r}), knobs)\n"
+        f"run = job.train(); job.save(run, Path({str(model)!r}))\n"
+        "print(run.prior.sample(frames=20, seed=7).ravel().tolist())"
+    )
+    again = (
+        "import torch; torch.set_num_threads(1); import host_stubs\n"
+        f"print(host_stubs.open_model({str(model)!r}).prior.sample(frames=20, seed=7).ravel().tolist())"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        for code in (train, again)
+    )
+    assert first == second
+    assert len(json.loads(first)) == 20 * 8 * 3
+
+
+def test_generated_sound_has_the_length_asked_for_and_the_same_seed_gives_the_same_file(
+    trained: Path, tmp_path: Path
+) -> None:
+    for name in ("a.wav", "b.wav"):
+        made = host("generate", trained, "--seconds", "1.5", "--seed", 5, "-o", tmp_path / name)
+        assert made.exit_code == 0, made.output
+    audio, rate = soundfile.read(tmp_path / "a.wav")
+    assert len(audio) == round(1.5 * rate)
+    assert np.abs(audio).max() > 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_the_model_card_shows_the_prior(trained: Path) -> None:
+    card = host("info", trained).stdout
+    assert "Held-out perplexity" in card
+    assert "transformer, 1 layers of 16, 2 heads" in card
+
+
+def test_a_model_without_a_prior_says_what_to_run(model: Path, tmp_path: Path) -> None:
+    result = host("generate", model, "-o", tmp_path / "x.wav")
+    assert result.exit_code == 1
+    assert "host train-prior" in result.stderr
+    assert not (tmp_path / "x.wav").exists()
+
+
+def test_a_prior_is_not_replaced_unasked_without_a_terminal(trained: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(trained, tmp_path / "m.sda"))
+    before = copy.read_bytes()
+    result = host("train-prior", copy, *QUICK)
+    assert result.exit_code == 1
+    assert "has a prior already" in result.stderr
+    assert "--overwrite" in result.stderr
+    assert copy.read_bytes() == before
+
+
+def test_overwrite_replaces_the_prior(trained: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(trained, tmp_path / "m.sda"))
+    before = document(copy)["prior"]
+    assert host("train-prior", copy, *QUICK, "--seed", "9", "--overwrite").exit_code == 0
+    assert document(copy)["prior"]["settings"] != before["settings"]
+
+
+def test_another_file_is_not_replaced_unasked(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.sda"
+    other.write_text("precious")
+    result = host("train-prior", model, *QUICK, "--output", other)
+    assert result.exit_code == 1
+    assert other.read_text() == "precious"
+
+
+def test_output_leaves_the_model_as_it_is(model: Path, tmp_path: Path) -> None:
+    before = model.read_bytes()
+    assert host("train-prior", model, *QUICK, "--output", tmp_path / "new.sda").exit_code == 0
+    assert model.read_bytes() == before
+    assert document(tmp_path / "new.sda")["has_prior"] is True
+
+
+def test_missing_recordings_are_listed_and_dataset_finds_them(model: Path, recordings: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(recordings, tmp_path / "moved"))
+    opened = host_stubs.open_model(model)
+    host_stubs.Host(load_plugins()).set_dataset(opened, moved)
+    host_stubs.save_model(opened, model)
+    found = Path(shutil.move(moved, tmp_path / "found"))
+    moved.mkdir()
+    result = host("train-prior", model, *QUICK)
+    assert result.exit_code == 1
+    assert "5 of 5 recordings are missing" in result.stderr
+    assert next(found.glob("*.wav")).name in result.stderr
+    assert "--dataset" in result.stderr
+    assert host("train-prior", model, *QUICK, "--dataset", found).exit_code == 0
+
+
+def test_changed_recordings_are_named_in_a_warning(model: Path, recordings: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(recordings, tmp_path / "changed"))
+    victim = sorted(changed.glob("*.wav"))[0]
+    audio, rate = soundfile.read(victim)
+    soundfile.write(victim, audio * 0.5, rate)
+    result = host("train-prior", model, *QUICK, "--dataset", changed)
+    assert result.exit_code == 0
+    assert "1 recordings have changed" in result.stderr
+    assert victim.name in result.stderr
+
+
+def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "prior.toml"
+    config.write_text("[every]\nhidden_size = 24\nheads = 2\nlayers = 1\nepochs = 1\nstart_offsets = 1\n")
+    result = host("train-prior", model, "--config", config)
+    assert result.exit_code == 0, result.output
+    assert document(model)["prior"]["settings"]["hidden_size"] == 24
+
+
+def test_both_architectures_train_save_open_and_generate(model: Path, tmp_path: Path) -> None:
+    quick = ["--epochs", "1", "--hidden-size", "16", "--layers", "1", "--start-offsets", "1"]
+    assert host("train-prior", model, "--architecture", "gru", *quick).exit_code == 0
+    assert host("generate", model, "--seconds", "1", "-o", tmp_path / "gru.wav").exit_code == 0
+    assert document(model)["prior"]["settings"]["architecture"] == "gru"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--epochs", "0"], "--epochs"),
+        (["--layers", "-2"], "--layers"),
+        (["--hidden-size", "many"], "--hidden-size"),
+        (["--hidden-size", "100", "--heads", "3"], "cannot be shared by 3 heads"),
+        (["--architecture", "gru", "--heads", "2"], "--heads means nothing to a gru"),
+        (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),
+        (["--dataset", "nowhere"], "nowhere"),
+        (["--output", "nowhere/new.sda"], "nowhere"),
+    ],
+)
+def test_a_mistake_ends_with_one_clear_line_and_loses_nothing(model: Path, wrong: list[str], message: str) -> None:
+    before = model.read_bytes()
+    result = host("train-prior", model, *wrong)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["missing", "truncated", "not a model"])
+def test_a_file_that_is_no_model_ends_with_one_clear_line(model: Path, what: str) -> None:
+    if what == "missing":
+        model.unlink()
+    else:
+        model.write_bytes(model.read_bytes()[:1000] if what == "truncated" else b"hello")
+    result = host("train-prior", model, *QUICK)
+    assert result.exit_code == 1
+    assert model.name in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_prior_whose_shapes_do_not_fit_is_named_and_the_file_still_opens(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = host_stubs.open_model(trained)
+    weights = {**opened.prior.weights, "logits.bias": torch.zeros(3, 5)}
+    opened.bundle.put("prior", opened.bundle.get("prior").facts, weights)
+    opened.prior = None
+    broken = tmp_path / "broken.sda"
+    host_stubs.save_model(opened, broken)
+    again = host_stubs.open_model(broken)
+    assert again.prior is None
+    assert "logits.bias" in caplog.text
+    assert again.bundle.has_prior, "what could not be used is not thrown away"
+
+
+def test_a_prior_of_another_codec_is_refused(trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened = host_stubs.open_model(trained)
+    entry = opened.bundle.get("prior")
+    opened.bundle.put("prior", {**entry.facts, "codebooks_sha256": "0" * 64}, entry.tensors)
+    opened.prior = None
+    host_stubs.save_model(opened, tmp_path / "other.sda")
+    assert host_stubs.open_model(tmp_path / "other.sda").prior is None
+    assert "another codec" in caplog.text
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    """Read a process's stderr up to a line with `text`."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    pytest.fail(f"the command ended without saying {text!r}")
+
+
+LONG = ["--epochs", "100000", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
+
+
+def test_ctrl_c_keeps_the_best_checkpoint_so_far(model: Path) -> None:
+    process = host_process("train-prior", model, *LONG)
+    wait_for(process, "epoch 1/")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "the best checkpoint so far is kept" in err
+    assert document(model)["prior"]["ended"] == "stopped"
+
+
+def test_ctrl_c_before_the_first_validation_leaves_the_file_as_it_was_and_says_so(model: Path) -> None:
+    before = model.read_bytes()
+    process = host_process("train-prior", model, *LONG, "--start-offsets", "256", "--batch-size", "1")
+    wait_for(process, "M parameters")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "exactly as it was" in err
+    assert "Traceback" not in err
+    assert model.read_bytes() == before
+
+
+def test_a_second_ctrl_c_leaves_the_file_as_it_was_and_says_so(model: Path) -> None:
+    """One batch of everything takes long enough for a second Ctrl-C to come before it ends."""
+    before = model.read_bytes()
+    slow = ["--hidden-size", "1024", "--layers", "12", "--heads", "8", "--batch-size", "64", "--epochs", "1000"]
+    process = host_process("train-prior", model, *slow, "--start-offsets", "32")
+    wait_for(process, "M parameters")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "Ctrl-C again")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "exactly as it was" in err
+    assert model.read_bytes() == before
+
+
+def test_a_file_with_a_prior_is_asked_about_on_a_terminal(trained: Path, tmp_path: Path) -> None:
+    """With a terminal the command asks, and "no" leaves the file as it was."""
+    copy = Path(shutil.copy(trained, tmp_path / "m.sda"))
+    before = copy.read_bytes()
+    leader, follower = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "host_stubs.cli", "train-prior", str(copy), *QUICK],
+        stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.write(leader, b"n\n")
+    _, err = process.communicate(timeout=60)
+    os.close(leader)
+    os.close(follower)
+    assert "Replace it once the new one is complete?" in err
+    assert process.returncode == 1
+    assert copy.read_bytes() == before
+
+
+def test_the_command_is_a_click_command_of_the_hosts_group() -> None:
+    assert isinstance(build_cli(load_plugins()).commands["train-prior"], click.Command)
