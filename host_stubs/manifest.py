@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -155,6 +156,7 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED, on_file: Callable[[s
         if on_file is not None:
             on_file(name)
         try:
+            _check_name(path)
             entries.append(_measured(path, name))
         except HostError as error:
             skipped.append((name, str(error)))
@@ -165,6 +167,12 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED, on_file: Callable[[s
         raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
     files, notes = _split(entries, seed)
     return Scan(DatasetManifest(str(folder.resolve()), tuple(files)), skipped, notes)
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name that is no text, such as one from an old disk: neither JSON nor libsndfile could say it."""
+    if (legible := os.fsencode(path).decode("utf-8", "replace")) != str(path):
+        raise HostError(f"{legible} has a name that is not UTF-8; rename it to use it.")
 
 
 def _measured(path: Path, name: str) -> RecordingEntry:

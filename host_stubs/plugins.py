@@ -124,7 +124,10 @@ def load_plugins() -> Plugins:
 
 def invoke(implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
     """Call one plugin's function with those of the hook's arguments that it names."""
-    return implementation.function(*(arguments[name] for name in implementation.argnames))
+    try:
+        return implementation.function(*(arguments[name] for name in implementation.argnames))
+    except SystemExit as error:  # not a plugin's decision
+        raise RuntimeError(f"tried to end the program ({error})") from error
 
 
 def _manager() -> pluggy.PluginManager:

@@ -10,7 +10,7 @@ import secrets
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,18 +143,16 @@ def _new_file_in_place_of(path: Path) -> Iterator[Path]:
         temporary.chmod(mode)
         _flush(temporary)
         os.replace(temporary, target)
-        _flush(target.parent)  # the folder's new entry has to reach the disk too
     except (OSError, SafetensorError) as error:
         raise HostError(f"{path} could not be written ({error}). What was there before is unchanged.") from error
     finally:
         temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # the new file is in place; some file systems cannot flush a folder
+        _flush(target.parent)
 
 
 def _flush(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:  # pragma: no cover - Windows opens no folders
-        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,19 @@ def test_useless_files_are_skipped_and_named(own_sounds: Path) -> None:
         assert name in reason
         assert "\n" not in reason
     assert len(scan.manifest.files) == 6
+
+
+def test_a_name_that_is_not_text_is_skipped_and_named(own_sounds: Path) -> None:
+    raw = os.fsencode(own_sounds) + b"/caf\xe9.wav"
+    try:
+        with open(raw, "wb") as file:
+            file.write((own_sounds / "0" / "tone0.wav").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    scan = build_manifest(own_sounds)
+    assert len(scan.manifest.files) == 6
+    ((_, reason),) = scan.skipped
+    assert "caf\N{REPLACEMENT CHARACTER}.wav has a name that is not UTF-8" in reason
 
 
 def test_a_folder_without_a_usable_recording_is_an_error(tmp_path: Path) -> None:

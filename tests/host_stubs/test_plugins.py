@@ -137,6 +137,12 @@ def test_an_error_meant_for_the_user_is_an_answer() -> None:
         plugins.first("generate_codes", model=None, **ALL)
 
 
+def test_a_plugin_cannot_end_the_program(caplog: pytest.LogCaptureFixture) -> None:
+    plugins = with_plugins(good=answering(1), bad=answering(SystemExit("goodbye")))
+    assert plugins.call("model_facts", model=None) == [1]
+    assert "plugin 'bad', in model_facts: RuntimeError: tried to end the program (goodbye)" in caplog.text
+
+
 def test_ctrl_c_is_not_swallowed() -> None:
     with pytest.raises(KeyboardInterrupt):
         with_plugins(any=answering(KeyboardInterrupt())).call("model_facts", model=None)

@@ -222,6 +222,19 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_cannot_be_flushed_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    write_sda(tmp_path / "a.sda", sda())
+    assert read_sda(tmp_path / "a.sda").name == "bells"
+
+
 def test_an_output_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="does not exist"):
         check_writable(tmp_path / "nowhere" / "a.sda")
