@@ -81,8 +81,9 @@ def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, 
     for note in scan.notes:
         say(note)
     manifest = scan.manifest
+    noun = "recording" if len(manifest.files) == 1 else "recordings"
     say(
-        f"{len(manifest.files)} {'recording' if len(manifest.files) == 1 else 'recordings'}: {manifest.seconds('train'):.1f} s to train on, "
+        f"{len(manifest.files)} {noun}: {manifest.seconds('train'):.1f} s to train on, "
         f"{manifest.seconds('held_out'):.1f} s held out"
     )
     settings = host_stubs.VqvaeSettings.for_dataset(len(manifest.files), epochs=epochs, seed=seed, device=device)
