@@ -12,7 +12,7 @@ from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import NothingTrained
 
-SAMPLES_PER_CALL = 2**23
+SAMPLES_PER_CALL = 2**20
 """About how much sound the codec is given at once."""
 
 
@@ -49,22 +49,21 @@ def code_shape(codec: Codec) -> CodeShape:
 
 
 def encode_variants(codec: Codec, audio: np.ndarray, start_offsets: int) -> list[np.ndarray]:
-    """Codes of `audio`, float `[samples]`, from evenly spaced starting points inside its first code frame.
+    """Codes of `audio`, float `[samples]`, with evenly spaced starts inside its first code frame.
 
-    Each is int `[frames, bands, levels]`; the first starts where the recording does. A starting point past the end of
-    the recording gives none.
+    Each is int `[frames, bands, levels]`. The first starts where the recording does; in the others some silence stands
+    before it, less than a frame. (Starting inside the recording instead would teach the prior sounds without attacks.)
     """
-    starts = [number * codec.frame_samples // start_offsets for number in range(start_offsets)]
-    starts = [start for start in starts if start == 0 or start < len(audio)]
-    at_once = max(1, SAMPLES_PER_CALL // max(len(audio), 1))
+    leads = [number * codec.frame_samples // start_offsets for number in range(start_offsets)]
+    at_once = max(1, SAMPLES_PER_CALL // (len(audio) + codec.frame_samples))
     grids: list[np.ndarray] = []
-    for first in range(0, len(starts), at_once):
-        group = starts[first : first + at_once]
-        shifted = np.zeros((len(group), len(audio) - group[0]), dtype=np.float32)
-        for row, start in zip(shifted, group, strict=True):
-            row[: len(audio) - start] = audio[start:]
-        for start, grid in zip(group, codec.encode(shifted), strict=True):
-            grids.append(grid[: -(-(len(audio) - start) // codec.frame_samples)])
+    for first in range(0, len(leads), at_once):
+        group = leads[first : first + at_once]
+        shifted = np.zeros((len(group), len(audio) + group[-1]), dtype=np.float32)
+        for row, lead in zip(shifted, group, strict=True):
+            row[lead : lead + len(audio)] = audio
+        for lead, grid in zip(group, codec.encode(shifted), strict=True):
+            grids.append(grid[: -(-(len(audio) + lead) // codec.frame_samples)])
     return grids
 
 

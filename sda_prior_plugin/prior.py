@@ -171,7 +171,7 @@ class Prior:
 
         Args:
             count: how many.
-            frames: length of each; None lets the prior say when a sound is over.
+            frames: length of each, sounds one after another; None gives one sound, as long as the prior makes it.
             seed: of the random draws; each grid has a stream of its own.
             temperature: above 1 more adventurous, below 1 safer.
             top_p: draw only from the most probable codes that make up this share (nucleus sampling, Holtzman et al.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,39 +54,53 @@ def drawn(p: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(below, last)
 
 
-@torch.no_grad()
 def draw_grids(
     network: PriorNetwork, count: int, frames: int | None, max_frames: int, draw: Draw, seed: int
 ) -> list[np.ndarray]:
-    """`count` new grids, each int `[frames, bands, levels]`; where `frames` is None each ends by itself.
+    """`count` new grids, each int `[frames, bands, levels]`, or one sound of its own length where `frames` is None.
 
-    Every grid has a random stream of its own, from `seed` and its number.
+    A sound that is over before `frames` is followed by another one. Every grid has a random stream of its own, from
+    `seed` and its number.
     """
-    shape = network.shape
-    size, longest = shape.frame_codes, max_frames if frames is None else frames
     streams = [np.random.default_rng([seed, number]) for number in range(count)]
+    if frames is None:
+        return draw_sounds(network, streams, max_frames, draw)
+    grids = [np.zeros((0, network.shape.bands, network.shape.levels), np.int64)] * count
+    while short := [number for number, grid in enumerate(grids) if len(grid) < frames]:
+        longest = frames - min(len(grids[number]) for number in short)
+        sounds = draw_sounds(network, [streams[number] for number in short], longest, draw)
+        for number, sound in zip(short, sounds, strict=True):
+            grids[number] = np.concatenate([grids[number], sound])[:frames]
+    return grids
+
+
+@torch.no_grad()
+def draw_sounds(
+    network: PriorNetwork, streams: Sequence[np.random.Generator], max_frames: int, draw: Draw
+) -> list[np.ndarray]:
+    """A sound from each random stream, from its start to where the prior says it is over or to `max_frames`."""
+    shape = network.shape
+    size, count = shape.frame_codes, len(streams)
     tables = network.tables()
-    codes = torch.full((count, (1 + longest) * size), shape.codebook_size)  # the first frame is "no code"
-    lengths = torch.full((count,), longest)
+    codes = torch.full((count, (1 + max_frames) * size), shape.codebook_size)  # the first frame is "no code"
+    lengths = torch.full((count,), max_frames)
     state = None
-    for frame in range(longest):
+    for frame in range(max_frames):
         uniform = torch.as_tensor(np.stack([stream.random(size + 1) for stream in streams]))
         for slot in range(size):
             place = (1 + frame) * size + slot
             y, state = network.hidden(
                 tables, codes[:, place - 1 : place], torch.tensor([slot]), torch.full((count, 1), frame), state
             )
-            if slot == 0 and frames is None and frame > 0:
+            if slot == 0 and frame > 0:
                 over = torch.sigmoid(network.end(y[:, 0]).squeeze(-1).double()) > uniform[:, size]
-                lengths = torch.where(over & (lengths == longest), frame, lengths)
+                lengths = lengths.where(~over, lengths.clamp(max=frame))
                 if bool((lengths <= frame).all()):
-                    return _grids(codes, lengths, network)
+                    break
             logits = y[:, 0] @ tables.logits[slot % shape.levels].T + network.logits.bias[slot % shape.levels]
             codes[:, place] = drawn(probabilities(logits, draw), uniform[:, slot])
-    return _grids(codes, lengths, network)
-
-
-def _grids(codes: Tensor, lengths: Tensor, network: PriorNetwork) -> list[np.ndarray]:
-    shape = network.shape
-    grids = codes.view(len(codes), -1, shape.bands, shape.levels)[:, 1:].numpy()
+        else:
+            continue
+        break
+    grids = codes.view(count, -1, shape.bands, shape.levels)[:, 1:].numpy()
     return [grid[:length].copy() for grid, length in zip(grids, lengths.tolist(), strict=True)]
