@@ -259,8 +259,10 @@ def test_ctrl_c_at_the_very_start_leaves_everything_as_it_was(
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)  # two at once would be one
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    late = {1, -signal.SIGINT} if times == 2 else set()  # the second may come when the first has ended everything
+    assert process.returncode in {130} | late, stderr
     assert "nothing was written" in stderr
+    assert "Traceback" not in stderr
     assert saved.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == [saved.name]
 
