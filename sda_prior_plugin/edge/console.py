@@ -56,7 +56,8 @@ class ConsoleProgress:
             self.progress.update(self.epochs, visible=True)
             self.console.print(
                 f"{event.parameters / 1e6:.2f} M parameters, {event.train_codes} codes to train on, "
-                f"{event.held_out_codes} held out, {event.device}, {event.precision}, {event.threads} threads"
+                f"{event.held_out_codes} held out, {event.device}, {event.precision}, {event.threads} threads",
+                soft_wrap=True,
             )
         elif isinstance(event, BatchDone):
             done = event.epoch - 1 + event.batch / event.batches

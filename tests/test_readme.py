@@ -1,0 +1,71 @@
+"""The README keeps its word: its commands run, its links lead somewhere, its targets exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import host_stubs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+HOST = [command for command in COMMANDS if command.startswith("host ")]
+QUICKER = {"train": ["--epochs", "1"], "train-prior": ["--epochs", "1"], "demo": ["--epochs", "1"]}
+
+
+@pytest.mark.slow
+def test_every_host_command_runs_as_written_one_after_another(tmp_path: Path) -> None:
+    """As written but for `--epochs 1` added to what trains; `~` is a folder with five short recordings."""
+    host_stubs.write_demo_recordings(tmp_path / "recordings" / "tabla", seed=1, count=5)
+    environment = {**os.environ, "HOME": str(tmp_path), "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+    legacy = ROOT.parent / "shared" / "legacy" / "tabla2.distill"
+    for command in HOST:
+        arguments = [word.replace("~", str(tmp_path)) for word in shlex.split(command)[1:]]
+        if arguments[0] == "ui":
+            continue
+        if arguments[0] == "import":
+            if not legacy.is_file():
+                continue
+            arguments = [str(legacy) if word.endswith(".distill") else word for word in arguments]
+        ran = subprocess.run(
+            [sys.executable, "-m", "host_stubs.cli", *arguments, *QUICKER.get(arguments[0], [])],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert ran.returncode == 0, f"{command}\n{ran.stderr}"
+    assert (tmp_path / "new.wav").stat().st_size > 10 * 48_000
+
+
+def test_the_readme_shows_every_command_of_the_host() -> None:
+    text = subprocess.run(
+        [sys.executable, "-m", "host_stubs.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    names = re.findall(r"^  ([a-z][a-z-]+)  ", text.partition("Commands:")[2], re.MULTILINE)
+    assert set(names) <= {shlex.split(command)[1] for command in HOST}
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = {shlex.split(command)[1] for command in COMMANDS if command.startswith("make ")}
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert "make test" in COMMANDS
+    assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/hooks.md", "docs/sda-format.md"])
+def test_links_lead_to_files_that_are_there(page: str) -> None:
+    path = ROOT / page
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
+        if "://" not in link:
+            assert (path.parent / link).exists(), f"{page}: {link}"
