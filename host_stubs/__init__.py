@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from host_stubs.manifest import DatasetCheck, DatasetManifest, Recording, RecordingEntry, build_manifest
     from host_stubs.model import Model, open_model, save_model
     from host_stubs.plugins import Plugins, load_plugins
-    from host_stubs.sda import check_writable, read_document
+    from host_stubs.replace import check_writable
+    from host_stubs.sda import read_document
     from host_stubs.synth import write_demo_recordings
     from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, train_vqvae
 
@@ -35,7 +36,7 @@ _HOME = {
     "VqvaeRun": "training",
     "VqvaeSettings": "training",
     "build_manifest": "manifest",
-    "check_writable": "sda",
+    "check_writable": "replace",
     "find_recordings": "audio",
     "load_plugins": "plugins",
     "open_model": "model",

@@ -9,6 +9,7 @@ import soundfile
 import soxr
 
 from host_stubs.errors import HostError
+from host_stubs.replace import new_file_in_place_of
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header that claims anything else is a broken header
@@ -54,6 +55,8 @@ def read_recording(path: Path, sample_rate: int) -> np.ndarray:
         raise HostError(f"{path} holds samples that are not finite numbers.")
     audio = soxr.resample(mono, file_rate, sample_rate) if file_rate != sample_rate else mono
     if not len(audio):
+        audio = mono[:1]  # resampling can leave nothing of a sound of a few samples
+    if not len(audio):
         raise HostError(f"{path} is empty: it holds no sound.")
     return audio
 
@@ -66,14 +69,14 @@ def peak_normalized(audio: np.ndarray) -> np.ndarray:
 
 
 def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
-    """Write float `[samples]` in -1..1 as a 16-bit WAV; what lies outside is clipped.
+    """Write float `[samples]` in -1..1 as a 16-bit WAV, in one step; what lies outside is clipped.
 
-    Raises HostError if the file cannot be written.
+    Raises HostError if the file cannot be written; an old one of that name is then as it was.
     """
     try:
-        with path.open("wb") as file:  # the system says why it refuses; libsndfile would not
+        with new_file_in_place_of(path) as temporary, temporary.open("wb") as file:
             soundfile.write(file, np.clip(audio, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
-    except (soundfile.SoundFileError, OSError) as error:
+    except soundfile.SoundFileError as error:
         raise HostError(f"{path} cannot be written: {_reason(error)}.") from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_STOPPING = b"\nStopping after this batch. Ctrl-C again leaves everything as it was.\n"
+_STOPPING = b"\nStopping as soon as possible. Ctrl-C again stops at once.\n"
 
 
 @contextmanager

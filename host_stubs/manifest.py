@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -99,7 +100,10 @@ class DatasetManifest:
         return replace(self, folder=str(folder.resolve()))
 
     def check(self, folder: Path | None = None) -> DatasetCheck:
-        """Compare the files in `folder` (the manifest's own if None) with what they were, by size and SHA-256."""
+        """Compare the files in `folder` (the manifest's own if None) with what they were, by size and SHA-256.
+
+        Raises HostError at the first one that is there but cannot be read.
+        """
         root = Path(self.folder) if folder is None else folder
         missing, changed = [], []
         for entry in self.files:
@@ -107,8 +111,10 @@ class DatasetManifest:
             try:
                 if path.stat().st_size != entry.bytes or _sha256(path) != entry.sha256:
                     changed.append(entry.path)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 missing.append(entry.path)
+            except OSError as error:
+                raise HostError(f"{path} is there but cannot be read ({error.strerror}).") from error
         return DatasetCheck(missing, changed)
 
     def to_json(self) -> dict[str, Any]:
@@ -260,7 +266,7 @@ def _span(value: Any) -> Span | None:
     if value is None:
         return None
     start, end = (float(each) for each in value)
-    if not 0 <= start <= end:
+    if not 0 <= start <= end < math.inf:
         raise ValueError(f"{start} to {end} s is no part of a recording")
     return start, end
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import secrets
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from safetensors.torch import save_file
 
 from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
+from host_stubs.replace import new_file_in_place_of
 
 FORMAT = "sda"
 VERSION = 2
@@ -101,8 +98,11 @@ def write_sda(path: Path, sda: SdaFile) -> None:
     texts = {name: json.dumps(_finite(value), allow_nan=False) for name, value in own.items()} | sda.bundle.texts
     document = "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}"
     tensors = {f"codec.{name}": tensor for name, tensor in sda.codec_tensors.items()} | sda.bundle.tensors
-    with _new_file_in_place_of(path) as temporary:
-        save_file(_separate(tensors), temporary, metadata=sda.bundle.metadata | {FORMAT: document})
+    try:
+        with new_file_in_place_of(path) as temporary:
+            save_file(_separate(tensors), temporary, metadata=sda.bundle.metadata | {FORMAT: document})
+    except SafetensorError as error:
+        raise HostError(f"{path} could not be written ({error}). What was there before is unchanged.") from error
 
 
 def _finite(value: Any) -> Any:
@@ -112,51 +112,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(each) for name, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def check_writable(path: Path) -> None:
-    """Raise HostError now if `path` could not be written later: before an hour of training, not after it."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise HostError(f"{path} is a folder; give the name of a file in it.")
-    if not target.parent.is_dir():
-        raise HostError(f"The folder {target.parent} does not exist; {path.name} cannot be written there.")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise HostError(f"{path} is write-protected.")
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise HostError(f"The folder {target.parent} cannot be written to ({error.strerror}).") from error
-
-
-@contextmanager
-def _new_file_in_place_of(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there takes `path`'s place when the block ends well."""
-    check_writable(path)
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the mode the umask gives
-        mode = (target if target.exists() else temporary).stat().st_mode & 0o7777
-        yield temporary
-        temporary.chmod(mode)
-        _flush(temporary)
-        os.replace(temporary, target)
-    except (OSError, SafetensorError) as error:
-        raise HostError(f"{path} could not be written ({error}). What was there before is unchanged.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # the new file is in place; some file systems cannot flush a folder
-        _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,8 @@ class VqvaeRun:
 
 
 def train_vqvae(
-    train: Sequence[np.ndarray],
-    held_out: Sequence[np.ndarray],
+    train: Iterable[np.ndarray],
+    held_out: Iterable[np.ndarray],
     settings: VqvaeSettings,
     *,
     sample_rate: int = 48_000,
@@ -105,6 +105,8 @@ def train_vqvae(
     stop: threading.Event | None = None,
 ) -> VqvaeRun:
     """Train on recordings (float `[samples]` each), and keep the epoch that reproduces the held-out ones best.
+
+    Of each recording only the spectrogram is kept in memory.
 
     Where all held-out recordings are empty, the trained ones choose the best epoch. On a CPU, the same recordings,
     settings and number of threads give the same codec, bit for bit; the caller's random numbers are not touched.
@@ -352,7 +354,7 @@ def _measured_crops(tracks: list[_Track], settings: MelSettings) -> Tensor:
 
 
 def _health(codes: Tensor, size: int) -> LevelHealth:
-    counts = torch.bincount(codes, minlength=size).double()
+    counts = torch.bincount(codes.cpu(), minlength=size).double()
     shares = counts[counts > 0] / counts.sum()
     used = len(shares)
     return LevelHealth(used / size, float(torch.exp(-(shares * shares.log()).sum())), size - used)

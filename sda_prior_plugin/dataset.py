@@ -240,17 +240,16 @@ def epoch_batches(corpus: CodeCorpus, *, context: int, batch_size: int, seed: in
 
 
 def epoch_batch_count(corpus: CodeCorpus, *, context: int, batch_size: int) -> int:
-    """How many batches an epoch has, give or take one where long recordings are cut at random."""
+    """How many batches an epoch has; a few more or less where long recordings are cut at random."""
     return -(-len(epoch_windows(corpus.train, context, np.random.default_rng(0))) // batch_size)
 
 
-def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int, batch_size: int) -> Iterator[Batch]:
-    """Every held-out sequence once, in windows of at most `context` frames."""
-    everything = np.arange(len(sequences))
-    windows = whole_windows(sequences, context, everything, np.zeros(len(sequences), dtype=np.int64))
-    by_length = np.argsort(-windows.frames, kind="stable")
-    for first in range(0, len(windows), batch_size):
-        yield collate(sequences, windows[by_length[first : first + batch_size]], shape)
+def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, batch_size: int) -> Iterator[Batch]:
+    """Every held-out sequence once and whole, those of about the same length together."""
+    by_length = np.argsort(-sequences.lengths, kind="stable")
+    whole = Windows(by_length, np.zeros(len(sequences), dtype=np.int64), sequences.lengths[by_length])
+    for first in range(0, len(whole), batch_size):
+        yield collate(sequences, whole[np.arange(first, min(first + batch_size, len(whole)))], shape)
 
 
 def similar_length_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

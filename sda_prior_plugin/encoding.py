@@ -48,16 +48,26 @@ def code_shape(codec: Codec) -> CodeShape:
     return CodeShape(bands=codec.bands, levels=codec.levels, codebook_size=codec.codebook_size)
 
 
-def encode_variants(codec: Codec, audio: np.ndarray, start_offsets: int) -> list[np.ndarray]:
+def encode_variants(
+    codec: Codec, audio: np.ndarray, start_offsets: int, stop: threading.Event | None = None
+) -> list[np.ndarray]:
     """Codes of `audio`, float `[samples]`, with evenly spaced starts inside its first code frame.
 
     Each is int `[frames, bands, levels]`. The first starts where the recording does; in the others some silence stands
     before it, less than a frame. (Starting inside the recording instead would teach the prior sounds without attacks.)
+    A recording of no samples has no variants.
+
+    Raises:
+        NothingTrained: `stop` was set.
     """
+    if not len(audio):
+        return []
     leads = [number * codec.frame_samples // start_offsets for number in range(start_offsets)]
     at_once = max(1, SAMPLES_PER_CALL // (len(audio) + codec.frame_samples))
     grids: list[np.ndarray] = []
     for first in range(0, len(leads), at_once):
+        if stop is not None and stop.is_set():
+            raise NothingTrained("Stopped while the recordings were encoded; there is no prior yet.")
         group = leads[first : first + at_once]
         shifted = np.zeros((len(group), len(audio) + group[-1]), dtype=np.float32)
         for row, lead in zip(shifted, group, strict=True):
@@ -83,7 +93,7 @@ def encode_recordings(
         train, held_out: read one at a time.
         start_offsets: how many starting points inside a code frame.
         on_recording: called with a recording's name once it is encoded.
-        stop: when set, encoding ends after the current recording.
+        stop: when set, encoding ends as soon as what the codec is at is done.
 
     Raises:
         NothingTrained: stopped.
@@ -99,9 +109,7 @@ def encode_recordings(
         (held_out, 1, held_out_grids, held_out_names),
     ):
         for recording in recordings:
-            if stop is not None and stop.is_set():
-                raise NothingTrained("Stopped while the recordings were encoded; there is no prior yet.")
-            variants = encode_variants(codec, recording.audio, offsets)
+            variants = encode_variants(codec, recording.audio, offsets, stop)
             grids += [shape.checked(grid, recording.name) for grid in variants]
             names += [recording.name] * len(variants)
             if on_recording is not None:

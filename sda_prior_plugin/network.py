@@ -74,9 +74,10 @@ class CodeLogits(nn.Module):
 def rotated(x: Tensor, positions: Tensor) -> Tensor:
     """Rotary position embedding of `x [B, H, T, d]` at `positions [T]` (Su et al. 2021, RoFormer, section 3.2)."""
     half = x.shape[-1] // 2
-    rate = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
-    angle = positions.to(torch.float64)[:, None] * rate  # double: an hour of sound has half a million positions
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    rate = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    # in double precision, since an hour of sound has half a million positions; on the CPU, since not every GPU has it
+    angle = positions.cpu().to(torch.float64)[:, None] * rate
+    cos, sin = angle.cos().to(x), angle.sin().to(x)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 

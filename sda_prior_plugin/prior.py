@@ -22,8 +22,8 @@ BLOCK_FRAMES = 64
 
 
 def perplexity(bits: float) -> float:
-    """2 to the power of bits per code, at most 2^1000."""
-    return 2.0 ** min(bits, 1000.0)
+    """2 to the power of bits per code, at most 2^1000, which also stands for bits that are not a number."""
+    return 2.0**bits if bits < 1000 else 2.0**1000
 
 
 def window_log2_probs(logits: Tensor, ends: Tensor, frames: Tensor) -> Tensor:
@@ -132,14 +132,15 @@ class Prior:
             PriorError: the codes have another shape or range.
         """
         shape = self.shape
-        grid = shape.checked(codes).reshape(-1, shape.frame_codes).astype(np.int64)
+        checked = shape.checked(codes)
+        grid = checked.reshape(-1, shape.frame_codes).astype(np.int64)
         padded = torch.as_tensor(np.concatenate([np.full((1, shape.frame_codes), shape.codebook_size), grid]))
         found, state = [], None
         for first in range(0, len(grid), BLOCK_FRAMES):
             frames = padded[None, first : first + BLOCK_FRAMES + 1]
             logits, ends, state = self.network(frames, torch.tensor([first]), state)
             found.append(window_log2_probs(logits, ends, frames)[0])
-        return torch.cat(found).view(codes.shape).numpy() if found else np.zeros(codes.shape, np.float32)
+        return torch.cat(found).view(checked.shape).numpy() if found else np.zeros(checked.shape, np.float32)
 
     def sample(
         self,
@@ -183,6 +184,8 @@ class Prior:
             PriorError: an argument is out of bounds.
         """
         draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
+        if seed < 0:
+            raise PriorError(f"seed is {seed}; it must be at least 0.")
         if count < 1:
             raise PriorError(f"count is {count}; it must be at least 1.")
         if (frames is not None and frames < 1) or max_frames < 1:

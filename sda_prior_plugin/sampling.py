@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,8 @@ def probabilities(logits: Tensor, draw: Draw) -> Tensor:
 
     The most probable code always stays; of codes equally probable at a border all stay.
     """
-    p = torch.softmax(logits.double() / draw.temperature, dim=-1)
+    logits = logits.double()
+    p = torch.softmax((logits - logits.amax(-1, keepdim=True)) / draw.temperature, dim=-1)
     if 0 < draw.top_k < p.shape[-1]:
         p = p.where(p >= p.topk(draw.top_k, dim=-1).values[..., -1:], 0.0)
         p = p / p.sum(-1, keepdim=True)
@@ -59,16 +61,21 @@ def draw_grids(
 ) -> list[np.ndarray]:
     """`count` new grids, each int `[frames, bands, levels]`, or one sound of its own length where `frames` is None.
 
-    A sound that is over before `frames` is followed by another one. Every grid has a random stream of its own, from
-    `seed` and its number.
+    A sound that is over before `frames` is followed by another one. Every sound of every grid has a random stream of
+    its own, from `seed` and its numbers, so that it does not depend on how many grids are drawn beside it.
     """
-    streams = [np.random.default_rng([seed, number]) for number in range(count)]
     if frames is None:
-        return draw_sounds(network, streams, max_frames, draw)
+        return draw_sounds(
+            network, [np.random.default_rng([seed, number, 0]) for number in range(count)], max_frames, draw
+        )
     grids = [np.zeros((0, network.shape.bands, network.shape.levels), np.int64)] * count
-    while short := [number for number, grid in enumerate(grids) if len(grid) < frames]:
+    for sound_number in itertools.count():
+        short = [number for number, grid in enumerate(grids) if len(grid) < frames]
+        if not short:
+            break
         longest = frames - min(len(grids[number]) for number in short)
-        sounds = draw_sounds(network, [streams[number] for number in short], longest, draw)
+        streams = [np.random.default_rng([seed, number, sound_number]) for number in short]
+        sounds = draw_sounds(network, streams, longest, draw)
         for number, sound in zip(short, sounds, strict=True):
             grids[number] = np.concatenate([grids[number], sound])[:frames]
     return grids

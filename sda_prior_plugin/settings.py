@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import tomli
 
@@ -65,7 +65,7 @@ class Knob:
             if value not in self.choices:
                 raise PriorError(f"{where} is {value!r}; choose one of {', '.join(self.choices)}.")
             return str(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             raise PriorError(f"{where} is {value!r}; it must be a number.")
         if self.kind is int and value != int(value):
             raise PriorError(f"{where} is {value!r}; it must be a whole number.")
@@ -151,19 +151,23 @@ class PriorSettings:
 
         Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
         them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
-        takes about so many steps.
+        takes about so many steps, but for hours of sound, which take a few epochs at least. `start_offsets` are no more
+        than those epochs can make use of.
 
         Args:
             file_count: recordings, held-out ones included.
             train_seconds: length of each recording to train on.
             variants: of each recording; as many as `start_offsets` if None.
             given: knobs that the user set.
-            tiers: from `read_tiers`; the package's own if None.
+            tiers: to choose from, as `read_tiers` gives them; the package's own if None.
 
         Raises:
-            PriorError: a given knob is unknown, out of bounds, or does not go with the others.
+            PriorError: there is nothing to train on; or a given knob is unknown, out of bounds, or does not go with the
+                others.
         """
         given = dict(given or {})
+        if not train_seconds:
+            raise PriorError("None of the recordings is there to be trained on; all are held out.")
         if unknown := [name for name in given if name not in KNOBS_BY_NAME]:
             raise PriorError(f"{unknown[0]} is not a setting; the settings are {', '.join(KNOBS_BY_NAME)}.")
         tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds))
@@ -172,9 +176,11 @@ class PriorSettings:
         batch = round(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
         batch_size = int(values.setdefault("batch_size", min(max(batch, 1), LARGEST_AUTO_BATCH)))
         visits = visits_per_epoch(windows, int(values["start_offsets"]) if variants is None else variants)
-        values.setdefault(
-            "epochs", max(FEWEST_AUTO_EPOCHS, round(tier.steps / math.ceil(windows * visits / batch_size)))
-        )
+        steps_per_epoch = math.ceil(windows * visits / batch_size)
+        epochs = min(max(FEWEST_AUTO_EPOCHS, round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
+        epochs = int(values.setdefault("epochs", epochs))
+        if "start_offsets" not in given and "start_offsets" not in tier.changed:
+            values["start_offsets"] = min(int(values["start_offsets"]), visits * epochs)
         settings = cls(**values)  # type: ignore[arg-type]  # each is of its knob's kind by now
         for knob in KNOBS:
             if knob.name in given and knob.architecture not in (None, settings.architecture):
@@ -186,21 +192,25 @@ class PriorSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PriorSettings:
-        """The settings that `as_dict` gave.
+        """The settings that `as_dict` gave, in this version or another.
+
+        What gives the network its shape must be there. A training knob that this version does not know is passed over;
+        one that an older version did not know gets a default.
 
         Raises:
-            PriorError: a knob is missing, unknown or out of bounds.
+            PriorError: a knob of the network is missing, or any is out of bounds.
         """
-        if values.keys() != KNOBS_BY_NAME.keys():
-            odd = sorted(values.keys() ^ KNOBS_BY_NAME.keys())
-            raise PriorError(f"The prior's settings have {', '.join(odd)} missing or unknown.")
-        return cls(**values)
+        if missing := [name for name in NETWORK_KNOBS if name not in values]:
+            raise PriorError(f"The prior's settings lack {', '.join(missing)}.")
+        known = {name: value for name, value in values.items() if name in KNOBS_BY_NAME}
+        return cls(**{"epochs": 1, "batch_size": 1, **read_tiers()[0].knobs, **known})
 
     def as_dict(self) -> dict[str, KnobValue]:
         """Every knob and its value."""
         return dataclasses.asdict(self)
 
 
+NETWORK_KNOBS = ("architecture", "hidden_size", "layers", "heads", "context_seconds")
 KNOBS: tuple[Knob, ...] = tuple(Knob(name=field.name, **field.metadata) for field in dataclasses.fields(PriorSettings))
 KNOBS_BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
 
@@ -214,6 +224,7 @@ class Tier:
         steps: about how many steps training takes, where `knobs` does not name the epochs.
         batch_seconds: about how much sound a step sees, where `knobs` does not name the batch size.
         knobs: the other defaults.
+        changed: the knobs whose default is the user's own, from a config file.
     """
 
     name: str
@@ -222,12 +233,15 @@ class Tier:
     steps: float
     batch_seconds: float
     knobs: dict[str, KnobValue]
+    changed: frozenset[str] = frozenset()
 
 
+LARGEST_NUMBER = 1e15
 LIMITS = ("up_to_files", "up_to_minutes")
 BUDGET = ("steps", "batch_seconds")
 LARGEST_AUTO_BATCH = 64
 FEWEST_AUTO_EPOCHS = 5
+MOST_AUTO_EPOCHS = 100_000
 
 
 def choose_tier(tiers: tuple[Tier, ...], file_count: int, train_seconds: float) -> Tier:
@@ -259,15 +273,24 @@ def read_tiers(config: Path | None = None) -> tuple[Tier, ...]:
                 KNOBS_BY_NAME[name].checked(value, f"{config}: {name} in [{table}]")
             elif name not in BUDGET and (table == "every" or name not in LIMITS):
                 raise PriorError(f"{config}: {name} in [{table}] is not a setting.")
-            elif isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            elif not is_number(value) or value <= 0:
                 raise PriorError(f"{config}: {name} in [{table}] is {value!r}; it must be a number above 0.")
     tiers = []
     for name in names:
         values = {**every, **own[name], **changes.get("every", {}), **changes.get(name, {})}
         limits = {limit: float(values.pop(limit, math.inf)) for limit in LIMITS}
         budget = {entry: float(values.pop(entry)) for entry in BUDGET}
-        tiers.append(Tier(name=name, knobs=values, **limits, **budget))
+        changed = {*changes.get("every", {}), *changes.get(name, {})}
+        if changed.intersection(BUDGET):
+            changed |= {"epochs", "batch_size"}
+        changed &= KNOBS_BY_NAME.keys()
+        tiers.append(Tier(name=name, knobs=values, changed=frozenset(changed), **limits, **budget))
     return tuple(tiers)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a finite number of a size that can be calculated with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST_NUMBER < value < LARGEST_NUMBER
 
 
 def _read_config(path: Path) -> dict[str, Any]:

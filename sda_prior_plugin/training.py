@@ -136,7 +136,7 @@ class Trainer:
             if ended == "stopped":
                 raise NothingTrained("Training was stopped before the first epoch ended; there is no prior to keep.")
             raise PriorError(
-                f"Training diverged: no loss was finite. Try again with a smaller --learning-rate than "
+                f"Training diverged: no epoch ended with a finite loss. Try again with a smaller --learning-rate than "
                 f"{settings.learning_rate:g}."
             )
         self.average.load_state_dict(progress.best_weights)
@@ -283,12 +283,20 @@ def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device) -> tup
 
 @torch.no_grad()
 def held_out_bits(network: PriorNetwork, corpus: CodeCorpus, context: int, batch_size: int, half: bool) -> float:
-    """Bits per code over all held-out codes, each window judged from its own start."""
+    """Bits per code over all held-out codes, each given all before it, as `Prior.log2_probs` has them.
+
+    Long recordings are read `context` frames at a time.
+    """
     device = network.codebooks.device
-    total, codes = 0.0, 0
-    for batch in held_out_batches(corpus.held_out, corpus.shape, context=context, batch_size=batch_size):
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            bits, _, count = batch_loss(network, batch, device)
-        total += bits.item()
-        codes += int(count)
-    return total / codes
+    total = 0.0
+    for batch in held_out_batches(corpus.held_out, corpus.shape, batch_size=batch_size):
+        frames = torch.as_tensor(batch.frames).to(device)
+        lengths = torch.as_tensor(batch.lengths).to(device)
+        state = None
+        for first in range(0, frames.shape[1] - 1, context):
+            block = frames[:, first : first + context + 1]
+            inside = torch.arange(first, first + block.shape[1] - 1, device=device) < lengths[:, None]
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                logits, ends, state = network(block, torch.full_like(lengths, first), state)
+            total -= float((window_log2_probs(logits, ends, block).sum(-1) * inside).sum().item())
+    return total / corpus.held_out.codes.size

@@ -28,8 +28,6 @@ def test_every_host_command_runs_as_written_one_after_another(tmp_path: Path) ->
     legacy = ROOT.parent / "shared" / "legacy" / "tabla2.distill"
     for command in HOST:
         arguments = [word.replace("~", str(tmp_path)) for word in shlex.split(command)[1:]]
-        if arguments[0] == "ui":
-            continue
         if arguments[0] == "import":
             if not legacy.is_file():
                 continue

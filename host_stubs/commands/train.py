@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,8 @@ def _train(manifest: DatasetManifest, settings: VqvaeSettings) -> VqvaeRun:
         return run
 
 
-def _audio(manifest: DatasetManifest, part: str) -> list[np.ndarray]:
-    return [recording.audio for recording in manifest.recordings(part, SAMPLE_RATE)]
+def _audio(manifest: DatasetManifest, part: str) -> Iterator[np.ndarray]:
+    return (recording.audio for recording in manifest.recordings(part, SAMPLE_RATE))
 
 
 def _health_warnings(report: dict[str, Any]) -> list[str]:

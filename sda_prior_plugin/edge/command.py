@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sda_prior_plugin import edge
-from sda_prior_plugin.errors import NothingTrained, PriorError
+from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
 MODEL_FILE = click.Path(path_type=Path)
-UNTOUCHED = "{} is exactly as it was."
+SUFFIX = ".sda"
 
 
 def train_prior_command(host: Host) -> click.Command:
@@ -50,12 +50,17 @@ def train_prior_command(host: Host) -> click.Command:
         """
         given = {name: value for name, value in knobs.items() if value is not None}
         target = output or model_path
-        job = edge.prepare_job(host, model_path, given, dataset=dataset, config=config)
-        may_write(host, job.model, model_path, target, overwrite)
+        untouched = f"{model_path} is exactly as it was."
+        click.echo(f"opening {model_path} and looking at its recordings", err=True)
+        try:
+            job = edge.prepare_job(host, model_path, given, output=target, dataset=dataset, config=config)
+            may_write(host, job.model, model_path, target, overwrite)
+        except KeyboardInterrupt as interrupt:
+            raise PriorError(f"Stopped. {untouched}") from interrupt
         click.echo(describe(job), err=True)
-        run = _run(host, job, model_path, target)
+        run, saved = _run(host, job, target, untouched)
         if as_json:
-            click.echo(json.dumps(result(job, run, target), indent=2, ensure_ascii=False))
+            click.echo(json.dumps(result(job, run, saved), indent=2, ensure_ascii=False))
         else:
             click.echo("\n".join(f"{label}: {text}" for label, text in edge.card_lines(job.model)))
 
@@ -74,9 +79,11 @@ def may_write(host: Host, model: Model, model_path: Path, target: Path, overwrit
     """Come back only if the result may be written to `target`, having asked where a prior or file would be replaced.
 
     Raises:
-        PriorError: there is nobody to ask.
+        PriorError: `target` is not named like a model, or there is nobody to ask.
         click.Abort: the answer was no.
     """
+    if target.suffix != SUFFIX:
+        raise PriorError(f"The output file must end in {SUFFIX}; {target} does not.")
     host.check_writable(target)
     if target.exists() and not target.samefile(model_path):
         replaced = f"{target} exists already"
@@ -93,17 +100,22 @@ def may_write(host: Host, model: Model, model_path: Path, target: Path, overwrit
 
 def describe(job: PriorJob) -> str:
     """What is about to happen: the dataset, and each setting with where it comes from."""
-    lines = [f"{job.files} recordings in {job.folder}, {job.seconds:.1f} s to train on"]
+    lines = [f"{counted(job.files)} in {job.folder}, {job.seconds:.1f} s to train on"]
     if job.changed:
         lines.append(
-            f"warning: {len(job.changed)} recordings have changed since the codec was trained on them; "
-            f"the prior learns from what they are now: {', '.join(job.changed)}"
+            f"warning: {counted(len(job.changed))} changed since the codec was trained; the prior learns from what is "
+            f"there now: {', '.join(job.changed)}"
         )
     for knob in KNOBS:
         if knob.architecture in (None, job.settings.architecture):
             origin = "set" if knob.name in job.given else "auto"
             lines.append(f"  {knob.name.replace('_', ' '):<16} {getattr(job.settings, knob.name)} ({origin})")
     return "\n".join(lines)
+
+
+def counted(recordings: int) -> str:
+    """So many recordings, in words."""
+    return f"{recordings} recording{'' if recordings == 1 else 's'}"
 
 
 def result(job: PriorJob, run: PriorRun, target: Path) -> dict[str, Any]:
@@ -115,28 +127,29 @@ def result(job: PriorJob, run: PriorRun, target: Path) -> dict[str, Any]:
     return {"model": str(target), "settings": settings, **run.report.as_dict()}
 
 
-def _run(host: Host, job: PriorJob, model_path: Path, target: Path) -> PriorRun:
+def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[PriorRun, Path]:
     """Train and save, showing how it goes; every way out says what became of the file."""
-    untouched = UNTOUCHED.format(model_path)
     saving = False
     try:
         with host.stop_on_interrupt() as stop:
             with edge.ConsoleProgress(job) as progress:
                 run = job.train(on_recording=progress.on_recording, on_event=progress.on_event, stop=stop)
             saving = True
-            job.save(run, target)
-    except NothingTrained as nothing:
-        raise PriorError(f"{nothing} {untouched}") from nothing
+            saved = job.save(run, target)
     except KeyboardInterrupt as interrupt:
         if saving:
             raise PriorError(
                 f"Interrupted while saving: {target} is whole, as it was or with the prior."
             ) from interrupt
         raise PriorError(f"Stopped at once. {untouched}") from interrupt
+    except PriorError as error:
+        raise error if saving else PriorError(f"{error} {untouched}") from error
     ended = {
         "finished": "Training is finished.",
         "stopped": "Training was stopped; the best checkpoint so far is kept.",
         "diverged": "Training diverged; the best checkpoint before that is kept.",
     }
-    click.echo(f"{ended[run.report.ended]} The prior is saved in {target}", err=True)
-    return run
+    if saved != target:
+        click.echo(f"warning: {target} was changed by something else meanwhile, and is left alone.", err=True)
+    click.echo(f"{ended[run.report.ended]} The prior is saved in {saved}", err=True)
+    return run, saved

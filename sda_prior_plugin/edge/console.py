@@ -18,7 +18,7 @@ class ConsoleProgress:
     """Shows a job's progress while it is open as a context manager; give its methods to `PriorJob.train`."""
 
     def __init__(self, job: PriorJob, console: Console | None = None) -> None:
-        self.recordings = job.files
+        self.recordings = job.encodings
         self.console = console or Console(stderr=True, highlight=False)
         self.encoded = 0
         self.last_line = time.monotonic()
@@ -30,7 +30,7 @@ class ConsoleProgress:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.encoding = self.progress.add_task("encoding", total=job.files, state="")
+        self.encoding = self.progress.add_task("encoding", total=job.encodings, state="")
         self.epochs = self.progress.add_task("training", total=job.settings.epochs, state="", visible=False)
         self.judged = "first epoch"
 

@@ -178,7 +178,7 @@ def training(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
 @posix
 def test_ctrl_c_keeps_the_best_so_far(training: Training) -> None:
     assert training.exit_code == 0, training.stderr
-    assert "Stopping after this batch" in training.stderr
+    assert "Stopping as soon as possible" in training.stderr
     assert "the best epoch so far is kept" in training.stderr
 
 

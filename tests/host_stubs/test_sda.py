@@ -21,7 +21,8 @@ from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
 from host_stubs.model import Model, save_model
 from host_stubs.plugins import Plugins
-from host_stubs.sda import SdaFile, check_writable, read_document, read_sda, write_sda
+from host_stubs.replace import check_writable
+from host_stubs.sda import SdaFile, read_document, read_sda, write_sda
 
 
 def sda(**changes: Any) -> SdaFile:

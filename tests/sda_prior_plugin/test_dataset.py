@@ -120,7 +120,7 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
 
 def test_held_out_batches_hold_every_code_once() -> None:
     sequences = CodeSequences.from_grids(grids_of([3, 17, 9]), SHAPE)
-    batches = held_out_batches(sequences, SHAPE, context=8, batch_size=2)
+    batches = held_out_batches(sequences, SHAPE, batch_size=2)
     assert sum(int(batch.lengths.sum()) for batch in batches) == 29
 
 

@@ -75,6 +75,10 @@ def test_each_variant_is_what_the_codec_makes_of_the_sound_after_some_silence(
         np.testing.assert_array_equal(variant, codec.encode(np.concatenate([np.zeros(lead, np.float32), audio])))
 
 
+def test_a_recording_of_no_samples_has_no_variants() -> None:
+    assert encode_variants(LevelCodec(), ramp(0), 4) == []
+
+
 def test_training_recordings_have_variants_and_held_out_ones_do_not() -> None:
     made = corpus(4)
     assert len(made.train) == 8

@@ -101,14 +101,24 @@ def test_without_a_length_the_prior_ends_its_sounds_about_as_the_recordings_end(
     assert 0.5 * corpus.train.lengths.mean() < np.mean(lengths) < 2 * corpus.train.lengths.mean()
 
 
+def test_a_grid_does_not_depend_on_how_many_are_drawn_beside_it(run: PriorRun) -> None:
+    alone = run.prior.samples(1, 40, seed=5)[0]
+    np.testing.assert_array_equal(run.prior.samples(4, 40, seed=5)[0], alone)
+
+
+def test_codes_may_be_a_list(run: PriorRun) -> None:
+    codes = loops(1, seed=5)[0]
+    np.testing.assert_array_equal(run.prior.log2_probs(codes.tolist()), run.prior.log2_probs(codes))
+
+
 def test_max_frames_ends_a_sound_that_does_not_end_itself(run: PriorRun) -> None:
     assert max(len(grid) for grid in run.prior.samples(30, seed=1, max_frames=4)) == 4
 
 
 def test_a_low_temperature_draws_the_most_probable_code(run: PriorRun) -> None:
-    np.testing.assert_array_equal(
-        run.prior.sample(frames=6, seed=1, temperature=1e-4), run.prior.sample(frames=6, seed=2, top_k=1)
-    )
+    best = run.prior.sample(seed=2, top_k=1, max_frames=2)
+    for temperature in (1e-4, 1e-308):
+        np.testing.assert_array_equal(run.prior.sample(seed=2, temperature=temperature, max_frames=2), best)
 
 
 def test_top_k_and_top_p_keep_the_most_probable_codes() -> None:
@@ -139,7 +149,7 @@ def test_the_largest_random_number_never_draws_an_impossible_code() -> None:
     "wrong",
     [
         {"temperature": 0}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -1},
-        {"frames": 0}, {"max_frames": 0},
+        {"frames": 0}, {"max_frames": 0}, {"seed": -1},
     ],
 )  # fmt: skip
 def test_sampling_out_of_bounds_is_refused(run: PriorRun, wrong: dict) -> None:

@@ -112,11 +112,36 @@ def test_settings_survive_being_written_and_read() -> None:
     assert PriorSettings.from_dict(settings(dropout=0.3).as_dict()) == settings(dropout=0.3)
 
 
-def test_settings_with_a_missing_or_unknown_knob_are_refused() -> None:
-    values = settings().as_dict()
+def test_settings_of_another_version_are_read_as_long_as_the_networks_shape_is_there() -> None:
+    values = settings(hidden_size=64).as_dict()
+    del values["weight_decay"]
+    assert PriorSettings.from_dict({**values, "colour": 1}).hidden_size == 64
     del values["heads"]
-    with pytest.raises(PriorError, match="heads"):
-        PriorSettings.from_dict({**values, "colour": 1})
+    with pytest.raises(PriorError, match="lack heads"):
+        PriorSettings.from_dict(values)
+
+
+def test_hours_of_sound_are_encoded_no_more_often_than_training_can_use() -> None:
+    long = PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16)
+    assert long.start_offsets <= long.epochs < 10
+    assert settings().start_offsets == 32
+    assert (
+        PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16, given={"start_offsets": 9}).start_offsets
+        == 9
+    )
+
+
+def test_a_dataset_with_nothing_to_train_on_is_refused() -> None:
+    with pytest.raises(PriorError, match="all are held out"):
+        PriorSettings.for_size(file_count=3, train_seconds=[])
+
+
+def test_a_config_with_steps_sets_epochs_and_batch_size(tmp_path: Path) -> None:
+    config = tmp_path / "prior.toml"
+    config.write_text("[every]\nsteps = 1e9\n")
+    (tier, *_) = read_tiers(config)
+    assert {"epochs", "batch_size"} <= tier.changed
+    assert PriorSettings.for_size(file_count=5, train_seconds=[1.0], tiers=(tier,)).epochs == 100_000
 
 
 def test_a_config_overrides_any_value_of_any_tier(tmp_path: Path) -> None:
@@ -137,6 +162,8 @@ def test_a_config_overrides_any_value_of_any_tier(tmp_path: Path) -> None:
         ("layers = 3", "layers stands outside a table"),
         ("[every]\nup_to_files = 3", "up_to_files in .every. is not a setting"),
         ("[small]\nsteps = 0", "steps in .small. is 0"),
+        ("[small]\nsteps = inf", "steps in .small. is inf"),
+        ("[small]\nseed = 1" + "0" * 400, "seed in .small. is 1000"),
         ("[every", "is not TOML"),
     ],
 )

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -219,6 +218,32 @@ def test_missing_recordings_are_listed_and_dataset_finds_them(model: Path, recor
     assert host("train-prior", model, *QUICK, "--dataset", found).exit_code == 0
 
 
+def test_an_imported_model_is_told_its_dataset_once(recordings: Path, shared: Path, tmp_path: Path) -> None:
+    imported = tmp_path / "imported.sda"
+    assert host("import", shared / "legacy" / "tabla2.distill", "-o", imported).exit_code == 0
+    result = host("train-prior", imported, *QUICK)
+    assert result.exit_code == 1
+    assert "--dataset" in result.stderr
+    assert host("train-prior", imported, *QUICK, "--dataset", recordings).exit_code == 0
+    assert document(imported)["dataset"]["folder"] == str(recordings)
+    assert host("train-prior", imported, *QUICK, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.1, 3.0])
+def test_one_recording_however_short_is_enough(tmp_path: Path, seconds: float) -> None:
+    """The head is trained on, the tail held out."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    time = np.arange(round(seconds * 48_000)) / 48_000
+    soundfile.write(folder / "one.wav", 0.5 * np.sin(2 * np.pi * (300 + 100 * time) * time), 48_000)
+    path = tmp_path / "one.sda"
+    assert host("train", folder, "-o", path, "--epochs", 1).exit_code == 0
+    result = host("train-prior", path, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert document(path)["prior"]["held_out"] == ["one.wav"]
+    assert host("generate", path, "--seconds", "1", "-o", tmp_path / "one-new.wav").exit_code == 0
+
+
 def test_changed_recordings_are_named_in_a_warning(model: Path, recordings: Path, tmp_path: Path) -> None:
     changed = Path(shutil.copytree(recordings, tmp_path / "changed"))
     victim = sorted(changed.glob("*.wav"))[0]
@@ -226,7 +251,7 @@ def test_changed_recordings_are_named_in_a_warning(model: Path, recordings: Path
     soundfile.write(victim, audio * 0.5, rate)
     result = host("train-prior", model, *QUICK, "--dataset", changed)
     assert result.exit_code == 0
-    assert "1 recordings have changed" in result.stderr
+    assert "1 recording changed" in result.stderr
     assert victim.name in result.stderr
 
 
@@ -235,6 +260,8 @@ def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None
     config.write_text("[every]\nhidden_size = 24\nheads = 2\nlayers = 1\nepochs = 1\nstart_offsets = 1\n")
     result = host("train-prior", model, "--config", config)
     assert result.exit_code == 0, result.output
+    assert "hidden size      24 (set)" in result.stderr
+    assert "dropout          0.2 (auto)" in result.stderr
     assert document(model)["prior"]["settings"]["hidden_size"] == 24
 
 
@@ -256,6 +283,7 @@ def test_both_architectures_train_save_open_and_generate(model: Path, tmp_path: 
         (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--dataset", "nowhere"], "nowhere"),
         (["--output", "nowhere/new.sda"], "nowhere"),
+        (["--output", "precious.wav", "--overwrite"], "must end in .sda"),
     ],
 )
 def test_a_mistake_ends_with_one_clear_line_and_loses_nothing(model: Path, wrong: list[str], message: str) -> None:
@@ -338,20 +366,36 @@ def test_ctrl_c_before_the_first_validation_leaves_the_file_as_it_was_and_says_s
     assert model.read_bytes() == before
 
 
-def test_a_second_ctrl_c_leaves_the_file_as_it_was_and_says_so(model: Path) -> None:
-    """One batch of everything takes long enough for a second Ctrl-C to come before it ends."""
+def test_a_second_ctrl_c_leaves_the_file_as_it_was_though_there_was_a_checkpoint(model: Path) -> None:
+    """An epoch is one batch here, slow enough for a second Ctrl-C to come before it ends."""
     before = model.read_bytes()
-    slow = ["--hidden-size", "1024", "--layers", "12", "--heads", "8", "--batch-size", "64", "--epochs", "1000"]
-    process = host_process("train-prior", model, *slow, "--start-offsets", "32")
-    wait_for(process, "M parameters")
-    time.sleep(0.5)
+    slow = ["--hidden-size", "512", "--layers", "8", "--heads", "8", "--batch-size", "64", "--start-offsets", "4"]
+    process = host_process("train-prior", model, *slow, "--epochs", "1000")
+    wait_for(process, "epoch 1/")
     process.send_signal(signal.SIGINT)
     wait_for(process, "Ctrl-C again")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
+    assert "Stopped at once" in err
     assert "exactly as it was" in err
     assert model.read_bytes() == before
+
+
+def test_a_file_that_changed_during_the_training_is_left_alone(model: Path) -> None:
+    process = host_process("train-prior", model, *LONG)
+    wait_for(process, "epoch 1/")
+    opened = host_stubs.open_model(model)
+    opened.name = "changed meanwhile"
+    host_stubs.save_model(opened, model)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    beside = model.with_name("small-prior.sda")
+    assert str(beside) in err
+    assert document(model)["name"] == "changed meanwhile"
+    assert document(model)["has_prior"] is False
+    assert document(beside)["has_prior"] is True
 
 
 def test_a_file_with_a_prior_is_asked_about_on_a_terminal(trained: Path, tmp_path: Path) -> None:
