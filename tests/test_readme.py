@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import host_stubs
+from sda_prior_plugin import KNOBS, Knob
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -67,3 +68,9 @@ def test_links_lead_to_files_that_are_there(page: str) -> None:
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
         if "://" not in link:
             assert (path.parent / link).exists(), f"{page}: {link}"
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
+def test_every_knob_stands_in_the_readme_with_its_help_and_bounds(knob: Knob) -> None:
+    values = " or ".join(knob.choices) if knob.choices else knob.bounds
+    assert f"| `{knob.flag}` | {knob.help} | {values} |" in README

@@ -22,7 +22,11 @@ def models(host: Host, folder: Path, as_json: bool) -> None:
     if not folder.is_dir():
         raise HostError(f"{folder} is not a folder." if folder.exists() else f"There is no folder {folder}.")
     found = [_look_at(host, path) for path in sorted(folder.glob("*.sda"))]
-    text = table([_HEADINGS, *(_row(each) for each in found)]) if found else f"There are no .sda files in {folder}."
+    text = (
+        table([_HEADINGS, *(row for each in found for row in _rows(each))])
+        if found
+        else f"There are no .sda files in {folder}."
+    )
     show(found, as_json, text)
 
 
@@ -41,10 +45,12 @@ def _look_at(host: Host, path: Path) -> dict[str, Any]:
     return result | {"name": model.name, "codec": codec, "has_prior": model.bundle.has_prior, "facts": facts}
 
 
-def _row(found: dict[str, Any]) -> tuple[str, ...]:
+def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A file's row, and one more for each further fact that plugins know."""
     name, bytes_ = Path(found["path"]).name, found["bytes"]
     start = (name, "" if bytes_ is None else size(bytes_))
     if "error" in found:
-        return (*start, "", "", "", found["error"])
-    details = "; ".join(f"{fact['label']}: {fact['text']}" for fact in found["facts"])
-    return (*start, found["name"], found["codec"], "yes" if found["has_prior"] else "no", details)
+        return [(*start, "", "", "", found["error"])]
+    first, *more = [f"{fact['label']}: {fact['text']}" for fact in found["facts"]] or [""]
+    own = (*start, found["name"], found["codec"], "yes" if found["has_prior"] else "no")
+    return [(*own, first), *(("",) * len(own) + (fact,) for fact in more)]

@@ -147,7 +147,21 @@ def test_what_is_written_reads_back_and_is_clipped_not_wrapped(tmp_path: Path) -
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="is a folder"):
+    with pytest.raises(HostError, match="does not exist"):
         write_wav(tmp_path / "no such folder" / "x.wav", np.zeros(10), 48_000)
     with pytest.raises(HostError, match="is a folder"):
         write_wav(tmp_path, np.zeros(10), 48_000)
+
+
+def test_an_old_file_is_whole_until_the_new_one_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.wav"
+    write_wav(path, np.ones(10), 48_000)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(HostError, match="unchanged"):
+        write_wav(path, np.zeros(100), 48_000)
+    assert path.read_bytes() == before
