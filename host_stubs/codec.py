@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (the name that everyone uses)
+from torch.nn import functional as F
 
 from host_stubs.errors import HostError
 from host_stubs.griffin_lim import GriffinLim

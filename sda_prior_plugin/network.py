@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sda_prior_plugin.codes import CodeShape

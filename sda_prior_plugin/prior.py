@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
+import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.codes import CodeShape

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch reader expects
+import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.dataset import Batch, CodeCorpus, epoch_batch_count, epoch_batches, held_out_batches
