@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -150,17 +150,15 @@ class DatasetManifest:
         return DatasetManifest(folder, files)
 
 
-def build_manifest(folder: Path, *, seed: int = SPLIT_SEED, on_file: Callable[[str], None] | None = None) -> Scan:
+def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     """Look through a folder, read every recording once, and decide which are held out.
 
     Unreadable, empty and non-finite files are skipped and named. The split depends on the files' relative paths,
-    lengths and contents and on `seed`, not on the machine. `on_file` is called with each file's relative path.
+    lengths and contents and on `seed`, not on the machine.
     Raises HostError when the folder holds no recording, or none that can be used.
     """
     entries, skipped = [], []
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in find_recordings(folder)):
-        if on_file is not None:
-            on_file(name)
         try:
             _check_name(path)
             entries.append(_measured(path, name))
