@@ -1,7 +1,11 @@
 """The prior's network: from the codes so far to the probabilities of the next.
 
-Read from top to bottom in the order that data flows. Shapes: B sequences, T positions (codes), D hidden size,
-N codes a frame, L levels, C codebook size.
+Read from top to bottom in the order that data flows. Shapes: B sequences, T positions (bands, one after another),
+D hidden size, L levels, C codebook size.
+
+The core reads a recording band by band: its position stands for the L codes of one band of one frame, so that its
+sequences are short. Within a band the levels follow from the core's output and the levels above them (as in the depth
+transformer of Lee et al. 2022, RQ-VAE, section 3.2, though with a plain network for the few levels there are).
 
 A code is known to the network in two ways: by an embedding of its own, and by the codebook vector that it stands
 for, through a learned projection. The output is tied to the codebooks in the same two ways. Sounds alike get alike
@@ -71,15 +75,56 @@ class CodeLogits(nn.Module):
         return self.own + self.scale * (codebooks @ self.projection)
 
 
-def rotated(x: Tensor, positions: Tensor) -> Tensor:
-    """Rotary position embedding of `x [B, H, T, d]` at `positions [T]` (Su et al. 2021, RoFormer, section 3.2)."""
-    half = x.shape[-1] // 2
-    rate = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
-    # in double precision, since an hour of sound has half a million positions; on the CPU, since not every GPU has it
-    angle = positions.cpu().to(torch.float64)[:, None] * rate
-    cos, sin = angle.cos().to(x), angle.sin().to(x)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+class Linear(nn.Linear):
+    """A linear map that computes in the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class Norm(nn.LayerNorm):
+    """A layer norm that computes in the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Dropout(nn.Module):
+    """Dropout whose share is rounded to 256ths: on a processor, drawing a byte a number is several times faster."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.dropped:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.dropped / 256)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * (kept.to(x.dtype) * (256 / (256 - self.dropped)))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary position embedding (Su et al. 2021, RoFormer, section 3.2): cosines and signed sines `[T, d]`."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def of(cls, first: int, count: int, size: int, like: Tensor) -> Rotation:
+        """For `count` positions from `first` on, heads of `size`."""
+        rate = 10_000.0 ** (-torch.arange(size // 2, dtype=torch.float64) / (size // 2))
+        # in double precision, since an hour of sound has many positions; on the CPU, since not every GPU has it
+        angle = torch.arange(first, first + count, dtype=torch.float64)[:, None] * rate
+        cos, sin = angle.cos(), angle.sin()
+        return cls(torch.cat([cos, cos], dim=-1).to(like), torch.cat([-sin, sin], dim=-1).to(like))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x [..., T, d]`, rotated."""
+        return x * self.cos + x.roll(x.shape[-1] // 2, dims=-1) * self.sin
 
 
 @dataclass(frozen=True)
@@ -101,9 +146,8 @@ class TransformerState:
 def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
     """Attention; on a CPU in single precision, since its half-precision backward pass there is several times slower."""
     if query.device.type == "cpu":
-        with torch.autocast("cpu", enabled=False):
-            whole = (query.float(), key.float(), value.float())
-            return F.scaled_dot_product_attention(*whole, attn_mask=mask, is_causal=causal)
+        whole = (query.float(), key.float(), value.float())
+        return F.scaled_dot_product_attention(*whole, attn_mask=mask, is_causal=causal).to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
 
 
@@ -113,14 +157,14 @@ class Attention(nn.Module):
     def __init__(self, size: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads, self.window = heads, window
-        self.inputs = nn.Linear(size, 3 * size, bias=False)
-        self.output = nn.Linear(size, size, bias=False)
+        self.inputs = Linear(size, 3 * size, bias=False)
+        self.output = Linear(size, size, bias=False)
 
-    def forward(self, x: Tensor, positions: Tensor, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
+    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
         batch, length, size = x.shape
         split = self.inputs(x).view(batch, length, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
-        query, key, value = split[0], split[1], split[2]  # each [B, H, T, d]
-        query, key = rotated(query, positions), rotated(key, positions)
+        query, key, value = split.unbind()  # each [B, H, T, d]
+        query, key = rotation(query), rotation(key)
         if cache is not None:
             key, value = torch.cat([cache.keys, key], dim=2), torch.cat([cache.values, value], dim=2)
         seen = key.shape[2]
@@ -135,67 +179,81 @@ class Attention(nn.Module):
         return self.output(y.transpose(1, 2).reshape(batch, length, size)), kept
 
 
+def feed_forward(size: int) -> nn.Sequential:
+    """The part of a transformer layer that looks at one position alone."""
+    return nn.Sequential(Norm(size), Linear(size, 4 * size), nn.GELU(), Linear(4 * size, size))
+
+
 class Block(nn.Module):
     """One pre-norm transformer layer."""
 
     def __init__(self, size: int, heads: int, window: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(size)
+        self.norm = Norm(size)
         self.attention = Attention(size, heads, window)
-        self.mlp_norm = nn.LayerNorm(size)
-        self.mlp = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
-        self.dropout = nn.Dropout(dropout)
+        self.mlp = feed_forward(size)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, positions: Tensor, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
-        y, kept = self.attention(self.attention_norm(x), positions, cache)
+    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
+        y, kept = self.attention(self.norm(x), rotation, cache)
         x = x + self.dropout(y)
-        return x + self.dropout(self.mlp(self.mlp_norm(x))), kept
+        return x + self.dropout(self.mlp(x)), kept
 
 
 class TransformerCore(nn.Module):
     """Layers of causal attention, each over a sliding window, so that any length can be read and made."""
 
-    def __init__(self, settings: NetworkSettings, frame_codes: int) -> None:
+    def __init__(self, settings: NetworkSettings, bands: int) -> None:
         super().__init__()
-        window = settings.context_frames * frame_codes
+        self.head_size = settings.hidden_size // settings.heads
         self.blocks = nn.ModuleList(
-            Block(settings.hidden_size, settings.heads, window, settings.dropout) for _ in range(settings.layers)
+            Block(settings.hidden_size, settings.heads, settings.context_frames * bands, settings.dropout)
+            for _ in range(settings.layers)
         )
 
     def forward(self, x: Tensor, state: TransformerState | None) -> tuple[Tensor, TransformerState]:
         start = state.position if state else 0
-        positions = torch.arange(start, start + x.shape[1], device=x.device)
+        rotation = Rotation.of(start, x.shape[1], self.head_size, x)
         kept = []
         for index, block in enumerate(self.blocks):
-            x, cache = block(x, positions, state.layers[index] if state else None)
+            x, cache = block(x, rotation, state.layers[index] if state else None)
             kept.append(cache)
         return x, TransformerState(tuple(kept), start + x.shape[1])
 
 
 class GruCore(nn.Module):
-    """Gated recurrent layers with a residual path around each (Cho et al. 2014)."""
+    """Gated recurrent layers with a residual path around each (Cho et al. 2014), in single precision."""
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         size = settings.hidden_size
         self.layers = nn.ModuleList(nn.GRU(size, size, batch_first=True) for _ in range(settings.layers))
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(settings.layers))
-        self.dropout = nn.Dropout(settings.dropout)
+        self.norms = nn.ModuleList(Norm(size) for _ in range(settings.layers))
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         kept = []
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
-            y, hidden = layer(norm(x), state[index] if state else None)
+            y, hidden = layer(norm(x).float(), state[index] if state else None)
             kept.append(hidden)
-            x = x + self.dropout(y)
+            x = x + self.dropout(y.to(x.dtype))
         return x, tuple(kept)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The embeddings `[L * (C + 1), D]` and the output map `[L, C, D]`, with their ties to the codebooks worked out."""
+    """What codes are looked up in, and the output map, with their ties to the codebooks worked out.
 
-    embeddings: Tensor
+    Attributes:
+        previous: `[L * (C + 1), D]`, the codes of the band before.
+        frame_back: `[L * (C + 1), D]`, those of the same band one frame before.
+        coarser: `[L * (C + 1), D]`, those above a level in the same band.
+        logits: `[L, C, D]`.
+    """
+
+    previous: Tensor
+    frame_back: Tensor
+    coarser: Tensor
     logits: Tensor
 
 
@@ -219,45 +277,85 @@ class PriorNetwork(nn.Module):
         size = settings.hidden_size
         self.register_buffer("codebooks", normalized(codebooks), persistent=False)
         self.embedding = CodeEmbedding(self.codebooks, size)
-        self.slot = nn.Parameter(torch.randn(shape.frame_codes, size) * 0.02)  # band and level of the next code
+        self.frame_back = nn.Parameter(torch.randn(size, size) * size**-0.5)
+        self.coarser = nn.Parameter(torch.randn(size, size) * size**-0.5)
+        self.band = nn.Parameter(torch.randn(shape.bands, size) * 0.02)  # which band is next
         self.time = nn.Parameter(torch.randn(KNOWN_FRAMES, size) * 0.02)  # its frame in the recording
-        self.dropout = nn.Dropout(settings.dropout)
+        self.level = nn.Parameter(torch.randn(shape.levels, size) * 0.02)
+        self.dropout = Dropout(settings.dropout)
         self.core: TransformerCore | GruCore = (
-            GruCore(settings) if settings.architecture == "gru" else TransformerCore(settings, shape.frame_codes)
+            GruCore(settings) if settings.architecture == "gru" else TransformerCore(settings, shape.bands)
         )
-        self.norm = nn.LayerNorm(size)
+        self.within_band = feed_forward(size)
+        self.norm = Norm(size)
         self.logits = CodeLogits(self.codebooks, size)
-        self.end = nn.Linear(size, 1)
+        self.end = Linear(size, 1)
 
     def tables(self) -> Tables:
-        """What embeddings and logits are looked up in; the same until a weight changes."""
-        return Tables(embeddings=self.embedding(self.codebooks).flatten(0, 1), logits=self.logits(self.codebooks))
+        """What the network looks up; the same until a weight changes."""
+        own = self.embedding(self.codebooks).flatten(0, 1)
+        return Tables(own, own @ self.frame_back, own @ self.coarser, self.logits(self.codebooks))
 
-    def hidden(
-        self, tables: Tables, previous: Tensor, slots: Tensor, frames: Tensor, state: CoreState | None
+    def rows(self, codes: Tensor) -> Tensor:
+        """Where in the tables the codes `[..., L]` stand."""
+        return codes + torch.arange(self.shape.levels, device=codes.device) * (self.shape.codebook_size + 1)
+
+    def read(
+        self,
+        tables: Tables,
+        previous: Tensor,
+        frame_back: Tensor,
+        band: Tensor,
+        frame: Tensor,
+        state: CoreState | None,
+        dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, CoreState]:
-        """What the network knows before each of T codes, `[B, T, D]`, and the state to go on from.
+        """What the network knows before each of T bands, `[B, T, D]`, and the state to go on from.
 
         Args:
             tables: from `tables`.
-            previous: int `[B, T]`, the code that stands before each position.
-            slots: int `[T]`, the place of each position in its frame.
-            frames: int `[B, T]`, the frame of each position, counted from the recording's start.
-            state: where an earlier call on the positions just before left off.
+            previous: int `[B, T, L]`, the codes of the band before each; the last of a frame stands before the first.
+            frame_back: int `[B, T, L]`, the codes of the same band one frame before.
+            band: int `[T]`, the place of each in its frame.
+            frame: int `[B, T]`, its frame, counted from the recording's start.
+            state: where an earlier call on the bands just before left off.
+            dtype: the precision to compute in.
         """
-        rows = (slots - 1) % self.shape.levels * (self.shape.codebook_size + 1) + previous
-        x = F.embedding(rows, tables.embeddings)  # [B, T, D]
         # lookups by F.embedding throughout: the gradient of plain indexing is summed in no fixed order
-        x = x + F.embedding(slots, self.slot) + F.embedding(frames.clamp(max=KNOWN_FRAMES - 1), self.time)
-        y, state = self.core(self.dropout(x), state)
-        return self.norm(y), state
+        x = F.embedding(self.rows(previous), tables.previous).sum(2)
+        x = x + F.embedding(self.rows(frame_back), tables.frame_back).sum(2)
+        x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
+        return self.core(self.dropout(x.to(dtype)), state)
 
-    def code_logits(self, tables: Tables, hidden: Tensor) -> Tensor:
-        """Logits of the codes of whole bands, from `hidden [B, positions, L, D]`: `[B, positions, L, C]`."""
-        return torch.einsum("bpld,lcd->bplc", hidden, tables.logits) + self.logits.bias
+    def level_logits(self, tables: Tables, y: Tensor, coarser: Tensor, first: int = 0) -> Tensor:
+        """Logits of the levels `first`, `first + 1`, … of bands.
+
+        Args:
+            tables: from `tables`.
+            y: `[B, T, D]`, from `read`.
+            coarser: `[B, T, levels, D]`, for each of those levels the sum of `tables.coarser` over the levels above it.
+            first: the first of the levels.
+
+        Returns:
+            `[B, T, levels, C]`, in single precision.
+        """
+        last = first + coarser.shape[2]
+        z = y[:, :, None] + self.dropout((coarser + self.level[first:last]).to(y.dtype))
+        z = self.norm(z + self.dropout(self.within_band(z)))
+        return torch.einsum("btld,lcd->btlc", z, tables.logits[first:last].to(z.dtype)) + self.logits.bias[first:last]
+
+    def end_logits(self, y: Tensor) -> Tensor:
+        """Logits `[B, T]` that the recording is over, from what is known before some frames, `y [B, T, D]`."""
+        return self.end(self.norm(y)).squeeze(-1).float()
 
     def forward(
-        self, frames: Tensor, first_frame: Tensor, state: CoreState | None = None, *, look_past: bool = False
+        self,
+        frames: Tensor,
+        first_frame: Tensor,
+        state: CoreState | None = None,
+        *,
+        look_past: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor, CoreState]:
         """Logits of every code of a window, each from all before it.
 
@@ -266,18 +364,27 @@ class PriorNetwork(nn.Module):
             first_frame: int `[B]`.
             state: where an earlier call on the stretch just before left off.
             look_past: also say whether the recording ends with the window; the state is then one position too far.
+            dtype: the precision to compute in; weights and results are in single precision all the same.
 
         Returns:
             code logits `[B, window, bands, L, C]`; logits that the recording is over before each frame of the window
             `[B, window]`, with `look_past` also before the one after it, `[B, window + 1]`; the state.
         """
-        batch, size = frames.shape[0], self.shape.frame_codes
-        codes = (frames.shape[1] - 1) * size
-        length = codes + look_past
-        previous = frames.flatten(1)[:, size - 1 : size - 1 + length]  # of all [B, N + codes]
+        bands = self.shape.bands
+        codes = frames.unflatten(2, (bands, -1)).flatten(1, 2)  # [B, bands before and in the window, L]
+        count = codes.shape[1] - bands
+        length = count + look_past
         place = torch.arange(length, device=frames.device)
         tables = self.tables()
-        y, state = self.hidden(tables, previous, place % size, first_frame[:, None] + place // size, state)
-        logits = self.code_logits(tables, y[:, :codes].reshape(batch, -1, self.shape.levels, y.shape[-1]))
-        ends = self.end(y[:, ::size]).squeeze(-1)
-        return logits.view(batch, -1, self.shape.bands, self.shape.levels, self.shape.codebook_size), ends, state
+        y, state = self.read(
+            tables,
+            codes[:, bands - 1 : bands - 1 + length],
+            codes[:, :length],
+            place % bands,
+            first_frame[:, None] + place // bands,
+            state,
+            dtype,
+        )
+        above = F.embedding(self.rows(codes[:, bands:])[..., :-1], tables.coarser).cumsum(2)
+        logits = self.level_logits(tables, y[:, :count], F.pad(above, (0, 0, 1, 0)))
+        return logits.unflatten(1, (-1, bands)), self.end_logits(y[:, ::bands]), state

@@ -87,27 +87,36 @@ def draw_sounds(
 ) -> list[np.ndarray]:
     """A sound from each random stream, from its start to where the prior says it is over or to `max_frames`."""
     shape = network.shape
-    size, count = shape.frame_codes, len(streams)
+    count, size = len(streams), shape.frame_codes
     tables = network.tables()
-    codes = torch.full((count, (1 + max_frames) * size), shape.codebook_size)  # the first frame is "no code"
+    codes = torch.full((count, 1 + max_frames, shape.bands, shape.levels), shape.codebook_size)  # first "no code"
     lengths = torch.full((count,), max_frames)
     state = None
     for frame in range(max_frames):
         uniform = torch.as_tensor(np.stack([stream.random(size + 1) for stream in streams]))
-        for slot in range(size):
-            place = (1 + frame) * size + slot
-            y, state = network.hidden(
-                tables, codes[:, place - 1 : place], torch.tensor([slot]), torch.full((count, 1), frame), state
+        for band in range(shape.bands):
+            previous = codes[:, 1 + frame, band - 1] if band else codes[:, frame, -1]
+            y, state = network.read(
+                tables,
+                previous[:, None],
+                codes[:, frame, band][:, None],
+                torch.tensor([band]),
+                torch.full((count, 1), frame),
+                state,
             )
-            if slot == 0 and frame > 0:
-                over = torch.sigmoid(network.end(y[:, 0]).squeeze(-1).double()) > uniform[:, size]
+            if band == 0 and frame > 0:
+                over = torch.sigmoid(network.end_logits(y)[:, 0].double()) > uniform[:, size]
                 lengths = lengths.where(~over, lengths.clamp(max=frame))
                 if bool((lengths <= frame).all()):
                     break
-            logits = y[:, 0] @ tables.logits[slot % shape.levels].T + network.logits.bias[slot % shape.levels]
-            codes[:, place] = drawn(probabilities(logits, draw), uniform[:, slot])
+            coarser = torch.zeros(count, 1, 1, y.shape[-1])
+            for level in range(shape.levels):
+                logits = network.level_logits(tables, y, coarser, level)[:, 0, 0]
+                code = drawn(probabilities(logits, draw), uniform[:, band * shape.levels + level])
+                codes[:, 1 + frame, band, level] = code
+                coarser = coarser + tables.coarser[level * (shape.codebook_size + 1) + code][:, None, None]
         else:
             continue
         break
-    grids = codes.view(count, -1, shape.bands, shape.levels)[:, 1:].numpy()
+    grids = codes[:, 1:].numpy()
     return [grid[:length].copy() for grid, length in zip(grids, lengths.tolist(), strict=True)]

@@ -101,7 +101,7 @@ class Trainer:
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
         self.average = copy.deepcopy(self.network).eval()
         self.optimizer = optimizer_for(self.network, settings)
-        self.half = half_precision_pays(device)
+        self.dtype = fastest_precision(device)
         self.batches = epoch_batch_count(corpus, context=self.context, batch_size=settings.batch_size)
         self.step = 0
         self.progress = _Progress()
@@ -118,7 +118,7 @@ class Trainer:
                 train_codes=self.corpus.train_codes,
                 held_out_codes=self.corpus.held_out.codes.size,
                 device=str(self.device),
-                precision="bfloat16" if self.half else "float32",
+                precision=str(self.dtype).removeprefix("torch."),
                 threads=torch.get_num_threads(),
             )
         )
@@ -185,9 +185,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * rate_at(self.step, self.batches * self.settings.epochs)
         self.step += 1
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            code_bits, end_bits, codes = batch_loss(self.network, batch, self.device)
-            loss = (code_bits + end_bits) / codes
+        code_bits, end_bits, codes = batch_loss(self.network, batch, self.device, self.dtype)
+        loss = (code_bits + end_bits) / codes
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
@@ -202,7 +201,7 @@ class Trainer:
     def judge_epoch(self, epoch: int, train_bits: float) -> None:
         """Measure the averaged weights on the held-out codes, keep them if they are the best, and tell."""
         progress = self.progress
-        bits = held_out_bits(self.average, self.corpus, self.context, self.settings.batch_size, self.half)
+        bits = held_out_bits(self.average, self.corpus, self.context, self.settings.batch_size, self.dtype)
         progress.train.append(perplexity(train_bits))
         progress.held_out.append(perplexity(bits))
         seconds = time.monotonic() - self.started
@@ -242,14 +241,15 @@ def chosen_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def half_precision_pays(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are faster there: on a GPU or processor with instructions for them."""
+def fastest_precision(device: torch.device) -> torch.dtype:
+    """What to train in: bfloat16 on a GPU or processor that has instructions for its matrix products."""
+    half = False
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
+        half = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False
+        half = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.bfloat16 if half else torch.float32
 
 
 def optimizer_for(network: PriorNetwork, settings: PriorSettings) -> torch.optim.Optimizer:
@@ -269,11 +269,14 @@ def rate_at(step: int, steps: int) -> float:
     return warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
-def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def batch_loss(
+    network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
     """Bits that the network needs for the codes of a batch, bits for its ends, and how many codes it has."""
     frames = torch.as_tensor(batch.frames).to(device)
     lengths = torch.as_tensor(batch.lengths).to(device)
-    logits, ends, _ = network(frames, torch.as_tensor(batch.first_frame).to(device), look_past=True)
+    first_frame = torch.as_tensor(batch.first_frame).to(device)
+    logits, ends, _ = network(frames, first_frame, look_past=True, dtype=dtype)
     inside = torch.arange(frames.shape[1] - 1, device=device) < lengths[:, None]  # [B, window]
     codes = window_log2_probs(logits, ends, frames).sum(-1)
     over = F.logsigmoid(ends.gather(1, lengths[:, None]).squeeze(1).float()) / math.log(2)
@@ -282,7 +285,9 @@ def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device) -> tup
 
 
 @torch.no_grad()
-def held_out_bits(network: PriorNetwork, corpus: CodeCorpus, context: int, batch_size: int, half: bool) -> float:
+def held_out_bits(
+    network: PriorNetwork, corpus: CodeCorpus, context: int, batch_size: int, dtype: torch.dtype
+) -> float:
     """Bits per code over all held-out codes, each given all before it, as `Prior.log2_probs` has them.
 
     Long recordings are read `context` frames at a time.
@@ -296,7 +301,6 @@ def held_out_bits(network: PriorNetwork, corpus: CodeCorpus, context: int, batch
         for first in range(0, frames.shape[1] - 1, context):
             block = frames[:, first : first + context + 1]
             inside = torch.arange(first, first + block.shape[1] - 1, device=device) < lengths[:, None]
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                logits, ends, state = network(block, torch.full_like(lengths, first), state)
+            logits, ends, state = network(block, torch.full_like(lengths, first), state, dtype=dtype)
             total -= float((window_log2_probs(logits, ends, block).sum(-1) * inside).sum().item())
     return total / corpus.held_out.codes.size

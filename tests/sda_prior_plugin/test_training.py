@@ -41,7 +41,7 @@ def test_the_kept_checkpoint_is_the_one_with_the_lowest_held_out_perplexity(corp
     assert run.report.best_epoch == 1 + int(np.argmin(curve)) < len(curve), "it must have overfitted"
     assert run.report.final_perplexity == min(curve)
     context = run.prior.network.settings.context_frames
-    bits = held_out_bits(run.prior.network, tiny, context, run.prior.settings.batch_size, half=False)
+    bits = held_out_bits(run.prior.network, tiny, context, run.prior.settings.batch_size, dtype=torch.float32)
     assert 2**bits == pytest.approx(run.report.final_perplexity, rel=0.02)
 
 
@@ -51,7 +51,7 @@ def test_the_perplexity_of_recordings_longer_than_the_context_is_what_the_prior_
     prior = train_prior(corpus, small_settings(corpus, epochs=10)).prior
     context = prior.network.settings.context_frames
     assert context < 10
-    bits = held_out_bits(prior.network, corpus, context, 3, half=False)
+    bits = held_out_bits(prior.network, corpus, context, 3, dtype=torch.float32)
     stated = -np.concatenate([prior.log2_probs(grid).ravel() for grid in held_out]).mean()
     assert bits == pytest.approx(stated, abs=1e-4)
 
@@ -118,16 +118,16 @@ def test_stopping_before_the_first_epoch_ends_gives_nothing(corpus: CodeCorpus) 
 
 
 def test_batches_without_a_finite_loss_are_left_out_and_counted(codebooks: np.ndarray) -> None:
-    """One code that a single recording has is made poisonous to the network; its batches alone are lost."""
-    recordings = loops(40, seed=1)
-    for grid in recordings:
-        grid[grid == SIZE - 1] = 0
-    recordings[0][0, 0, 0] = SIZE - 1
-    held_out = [np.minimum(grid, SIZE - 2) for grid in loops(10, seed=2)]
+    """One code that a single recording has is made impossible; the batches with it, and no others, are lost."""
+    recordings, held_out = loops(40, seed=1), loops(10, seed=2)
+    impossible = 5
+    for grid in (*recordings, *held_out):
+        grid[grid == impossible] = 0
+    recordings[0][0, 0, 0] = impossible
     corpus = CodeCorpus.from_sequences(recordings, held_out, codebooks=codebooks)
     trainer = Trainer(corpus, small_settings(corpus), torch.device("cpu"), lambda event: None, threading.Event())
     with torch.no_grad():
-        trainer.network.embedding.own[:, SIZE - 1] = torch.nan
+        trainer.network.logits.bias[:, impossible] = torch.finfo(torch.float32).min
     run = trainer.run()
     assert run.report.skipped_batches == run.report.epochs_trained == 3
     assert run.report.final_perplexity < SIZE

@@ -1,0 +1,160 @@
+"""What the benchmarks measure on: corpora of one-second codes, and whole recordings with a codec of their own.
+
+The corpora beside the repository (`shared/codes`, `shared/audio`, `shared/legacy`) are used where they are there; the
+demo corpus, synthesized and with a codec trained on it, is made anywhere.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import host_stubs
+from host_stubs.commands.train import train_model
+from sda_prior_plugin import CodeCorpus
+from sda_prior_plugin.encoding import encode_recordings
+
+SHARED = Path(__file__).parents[2] / "shared"
+MADE = Path(__file__).parents[1] / "build" / "benchmarks"
+"""Where the demo's recordings and model are kept from one run to the next."""
+
+PIECE_SECONDS = 1
+OFFSETS = 32
+
+
+@dataclass(frozen=True)
+class PieceCorpus:
+    """A corpus cut into one-second pieces, as the reference system has it.
+
+    Attributes:
+        train, held_out: int `[pieces, frames, bands, levels]`, split by file.
+        augmented: the same of the training audio from several start offsets, duplicates left out.
+        file_count: recordings.
+        reference_bits: the reference prior's best as it was measured elsewhere; None where it was not.
+    """
+
+    name: str
+    train: np.ndarray
+    held_out: np.ndarray
+    augmented: np.ndarray
+    codebooks: np.ndarray
+    file_count: int
+    reference_bits: float | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> PieceCorpus:
+        """The corpus of an `.npz` file."""
+        data = np.load(path)
+        arrays = {name: data[name] for name in ("train", "held_out", "augmented", "codebooks")}
+        return cls(
+            name=path.stem,
+            file_count=int(data["file_count"]),
+            reference_bits=float(data["reference_bits_per_code"]),
+            **arrays,
+        )
+
+    @property
+    def codes(self) -> CodeCorpus:
+        """What the prior learns from; each piece counts as a recording."""
+        return CodeCorpus.from_sequences(list(self.augmented), list(self.held_out), codebooks=self.codebooks)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Recordings in files, and the codec that encodes them."""
+
+    name: str
+    manifest: host_stubs.DatasetManifest
+    codec: host_stubs.Codec
+
+    def corpus(self, *, start_offsets: int, manifest: host_stubs.DatasetManifest | None = None) -> CodeCorpus:
+        """Every recording at full length, as `host train-prior` encodes it."""
+        chosen = manifest or self.manifest
+        rate = self.codec.sample_rate
+        return encode_recordings(
+            self.codec,
+            chosen.recordings("train", rate),
+            chosen.recordings("held_out", rate),
+            start_offsets=start_offsets,
+        )
+
+    def sample(self, count: int, seed: int) -> tuple[host_stubs.DatasetManifest, host_stubs.DatasetManifest]:
+        """`count` of the files, split as the host would split them; and the other files, all of them held out."""
+        order = list(self.manifest.files)
+        random.Random(seed).shuffle(order)
+        return (
+            host_stubs.split_manifest(self.manifest.folder, order[:count]),
+            host_stubs.DatasetManifest(
+                self.manifest.folder,
+                tuple(
+                    host_stubs.RecordingEntry(e.path, e.bytes, e.sha256, e.seconds, None, (0.0, e.seconds))
+                    for e in order[count:]
+                ),
+            ),
+        )
+
+    def pieces(self) -> PieceCorpus:
+        """The same recordings in one-second pieces, each with its peak at 1, the last one of a file padded."""
+        return PieceCorpus(
+            name=self.name,
+            train=self._encoded_pieces("train", 1),
+            held_out=self._encoded_pieces("held_out", 1),
+            augmented=np.unique(self._encoded_pieces("train", OFFSETS), axis=0),
+            codebooks=self.codec.codebooks,
+            file_count=len(self.manifest.files),
+        )
+
+    def _encoded_pieces(self, part: str, offsets: int) -> np.ndarray:
+        length = PIECE_SECONDS * self.codec.sample_rate
+        cut = [
+            host_stubs.peak_normalized(piece)
+            for recording in self.manifest.recordings(part, self.codec.sample_rate)
+            for offset in range(0, self.codec.frame_samples, self.codec.frame_samples // offsets)
+            for piece in pieces(recording.audio[offset:], length)
+        ]
+        frames = -(-length // self.codec.frame_samples)
+        return np.concatenate([self.codec.encode(np.stack(some))[:, :frames] for some in chunks(cut, 32)])
+
+
+def pieces(audio: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Stretches of `length` samples, the last one padded with silence."""
+    for first in range(0, len(audio), length):
+        piece = audio[first : first + length]
+        yield np.pad(piece, (0, length - len(piece)))
+
+
+def chunks(items: Sequence[np.ndarray], size: int) -> Iterator[Sequence[np.ndarray]]:
+    """The items, so many at a time."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def piece_corpora(folder: Path = SHARED / "codes") -> list[PieceCorpus]:
+    """Every corpus of a folder of `.npz` files."""
+    return [PieceCorpus.read(path) for path in sorted(folder.glob("*.npz"))]
+
+
+def demo_dataset(folder: Path = MADE) -> Dataset:
+    """The demo's recordings, and a codec trained on them as `host demo` does. Kept in `folder`."""
+    path = folder / "demo.sda"
+    if not path.exists():
+        host_stubs.write_demo_recordings(folder / "recordings")
+        model = train_model(folder / "recordings", "demo", epochs=None, device="cpu", seed=0)
+        host_stubs.save_model(model, path)
+    model = host_stubs.open_model(path)
+    assert model.manifest is not None
+    return Dataset("demo", model.manifest, model.codec)
+
+
+def legacy_datasets(folder: Path = SHARED) -> list[Dataset]:
+    """Each folder of `audio` with the model of the existing host that was trained on it."""
+    return [
+        Dataset(path.stem, host_stubs.build_manifest(folder / "audio" / path.stem).manifest, model.codec)
+        for path in sorted((folder / "legacy").glob("*.distill"))
+        if (folder / "audio" / path.stem).is_dir()
+        for model in [host_stubs.read_legacy(path)]
+    ]
