@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,32 +70,21 @@ class Dataset:
     name: str
     manifest: host_stubs.DatasetManifest
     codec: host_stubs.Codec
+    file_count: int
 
-    def corpus(self, *, start_offsets: int, manifest: host_stubs.DatasetManifest | None = None) -> CodeCorpus:
+    def corpus(self, start_offsets: int) -> CodeCorpus:
         """Every recording at full length, as `host train-prior` encodes it."""
-        chosen = manifest or self.manifest
         rate = self.codec.sample_rate
-        return encode_recordings(
-            self.codec,
-            chosen.recordings("train", rate),
-            chosen.recordings("held_out", rate),
-            start_offsets=start_offsets,
-        )
+        train, held_out = (self.manifest.recordings(part, rate) for part in ("train", "held_out"))
+        return encode_recordings(self.codec, train, held_out, start_offsets=start_offsets)
 
-    def sample(self, count: int, seed: int) -> tuple[host_stubs.DatasetManifest, host_stubs.DatasetManifest]:
-        """`count` of the files, split as the host would split them; and the other files, all of them held out."""
-        order = list(self.manifest.files)
-        random.Random(seed).shuffle(order)
-        return (
-            host_stubs.split_manifest(self.manifest.folder, order[:count]),
-            host_stubs.DatasetManifest(
-                self.manifest.folder,
-                tuple(
-                    host_stubs.RecordingEntry(e.path, e.bytes, e.sha256, e.seconds, None, (0.0, e.seconds))
-                    for e in order[count:]
-                ),
-            ),
-        )
+    def sample(self, count: int, seed: int) -> Dataset:
+        """As if there were `count` files: four fifths of those are trained on, and what is held out stays held out."""
+        train = [entry for entry in self.manifest.files if entry.train is not None]
+        random.Random(seed).shuffle(train)
+        chosen = train[: max(1, round(0.8 * count))]
+        held_out = [entry for entry in self.manifest.files if entry.held_out is not None]
+        return replace(self, manifest=replace(self.manifest, files=(*chosen, *held_out)), file_count=count)
 
     def pieces(self) -> PieceCorpus:
         """The same recordings in one-second pieces, each with its peak at 1, the last one of a file padded."""
@@ -105,7 +94,7 @@ class Dataset:
             held_out=self._encoded_pieces("held_out", 1),
             augmented=np.unique(self._encoded_pieces("train", OFFSETS), axis=0),
             codebooks=self.codec.codebooks,
-            file_count=len(self.manifest.files),
+            file_count=self.file_count,
         )
 
     def _encoded_pieces(self, part: str, offsets: int) -> np.ndarray:
@@ -147,14 +136,14 @@ def demo_dataset(folder: Path = MADE) -> Dataset:
         host_stubs.save_model(model, path)
     model = host_stubs.open_model(path)
     assert model.manifest is not None
-    return Dataset("demo", model.manifest, model.codec)
+    return Dataset("demo", model.manifest, model.codec, len(model.manifest.files))
 
 
 def legacy_datasets(folder: Path = SHARED) -> list[Dataset]:
     """Each folder of `audio` with the model of the existing host that was trained on it."""
-    return [
-        Dataset(path.stem, host_stubs.build_manifest(folder / "audio" / path.stem).manifest, model.codec)
-        for path in sorted((folder / "legacy").glob("*.distill"))
-        if (folder / "audio" / path.stem).is_dir()
-        for model in [host_stubs.read_legacy(path)]
-    ]
+    found = []
+    for path in sorted((folder / "legacy").glob("*.distill")):
+        if (recordings := folder / "audio" / path.stem).is_dir():
+            manifest = host_stubs.build_manifest(recordings).manifest
+            found.append(Dataset(path.stem, manifest, host_stubs.read_legacy(path).codec, len(manifest.files)))
+    return found

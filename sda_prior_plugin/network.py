@@ -248,12 +248,14 @@ class Tables:
         previous: `[L * (C + 1), D]`, the codes of the band before.
         frame_back: `[L * (C + 1), D]`, those of the same band one frame before.
         coarser: `[L * (C + 1), D]`, those above a level in the same band.
+        same_level: `[L * (C + 1), D]`, the code of the same band and level one frame before.
         logits: `[L, C, D]`.
     """
 
     previous: Tensor
     frame_back: Tensor
     coarser: Tensor
+    same_level: Tensor
     logits: Tensor
 
 
@@ -279,6 +281,7 @@ class PriorNetwork(nn.Module):
         self.embedding = CodeEmbedding(self.codebooks, size)
         self.frame_back = nn.Parameter(torch.randn(size, size) * size**-0.5)
         self.coarser = nn.Parameter(torch.randn(size, size) * size**-0.5)
+        self.same_level = nn.Parameter(torch.randn(size, size) * size**-0.5)
         self.band = nn.Parameter(torch.randn(shape.bands, size) * 0.02)  # which band is next
         self.time = nn.Parameter(torch.randn(KNOWN_FRAMES, size) * 0.02)  # its frame in the recording
         self.level = nn.Parameter(torch.randn(shape.levels, size) * 0.02)
@@ -294,7 +297,9 @@ class PriorNetwork(nn.Module):
     def tables(self) -> Tables:
         """What the network looks up; the same until a weight changes."""
         own = self.embedding(self.codebooks).flatten(0, 1)
-        return Tables(own, own @ self.frame_back, own @ self.coarser, self.logits(self.codebooks))
+        return Tables(
+            own, own @ self.frame_back, own @ self.coarser, own @ self.same_level, self.logits(self.codebooks)
+        )
 
     def rows(self, codes: Tensor) -> Tensor:
         """Where in the tables the codes `[..., L]` stand."""
@@ -327,20 +332,21 @@ class PriorNetwork(nn.Module):
         x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
         return self.core(self.dropout(x.to(dtype)), state)
 
-    def level_logits(self, tables: Tables, y: Tensor, coarser: Tensor, first: int = 0) -> Tensor:
+    def level_logits(self, tables: Tables, y: Tensor, known: Tensor, first: int = 0) -> Tensor:
         """Logits of the levels `first`, `first + 1`, … of bands.
 
         Args:
             tables: from `tables`.
             y: `[B, T, D]`, from `read`.
-            coarser: `[B, T, levels, D]`, for each of those levels the sum of `tables.coarser` over the levels above it.
+            known: `[B, T, levels, D]`, for each of those levels the sum of `tables.coarser` over the levels above it,
+                and `tables.same_level`.
             first: the first of the levels.
 
         Returns:
             `[B, T, levels, C]`, in single precision.
         """
-        last = first + coarser.shape[2]
-        z = y[:, :, None] + self.dropout((coarser + self.level[first:last]).to(y.dtype))
+        last = first + known.shape[2]
+        z = y[:, :, None] + self.dropout((known + self.level[first:last]).to(y.dtype))
         z = self.norm(z + self.dropout(self.within_band(z)))
         return torch.einsum("btld,lcd->btlc", z, tables.logits[first:last].to(z.dtype)) + self.logits.bias[first:last]
 
@@ -385,6 +391,7 @@ class PriorNetwork(nn.Module):
             state,
             dtype,
         )
-        above = F.embedding(self.rows(codes[:, bands:])[..., :-1], tables.coarser).cumsum(2)
-        logits = self.level_logits(tables, y[:, :count], F.pad(above, (0, 0, 1, 0)))
+        coarser = F.embedding(self.rows(codes[:, bands:])[..., :-1], tables.coarser).cumsum(2)
+        known = F.pad(coarser, (0, 0, 1, 0)) + F.embedding(self.rows(codes[:, :count]), tables.same_level)
+        logits = self.level_logits(tables, y[:, :count], known)
         return logits.unflatten(1, (-1, bands)), self.end_logits(y[:, ::bands]), state

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.errors import PriorError
@@ -109,12 +110,14 @@ def draw_sounds(
                 lengths = lengths.where(~over, lengths.clamp(max=frame))
                 if bool((lengths <= frame).all()):
                     break
-            coarser = torch.zeros(count, 1, 1, y.shape[-1])
+            same_level = F.embedding(network.rows(codes[:, frame, band]), tables.same_level)
+            coarser = torch.zeros(count, y.shape[-1])
             for level in range(shape.levels):
-                logits = network.level_logits(tables, y, coarser, level)[:, 0, 0]
+                known = (coarser + same_level[:, level])[:, None, None]
+                logits = network.level_logits(tables, y, known, level)[:, 0, 0]
                 code = drawn(probabilities(logits, draw), uniform[:, band * shape.levels + level])
                 codes[:, 1 + frame, band, level] = code
-                coarser = coarser + tables.coarser[level * (shape.codebook_size + 1) + code][:, None, None]
+                coarser = coarser + tables.coarser[level * (shape.codebook_size + 1) + code]
         else:
             continue
         break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-EPOCH_WINDOWS = 512
+EPOCH_WINDOWS = 256
 """About how many windows an epoch has at most, where recordings can be visited in several variants."""
 
 

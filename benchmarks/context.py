@@ -1,0 +1,61 @@
+"""What the past is worth: held-out recordings read at full length, and the same codes cut into one-second pieces.
+
+The default prior is trained on whole recordings. Where a piece starts in the middle of a recording, the prior knows
+nothing of what came before. Part of `make bench-quality`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+import torch
+
+from benchmarks.corpora import PIECE_SECONDS, Dataset, demo_dataset, legacy_datasets
+from benchmarks.results import machine, write_section
+from sda_prior_plugin import Prior, PriorSettings, train_prior
+
+
+def mean_bits(prior: Prior, grids: list[np.ndarray]) -> float:
+    """Bits per code over all codes of some grids."""
+    return float(-np.concatenate([prior.log2_probs(grid).ravel() for grid in grids]).mean())
+
+
+def row(dataset: Dataset, seed: int) -> list[str]:
+    """Train on whole recordings; the line of the table."""
+    seconds = [end - start for _, (start, end) in dataset.manifest.part("train")]
+    settings = PriorSettings.for_size(file_count=dataset.file_count, train_seconds=seconds, given={"seed": seed})
+    corpus = dataset.corpus(settings.start_offsets)
+    prior = train_prior(corpus, settings).prior
+    grids = [corpus.held_out[index] for index in range(len(corpus.held_out))]
+    frames = math.ceil(PIECE_SECONDS / corpus.frame_seconds)
+    cut = [grid[first : first + frames] for grid in grids for first in range(0, len(grid), frames)]
+    whole, pieces = mean_bits(prior, grids), mean_bits(prior, cut)
+    return [
+        dataset.name,
+        str(len(grids)),
+        f"{np.mean([len(grid) for grid in grids]) * corpus.frame_seconds:.1f} s",
+        f"{whole:.3f}",
+        f"{pieces:.3f}",
+        f"{1 - whole / pieces:.1%}",
+    ]
+
+
+def main() -> None:
+    """Measure every dataset and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = [row(dataset, seed=0) for dataset in [*legacy_datasets(), demo_dataset()]]
+    write_section(
+        "What the past is worth",
+        "Bits per code of the default prior, trained on whole recordings, over all codes of the held-out ones: read at "
+        f"full length, and the same codes in pieces of a second, each read on its own. One seed, {machine()}.",
+        [["dataset", "held out", "mean length", "whole", "in pieces", "lower by"], *rows],
+    )
+
+
+if __name__ == "__main__":
+    main()
