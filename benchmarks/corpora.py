@@ -15,6 +15,7 @@ import numpy as np
 
 import host_stubs
 from host_stubs.commands.train import train_model
+from host_stubs.synth import hat, kick, snare
 from sda_prior_plugin import CodeCorpus
 from sda_prior_plugin.encoding import encode_recordings
 
@@ -24,6 +25,7 @@ MADE = Path(__file__).parents[1] / "build" / "benchmarks"
 
 PIECE_SECONDS = 1
 OFFSETS = 32
+BAR_FRAMES = 6
 
 
 @dataclass(frozen=True)
@@ -127,16 +129,46 @@ def piece_corpora(folder: Path = SHARED / "codes") -> list[PieceCorpus]:
     return [PieceCorpus.read(path) for path in sorted(folder.glob("*.npz"))]
 
 
-def demo_dataset(folder: Path = MADE) -> Dataset:
-    """The demo's recordings, and a codec trained on them as `host demo` does. Kept in `folder`."""
+def demo_dataset(count: int = 32) -> Dataset:
+    """So many of the demo's recordings, and a codec trained on them as `host demo` does. Kept for the next time."""
+    folder = MADE / f"demo-{count}"
     path = folder / "demo.sda"
     if not path.exists():
-        host_stubs.write_demo_recordings(folder / "recordings")
+        host_stubs.write_demo_recordings(folder / "recordings", count=count)
         model = train_model(folder / "recordings", "demo", epochs=None, device="cpu", seed=0)
         host_stubs.save_model(model, path)
     model = host_stubs.open_model(path)
     assert model.manifest is not None
     return Dataset("demo", model.manifest, model.codec, len(model.manifest.files))
+
+
+def loops_dataset(count: int = 24) -> Dataset:
+    """Loops of a few bars over the demo's codec: every file is made of the same four bars, in another order.
+
+    A bar is a whole number of code frames, so that the same bar gives nearly the same codes wherever it stands.
+    """
+    codec = demo_dataset().codec
+    folder = MADE / "loops"
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(7)
+    bars = [bar(rng, BAR_FRAMES * codec.frame_samples, codec.sample_rate) for _ in range(4)]
+    for number in range(count):
+        order = rng.integers(0, len(bars), int(rng.integers(2, 5)))
+        host_stubs.write_wav(
+            folder / f"loop-{number:02d}.wav", np.concatenate([bars[one] for one in order]), codec.sample_rate
+        )
+    manifest = host_stubs.build_manifest(folder).manifest
+    return Dataset("loops", manifest, codec, len(manifest.files))
+
+
+def bar(rng: np.random.Generator, length: int, rate: int) -> np.ndarray:
+    """A bar of drums: eight steps, on each of which a hit may fall."""
+    sound = np.zeros(length, np.float32)
+    for step in range(8):
+        hit = (kick, hat, snare, hat)[step % 4](rng) if rng.random() < 0.8 else np.zeros(0)
+        begin = step * length // 8
+        sound[begin : begin + len(hit)] += hit[: length - begin]
+    return host_stubs.peak_normalized(sound) * np.float32(0.9)
 
 
 def legacy_datasets(folder: Path = SHARED) -> list[Dataset]:

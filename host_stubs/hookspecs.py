@@ -7,11 +7,13 @@ by name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
     import numpy as np
 
@@ -47,15 +49,30 @@ def generate_codes(
     temperature: float,
     top_p: float,
     top_k: int,
+    max_copy: float | None,
     seed: int,
 ) -> list[np.ndarray] | None:
     """Offer `count` new code grids, each int `[frames, bands, levels]`, or None to leave it to the next plugin.
 
     With `frames=None` a grid ends where the plugin says the sound is over, after at most `max_frames`. `top_p=1`
-    and `top_k=0` mean no truncation. The same `seed` gives the same codes.
+    and `top_k=0` mean no truncation. No stretch longer than `max_copy` seconds may be copied from the recordings;
+    while that is not None, plugins that do not take it are not asked. The same `seed` gives the same codes.
     """
+
+
+@hookspec
+def codes_facts(model: Model, codes: np.ndarray) -> tuple[str, dict[str, Any]] | None:
+    """Say something of new codes, int `[frames, bands, levels]`: a line for a person, and the same as plain JSON."""
 
 
 @hookspec
 def model_facts(model: Model) -> list[tuple[str, str]] | None:
     """Give lines for the model card, each `(label, text)`, or None; `host info` and the model list show them."""
+
+
+@hookspec(firstresult=True)
+def draw_training(model: Model, path: Path) -> bool | None:
+    """Draw how what makes the model's new codes was trained, as a PNG at `path`; None where there is nothing to draw.
+
+    Called by `host info --plot`, with a path that may be written.
+    """

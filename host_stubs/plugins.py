@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
@@ -76,12 +77,15 @@ class Plugins:
                 answers.append(answer)
         return answers
 
-    def first(self, hook: str, /, **arguments: Any) -> Any:
+    def first(self, hook: str, needed: Sequence[str] = (), /, **arguments: Any) -> Any:
         """Call one hook until a plugin answers with something that is not None; None when none does.
 
+        Plugins that do not take the `needed` arguments are passed over.
         An error that a plugin wrote for the user (`for_user = True`) is an answer too, and is raised.
         """
         for implementation in self.implementations(hook):
+            if not {*needed} <= {*implementation.argnames}:
+                continue
             try:
                 answer = invoke(implementation, arguments)
             except Exception as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sda_prior_plugin.memorization import Finding
+
 
 @dataclass(frozen=True)
 class TrainingStarted:
@@ -34,7 +36,8 @@ class EpochDone:
     """An epoch has ended and been judged on the held-out codes.
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
-    the checkpoint at its end. `skipped_batches` had a loss that was not finite.
+    the checkpoint at its end. `skipped_batches` had a loss that was not finite. `memorizing` is whether the prior has
+    very likely gone over to reciting what it was trained on.
     """
 
     epoch: int
@@ -43,9 +46,27 @@ class EpochDone:
     held_out_perplexity: float
     best_epoch: int
     best_perplexity: float
+    memorizing: bool
     skipped_batches: int
     seconds: float
     seconds_left: float
+
+
+@dataclass(frozen=True)
+class MemorizingFound:
+    """From this epoch on the prior has very likely gone over to reciting; `sentence` says so to a person.
+
+    Told when it begins, after the EpochDone of that epoch. Training goes on; stopping it keeps the best checkpoint.
+    """
+
+    epoch: int
+    best_epoch: int
+    finding: Finding
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in plain numbers."""
+        return self.finding.sentence(self.best_epoch)
 
 
 @dataclass(frozen=True)
@@ -58,4 +79,4 @@ class TrainingEnded:
     best_perplexity: float
 
 
-TrainingEvent = TrainingStarted | BatchDone | EpochDone | TrainingEnded
+TrainingEvent = TrainingStarted | BatchDone | EpochDone | MemorizingFound | TrainingEnded

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.codes import CodeShape
+from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortest_window
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.network import NetworkSettings, PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
@@ -61,13 +62,19 @@ class Prior:
         settings: what it was trained with.
         report: how training went.
         frame_seconds: seconds of sound in a frame.
+        heard: what it was trained on, as far as it takes to recognize copies; None in a file that does not hold it.
     """
 
     def __init__(
-        self, network: PriorNetwork, settings: PriorSettings, report: TrainingReport, frame_seconds: float
+        self,
+        network: PriorNetwork,
+        settings: PriorSettings,
+        report: TrainingReport,
+        frame_seconds: float,
+        heard: Heard | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.settings, self.report, self.frame_seconds = settings, report, frame_seconds
+        self.settings, self.report, self.frame_seconds, self.heard = settings, report, frame_seconds, heard
 
     @classmethod
     def from_weights(
@@ -79,6 +86,7 @@ class Prior:
         shape: CodeShape,
         codebooks: np.ndarray,
         frame_seconds: float,
+        heard: Heard | None = None,
     ) -> Prior:
         """The prior whose `weights` gave these. Nothing is allocated before the weights are known to fit.
 
@@ -102,7 +110,7 @@ class Prior:
                 raise PriorError(f"The prior's {name} holds numbers that are not finite.")
         network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
         network.codebooks = normalized(codebooks)
-        return cls(network, settings, report, frame_seconds)
+        return cls(network, settings, report, frame_seconds, heard)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -151,10 +159,18 @@ class Prior:
         top_p: float = 1.0,
         top_k: int = 0,
         max_frames: int = 4096,
+        max_copy: float | None = None,
     ) -> np.ndarray:
         """One new code grid, int `[frames, bands, levels]`; see `samples`."""
         return self.samples(
-            1, frames, seed=seed, temperature=temperature, top_p=top_p, top_k=top_k, max_frames=max_frames
+            1,
+            frames,
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            max_frames=max_frames,
+            max_copy=max_copy,
         )[0]
 
     def samples(
@@ -167,6 +183,7 @@ class Prior:
         top_p: float = 1.0,
         top_k: int = 0,
         max_frames: int = 4096,
+        max_copy: float | None = None,
     ) -> list[np.ndarray]:
         """New code grids, each int `[frames, bands, levels]`; the same arguments give the same ones.
 
@@ -179,9 +196,12 @@ class Prior:
                 2020); 1 for all.
             top_k: draw only from the so many most probable codes; 0 for all.
             max_frames: where to end at the latest when `frames` is None.
+            max_copy: seconds; no grid holds a longer stretch that occurs in the training codes. A code that would
+                complete one is not drawn; where no other is left, the sound ends.
 
         Raises:
-            PriorError: an argument is out of bounds.
+            PriorError: an argument is out of bounds, or `max_copy` is given and `heard` is not known or leaves nothing
+                to draw.
         """
         draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
         if seed < 0:
@@ -190,4 +210,32 @@ class Prior:
             raise PriorError(f"count is {count}; it must be at least 1.")
         if (frames is not None and frames < 1) or max_frames < 1:
             raise PriorError(f"frames is {frames} and max_frames {max_frames}; they must be at least 1.")
-        return draw_grids(self.network, count, frames, max_frames, draw, seed)
+        guard = None if max_copy is None else self.guard(max_copy)
+        return draw_grids(self.network, count, frames, max_frames, draw, seed, guard)
+
+    def guard(self, seconds: float) -> CopyGuard:
+        """What keeps new codes from copying recordings for longer than `seconds`."""
+        if not 0 <= seconds < math.inf:
+            raise PriorError(f"max_copy is {seconds}; it must be at least 0.")
+        return CopyGuard(self._known(), math.floor(seconds / self.frame_seconds + 1e-6) + 1)
+
+    def verbatim(self, codes: np.ndarray) -> tuple[float, list[Passage]]:
+        """How much of codes `[frames, bands, levels]` is copied from the recordings.
+
+        Silence and single sustained codes do not count, nor do passages below a third of a second.
+
+        Returns:
+            the share of the frames that are part of a copied passage, and the passages.
+
+        Raises:
+            PriorError: `heard` is not known.
+        """
+        return covered(self._known(), self.shape.checked(codes), shortest_window(self.frame_seconds))
+
+    def _known(self) -> Heard:
+        if self.heard is None:
+            raise PriorError(
+                "This prior does not say what it was trained on, so that copies cannot be recognized; train it again "
+                "with train-prior --overwrite."
+            )
+        return self.heard

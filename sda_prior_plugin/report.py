@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.memorization import MemorizationReport
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class TrainingReport:
         parameters: learned numbers in the network.
         seconds: of training and judging.
         best_seconds: from the start of training to the kept checkpoint.
+        memorization: what is known of its memory; None in a file from before that was looked at.
     """
 
     epochs_trained: int
@@ -41,6 +43,7 @@ class TrainingReport:
     parameters: int
     seconds: float
     best_seconds: float
+    memorization: MemorizationReport | None = None
 
     @property
     def bits_per_code(self) -> float:
@@ -49,9 +52,9 @@ class TrainingReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return plain | {"memorization": self.memorization and self.memorization.as_dict()}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> TrainingReport:
@@ -61,7 +64,11 @@ class TrainingReport:
             PriorError: a part is missing or of the wrong kind.
         """
         values: dict[str, Any] = {}
+        if isinstance(memorization := facts.get("memorization"), dict):
+            values["memorization"] = MemorizationReport.from_dict(memorization)
         for field in dataclasses.fields(cls):
+            if field.name == "memorization":
+                continue
             value = facts.get(field.name)
             if not _fits(str(field.type), value):
                 raise PriorError(f"The prior's {field.name} is {value!r}, which is not what it should be.")

@@ -11,8 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sda_prior_plugin.copying import CopyGuard
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.network import PriorNetwork
+
+MOST_EMPTY_SOUNDS = 100
+"""Sounds in a row that the copy guard may end before their first frame."""
 
 
 @dataclass(frozen=True)
@@ -57,36 +61,72 @@ def drawn(p: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(below, last)
 
 
+def guarded(p: Tensor, logits: Tensor, ruled_out: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Probabilities `[..., C]` without the codes that are `ruled_out`, and where none is left, bool `[...]`.
+
+    Where top-k and top-p had left only codes that are ruled out, the others come back; where there are no others, `p`
+    stays as it is.
+    """
+    allowed = p.where(~ruled_out, 0.0)
+    every = probabilities(logits, Draw(draw.temperature)).where(~ruled_out, 0.0)
+    allowed = allowed.where(allowed.sum(-1, keepdim=True) > 0, every)
+    none_left = allowed.sum(-1) <= 0
+    return p.where(none_left[..., None], allowed), none_left
+
+
 def draw_grids(
-    network: PriorNetwork, count: int, frames: int | None, max_frames: int, draw: Draw, seed: int
+    network: PriorNetwork,
+    count: int,
+    frames: int | None,
+    max_frames: int,
+    draw: Draw,
+    seed: int,
+    guard: CopyGuard | None = None,
 ) -> list[np.ndarray]:
     """`count` new grids, each int `[frames, bands, levels]`, or one sound of its own length where `frames` is None.
 
     A sound that is over before `frames` is followed by another one. Every sound of every grid has a random stream of
-    its own, from `seed` and its numbers, so that it does not depend on how many grids are drawn beside it.
+    its own, from `seed` and its numbers, so that it does not depend on how many grids are drawn beside it. With a
+    `guard`, no grid holds a window that it rules out, also not where two sounds meet.
+
+    Raises:
+        PriorError: the guard leaves nothing to draw.
     """
+    none_yet = np.zeros((0, network.shape.bands, network.shape.levels), np.int64)
     if frames is None:
-        return draw_sounds(
-            network, [np.random.default_rng([seed, number, 0]) for number in range(count)], max_frames, draw
-        )
-    grids = [np.zeros((0, network.shape.bands, network.shape.levels), np.int64)] * count
+        streams = [np.random.default_rng([seed, number, 0]) for number in range(count)]
+        return draw_sounds(network, streams, max_frames, draw, guard, [none_yet] * count)
+    grids, empty = [none_yet] * count, 0
     for sound_number in itertools.count():
         short = [number for number, grid in enumerate(grids) if len(grid) < frames]
         if not short:
             break
         longest = frames - min(len(grids[number]) for number in short)
         streams = [np.random.default_rng([seed, number, sound_number]) for number in short]
-        sounds = draw_sounds(network, streams, longest, draw)
+        sounds = draw_sounds(network, streams, longest, draw, guard, [grids[number] for number in short])
         for number, sound in zip(short, sounds, strict=True):
             grids[number] = np.concatenate([grids[number], sound])[:frames]
+        empty = 0 if any(len(sound) for sound in sounds) else empty + 1
+        if empty >= MOST_EMPTY_SOUNDS:
+            raise PriorError(
+                "There is nothing to draw that does not copy a recording for longer than --max-copy; allow more."
+            )
     return grids
 
 
 @torch.no_grad()
 def draw_sounds(
-    network: PriorNetwork, streams: Sequence[np.random.Generator], max_frames: int, draw: Draw
+    network: PriorNetwork,
+    streams: Sequence[np.random.Generator],
+    max_frames: int,
+    draw: Draw,
+    guard: CopyGuard | None,
+    before: Sequence[np.ndarray],
 ) -> list[np.ndarray]:
-    """A sound from each random stream, from its start to where the prior says it is over or to `max_frames`."""
+    """A sound from each random stream, from its start to where the prior says it is over or to `max_frames`.
+
+    `before` are the frames that each will stand behind. A sound is also over where the `guard` leaves no code to draw.
+    """
     shape = network.shape
     count, size = len(streams), shape.frame_codes
     tables = network.tables()
@@ -115,7 +155,19 @@ def draw_sounds(
             for level in range(shape.levels):
                 known = (coarser + same_level[:, level])[:, None, None]
                 logits = network.level_logits(tables, y, known, level)[:, 0, 0]
-                code = drawn(probabilities(logits, draw), uniform[:, band * shape.levels + level])
+                p = probabilities(logits, draw)
+                if guard is not None and (band, level) == (shape.bands - 1, shape.levels - 1):
+                    ruled_out = torch.as_tensor(
+                        np.stack(
+                            [
+                                guard.ruled_out(earlier, sound[:frame], sound[frame].ravel()[:-1], shape.codebook_size)
+                                for earlier, sound in zip(before, codes[:, 1:].numpy(), strict=True)
+                            ]
+                        )
+                    )
+                    p, over = guarded(p, logits, ruled_out, draw)
+                    lengths = lengths.where(~over, lengths.clamp(max=frame))
+                code = drawn(p, uniform[:, band * shape.levels + level])
                 codes[:, 1 + frame, band, level] = code
                 coarser = coarser + tables.coarser[level * (shape.codebook_size + 1) + code]
         else:

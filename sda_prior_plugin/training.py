@@ -10,16 +10,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.dataset import Batch, CodeCorpus, epoch_batch_count, epoch_batches, held_out_batches
 from sda_prior_plugin.errors import NothingTrained, PriorError
-from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEnded, TrainingEvent, TrainingStarted
+from sda_prior_plugin.events import (
+    BatchDone,
+    EpochDone,
+    MemorizingFound,
+    TrainingEnded,
+    TrainingEvent,
+    TrainingStarted,
+)
+from sda_prior_plugin.memorization import Bits, CopyMeter, MemorizationReport, Watch
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import Prior, network_settings, perplexity, window_log2_probs
 from sda_prior_plugin.report import TrainingReport
+from sda_prior_plugin.sampling import Draw, draw_grids
 from sda_prior_plugin.settings import PriorSettings
 
 WARMUP_STEPS = 50
@@ -28,6 +38,14 @@ FINAL_RATE = 0.03
 AVERAGE_DECAY = 0.995
 """Of the running average of the weights that is judged and kept (Polyak and Juditsky 1992)."""
 GRADIENT_NORM = 1.0
+
+STEPS_BETWEEN_LOOKS = 200
+"""Between two looks at whether the prior recites; each costs about as much as ten steps."""
+EPOCHS_BETWEEN_HURRIED_LOOKS = 5
+"""The same where the gap between training and held-out bits is wide."""
+SOUNDS_IN_A_LOOK = 48
+LOOK_SECONDS = 1.0
+SOUNDS_IN_REPORT = 64
 
 
 @dataclass(frozen=True)
@@ -41,17 +59,50 @@ class PriorRun:
         return self.prior.report
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights after an epoch, and how well they predict the held-out codes.
+
+    Attributes:
+        bits: per held-out code.
+        sequence_bits: `[held-out sequences]`, of all codes of each.
+        seconds: since the start of training.
+    """
+
+    epoch: int
+    bits: float
+    sequence_bits: np.ndarray
+    weights: dict[str, Tensor]
+    seconds: float
+
+    def as_good_as(self, best: Checkpoint) -> bool:
+        """Whether it predicts as well as a better one, within noise.
+
+        That is: by less than the standard error of the difference, over held-out sequences (the rule of Breiman et al.
+        1984, section 3.4.3).
+        """
+        worse = self.sequence_bits - best.sequence_bits
+        return len(worse) > 1 and float(worse.sum()) <= float(worse.std(ddof=1)) * len(worse) ** 0.5
+
+
 @dataclass
 class _Progress:
-    """What changes while a run goes on."""
+    """What changes while a run goes on.
+
+    `kept` are checkpoints: the best one at the end, and before it the oldest that is as good within noise. `looked_at`
+    is the epoch and step of the last look at copies.
+    """
 
     train: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
-    best_bits: float = math.inf
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    best_seconds: float = 0.0
+    kept: list[Checkpoint] = field(default_factory=list)
     skipped: int = 0
+    looked_at: tuple[int, int] = (0, 0)
+    looking_seconds: float = 0.0
+
+    @property
+    def best(self) -> Checkpoint:
+        return self.kept[-1]
 
 
 def train_prior(
@@ -105,6 +156,7 @@ class Trainer:
         self.batches = epoch_batch_count(corpus, context=self.context, batch_size=settings.batch_size)
         self.step = 0
         self.progress = _Progress()
+        self.watch = Watch(CopyMeter(corpus))
 
     def run(self) -> PriorRun:
         settings, progress = self.settings, self.progress
@@ -132,18 +184,18 @@ class Trainer:
             if self.stop.is_set() and epoch < settings.epochs:
                 ended = "stopped"
                 break
-        if not progress.best_epoch:
+        if not progress.kept:
             if ended == "stopped":
                 raise NothingTrained("Training was stopped before the first epoch ended; there is no prior to keep.")
             raise PriorError(
                 f"Training diverged: no epoch ended with a finite loss. Try again with a smaller --learning-rate than "
                 f"{settings.learning_rate:g}."
             )
-        self.average.load_state_dict(progress.best_weights)
+        best, memorization = self.chosen_checkpoint()
         report = TrainingReport(
             epochs_trained=len(progress.held_out),
-            best_epoch=progress.best_epoch,
-            final_perplexity=perplexity(progress.best_bits),
+            best_epoch=best.epoch,
+            final_perplexity=perplexity(best.bits),
             training_date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             held_out=self.corpus.held_out.names,
             train_perplexities=tuple(progress.train),
@@ -152,10 +204,11 @@ class Trainer:
             skipped_batches=progress.skipped,
             parameters=parameters,
             seconds=time.monotonic() - self.started,
-            best_seconds=progress.best_seconds,
+            best_seconds=best.seconds,
+            memorization=memorization,
         )
         self.tell(TrainingEnded(ended, report.epochs_trained, report.best_epoch, report.final_perplexity))
-        return PriorRun(Prior(self.average.cpu(), settings, report, self.corpus.frame_seconds))
+        return PriorRun(Prior(self.average.cpu(), settings, report, self.corpus.frame_seconds, self.watch.meter.heard))
 
     def train_epoch(self, epoch: int) -> float | None:
         """Bits per code over one epoch, or None where it was stopped or had no batch with a finite loss."""
@@ -200,27 +253,69 @@ class Trainer:
 
     def judge_epoch(self, epoch: int, train_bits: float) -> None:
         """Measure the averaged weights on the held-out codes, keep them if they are the best, and tell."""
-        progress = self.progress
-        bits = held_out_bits(self.average, self.corpus, self.context, self.settings.batch_size, self.dtype)
+        progress, settings = self.progress, self.settings
+        sequence_bits = held_out_bits(self.average, self.corpus, self.context, settings.batch_size, self.dtype)
+        bits = float(sequence_bits.sum()) / self.corpus.held_out.codes.size
         progress.train.append(perplexity(train_bits))
         progress.held_out.append(perplexity(bits))
-        seconds = time.monotonic() - self.started
-        if bits < progress.best_bits:
-            progress.best_bits, progress.best_epoch, progress.best_seconds = bits, epoch, seconds
-            progress.best_weights = {name: value.clone() for name, value in self.average.state_dict().items()}
+        if not progress.kept or bits < progress.best.bits:
+            weights = {name: value.clone() for name, value in self.average.state_dict().items()}
+            best = Checkpoint(epoch, bits, sequence_bits, weights, time.monotonic() - self.started)
+            progress.kept = [*[one for one in progress.kept if one.as_good_as(best)][:1], best]
+        accused = self.watch.memorizing
+        self.watch_epoch(epoch, Bits(train_bits, bits, progress.best.bits))
         self.tell(
             EpochDone(
                 epoch=epoch,
-                epochs=self.settings.epochs,
+                epochs=settings.epochs,
                 train_perplexity=progress.train[-1],
                 held_out_perplexity=progress.held_out[-1],
-                best_epoch=progress.best_epoch,
-                best_perplexity=perplexity(progress.best_bits),
+                best_epoch=progress.best.epoch,
+                best_perplexity=perplexity(progress.best.bits),
+                memorizing=self.watch.memorizing,
                 skipped_batches=progress.skipped,
-                seconds=seconds,
+                seconds=time.monotonic() - self.started,
                 seconds_left=self.seconds_left(),
             )
         )
+        if self.watch.finding is not None and not accused:
+            self.tell(MemorizingFound(epoch, progress.best.epoch, self.watch.finding))
+
+    def watch_epoch(self, epoch: int, bits: Bits) -> None:
+        """Look whether what the prior draws now is copied, where that is due."""
+        progress, started = self.progress, time.monotonic()
+        if self.watch.hurried(bits):
+            due = epoch - progress.looked_at[0] >= EPOCHS_BETWEEN_HURRIED_LOOKS
+        else:
+            due = self.step - progress.looked_at[1] >= STEPS_BETWEEN_LOOKS
+        if due:
+            progress.looked_at = (epoch, self.step)
+            self.watch.look(epoch, bits, self.drawn_grids(SOUNDS_IN_A_LOOK, LOOK_SECONDS, epoch))
+            progress.looking_seconds += time.monotonic() - started
+
+    def drawn_grids(self, count: int, seconds: float, stream: int) -> list[np.ndarray]:
+        """What the averaged weights draw, `count` sounds of at most so many seconds."""
+        meter = self.watch.meter
+        frames = min(meter.sample_frames, max(2 * meter.shortest, round(min(seconds, 3600) / meter.frame_seconds)))
+        device = self.average.codebooks.device
+        grids = draw_grids(self.average.cpu(), count, None, frames, Draw(), self.settings.seed + stream)
+        self.average.to(device)
+        return grids
+
+    def chosen_checkpoint(self) -> tuple[Checkpoint, MemorizationReport]:
+        """The checkpoint to keep, now in the averaged weights, and what is known of its memory.
+
+        The one with the fewest held-out bits; of two that are as good within noise, the one that copies less.
+        """
+        meter, found, started = self.watch.meter, [], time.monotonic()
+        for checkpoint in self.progress.kept:
+            self.average.load_state_dict(checkpoint.weights)
+            found.append((checkpoint, self.drawn_grids(SOUNDS_IN_REPORT, math.inf, 0)))
+        checkpoint, grids = found[-1]
+        if len(found) > 1 and meter.copies_more(grids, found[0][1]):
+            checkpoint, grids = found[0]
+        self.average.load_state_dict(checkpoint.weights)
+        return checkpoint, self.watch.report(grids, self.progress.looking_seconds + time.monotonic() - started)
 
     def seconds_left(self) -> float:
         total = self.batches * self.settings.epochs
@@ -287,20 +382,22 @@ def batch_loss(
 @torch.no_grad()
 def held_out_bits(
     network: PriorNetwork, corpus: CodeCorpus, context: int, batch_size: int, dtype: torch.dtype
-) -> float:
-    """Bits per code over all held-out codes, each given all before it, as `Prior.log2_probs` has them.
+) -> np.ndarray:
+    """Bits of all codes of each held-out sequence, each code given all before it, as `Prior.log2_probs` has them.
 
-    Long recordings are read `context` frames at a time.
+    Long recordings are read `context` frames at a time. The sequences are in the order of `held_out_batches`.
     """
     device = network.codebooks.device
-    total = 0.0
+    found = []
     for batch in held_out_batches(corpus.held_out, corpus.shape, batch_size=batch_size):
         frames = torch.as_tensor(batch.frames).to(device)
         lengths = torch.as_tensor(batch.lengths).to(device)
+        bits = torch.zeros(len(lengths), device=device)
         state = None
         for first in range(0, frames.shape[1] - 1, context):
             block = frames[:, first : first + context + 1]
             inside = torch.arange(first, first + block.shape[1] - 1, device=device) < lengths[:, None]
             logits, ends, state = network(block, torch.full_like(lengths, first), state, dtype=dtype)
-            total -= float((window_log2_probs(logits, ends, block).sum(-1) * inside).sum().item())
-    return total / corpus.held_out.codes.size
+            bits -= (window_log2_probs(logits, ends, block).sum(-1) * inside).sum(-1)
+        found.append(bits.cpu().double().numpy())
+    return np.concatenate(found)

@@ -72,6 +72,12 @@ class Seconds(click.ParamType):
     show_default=True,
     help="Draw only from the k likeliest codes (0: all).",
 )
+@click.option(
+    "--max-copy",
+    metavar="SECONDS",
+    type=FiniteRange(0, MAX_SECONDS),
+    help="Copy no stretch of the recordings that is longer than this.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same sound (default: random).")
 @overwrite_option
 @json_option
@@ -85,6 +91,7 @@ def generate(
     temperature: float,
     top_p: float,
     top_k: int,
+    max_copy: float | None,
     seed: int | None,
     overwrite: bool,
     as_json: bool,
@@ -102,6 +109,7 @@ def generate(
     with commands.working_on("making new codes"):
         grids = host.plugins.first(
             "generate_codes",
+            [] if max_copy is None else ["max_copy"],
             model=model,
             frames=frames,
             max_frames=max_frames,
@@ -109,6 +117,7 @@ def generate(
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
+            max_copy=max_copy,
             seed=seed,
         )
     if grids is None:
@@ -118,14 +127,19 @@ def generate(
         raise HostError(f"The plugin was asked for {count} sounds and gave {len(grids)}.")
     say(f"seed {seed}")
     samples = None if seconds is None else max(1, round(seconds * rate))
-    sounds = []
+    sounds: list[dict[str, Any]] = []
+    lines: list[str] = []
     for grid, path in zip(grids, paths, strict=True):
         if frames is None and len(grid) >= max_frames:
             say(f"{path.name}: stopped at {MAX_AUTO_SECONDS:.0f} s, the most that auto gives; --seconds sets a length")
         sound = _write(model, grid, path, samples)
+        for text, facts in host.plugins.call("codes_facts", model=model, codes=grid):
+            lines.append(f"{path.name}: {text}")
+            sound |= facts
         sounds.append(sound)
     result = {"model": str(model_path), "seed": seed, "sounds": sounds}
-    show(result, as_json, "\n".join(f"{s['path']}  {s['seconds']:.2f} s, peak {s['peak']:.2f}" for s in sounds))
+    written = [f"{sound['path']}  {sound['seconds']:.2f} s, peak {sound['peak']:.2f}" for sound in sounds]
+    show(result, as_json, "\n".join([*written, *lines]))
 
 
 def _write(model: Model, grid: np.ndarray, path: Path, samples: int | None) -> dict[str, Any]:

@@ -6,20 +6,35 @@ from pathlib import Path
 
 import click
 
-from host_stubs.commands.card import model_card, model_document
-from host_stubs.commands.console import command_names, json_option, show
+from host_stubs.commands.card import model_card, model_document, obstacle
+from host_stubs.commands.console import check_output, command_names, json_option, overwrite_option, say, show
+from host_stubs.errors import HostError
 from host_stubs.host import Host
 
 
 @click.command()
 @click.argument("model_path", metavar="MODEL.sda", type=click.Path(path_type=Path))
+@click.option(
+    "--plot",
+    metavar="OUT.png",
+    type=click.Path(path_type=Path),
+    help="Also draw how what makes its new sound was trained.",
+)
+@overwrite_option
 @json_option
 @click.pass_context
-def info(ctx: click.Context, model_path: Path, as_json: bool) -> None:
+def info(ctx: click.Context, model_path: Path, plot: Path | None, overwrite: bool, as_json: bool) -> None:
     """Show what MODEL.sda is: its codec, training, dataset, codebook health, and what plugins say of it.
 
     With --json: the file's whole JSON document, its path and its size.
     """
     host: Host = ctx.obj
+    if plot is not None:
+        check_output(plot, ".png", overwrite)
     model = host.open_model(model_path)
+    if plot is not None:
+        if not host.plugins.first("draw_training", model=model, path=plot):
+            reason = obstacle(model, command_names(ctx)) or "no installed plugin draws it (host plugins lists them)"
+            raise HostError(f"{model_path} has no training to draw: {reason}")
+        say(f"drawn: {plot}")
     show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))

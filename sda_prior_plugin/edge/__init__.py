@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING
 from sda_prior_plugin.lazy import lazy_face
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.bundle_entry import card_lines, generated, read_entry, write_entry
+    from sda_prior_plugin.edge.bundle_entry import card_lines, generated, read_entry, verbatim_facts, write_entry
     from sda_prior_plugin.edge.console import ConsoleProgress
     from sda_prior_plugin.edge.job import PriorJob, prepare_job
+    from sda_prior_plugin.edge.picture import draw_training
 
-__all__ = ["ConsoleProgress", "PriorJob", "card_lines", "generated", "prepare_job", "read_entry", "write_entry"]
+__all__ = [
+    "ConsoleProgress",
+    "PriorJob",
+    "card_lines",
+    "draw_training",
+    "generated",
+    "prepare_job",
+    "read_entry",
+    "verbatim_facts",
+    "write_entry",
+]
 
 __getattr__ = lazy_face(
     __name__,
@@ -23,9 +34,11 @@ __getattr__ = lazy_face(
         "card_lines": "bundle_entry",
         "generated": "bundle_entry",
         "read_entry": "bundle_entry",
+        "verbatim_facts": "bundle_entry",
         "write_entry": "bundle_entry",
         "ConsoleProgress": "console",
         "PriorJob": "job",
         "prepare_job": "job",
+        "draw_training": "picture",
     },
 )

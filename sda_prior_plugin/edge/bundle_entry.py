@@ -6,17 +6,25 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.encoding import Codec, code_shape
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.memorization import GAP, MemorizationReport
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.settings import PriorSettings
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.contract import Bundle, Model
+    from torch import Tensor
+
+    from sda_prior_plugin.edge.contract import Bundle, Entry, Model
 
 NAMESPACE = "prior"
+HEARD = "heard."
+LISTED = 3
+"""Files named in a sentence before the rest are counted."""
 
 
 def write_entry(model: Model, bundle: Bundle) -> None:
@@ -28,7 +36,11 @@ def write_entry(model: Model, bundle: Bundle) -> None:
             **prior.report.as_dict(),
             "codebooks_sha256": codebooks_digest(model.codec),
         }
-        bundle.put(NAMESPACE, facts, prior.weights)
+        tensors = prior.weights
+        if prior.heard is not None:
+            facts["heard"] = list(prior.heard.names)
+            tensors |= heard_tensors(prior.heard)
+        bundle.put(NAMESPACE, facts, tensors)
         bundle.has_prior = True
 
 
@@ -48,13 +60,48 @@ def read_entry(model: Model, bundle: Bundle) -> Prior | None:
         raise PriorError(
             "The prior in this file belongs to another codec; train it again with train-prior --overwrite."
         )
+    shape = code_shape(model.codec)
     return Prior.from_weights(
-        entry.tensors,
+        {name: tensor for name, tensor in entry.tensors.items() if not name.startswith(HEARD)},
         PriorSettings.from_dict(settings),
         TrainingReport.from_dict(facts),
-        shape=code_shape(model.codec),
+        shape=shape,
         codebooks=model.codec.codebooks,
         frame_seconds=model.codec.frame_samples / model.codec.sample_rate,
+        heard=read_heard(entry) if "heard" in facts else None,
+    )
+
+
+def heard_tensors(heard: Heard) -> dict[str, Tensor]:
+    """What was heard, as the file has it: hashes of frames, and for each sequence its recording and its end."""
+    return {
+        f"{HEARD}hashes": torch.from_numpy(heard.hashes.view(np.int64)),
+        f"{HEARD}ends": torch.from_numpy(heard.starts[1:].astype(np.int64)),
+        f"{HEARD}recordings": torch.from_numpy(heard.recordings.astype(np.int64)),
+    }
+
+
+def read_heard(entry: Entry) -> Heard:
+    """What `heard_tensors` wrote.
+
+    Raises:
+        PriorError: it is damaged.
+    """
+    names = entry.facts["heard"]
+    found = [entry.tensors.get(f"{HEARD}{part}") for part in ("hashes", "ends", "recordings")]
+    whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if whole and all(tensor is not None and tensor.dtype == torch.int64 and tensor.ndim == 1 for tensor in found):
+        hashes, ends, recordings = (tensor.numpy() for tensor in found if tensor is not None)
+        starts = np.concatenate([[0], ends])
+        if (
+            len(ends) == len(recordings)
+            and starts[-1] == len(hashes)
+            and (np.diff(starts) >= 0).all()
+            and ((recordings >= 0) & (recordings < len(names))).all()
+        ):
+            return Heard(hashes.view(np.uint64), starts, recordings, tuple(names))
+    raise PriorError(
+        "What the prior in this file was trained on is damaged; train it again with train-prior --overwrite."
     )
 
 
@@ -87,4 +134,53 @@ def card_lines(model: Model) -> list[tuple[str, str]]:
             f"on {len(report.held_out)} {'recording' if len(report.held_out) == 1 else 'recordings'}",
         ),
         ("Prior trained", f"{report.training_date}, {report.epochs_trained} epochs{stopped}, best {report.best_epoch}"),
+        *memorization_lines(report.memorization),
     ]
+
+
+def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[str, str]]:
+    """What the model card says of the prior's memory."""
+    if memorization is None:
+        return []
+    lines = [("Memorization", f"{memorization.verdict} (by its {memorization.basis})")]
+    if memorization.basis == GAP:
+        lines[0] = ("Memorization", f"{memorization.verdict}; too little is held out to compare its copying with")
+    if memorization.rates:
+        shares = ", ".join(
+            f"{rate.samples:.0%} of {rate.seconds:.1f} s (unheard recordings {rate.held_out:.0%})"
+            for number, rate in enumerate(memorization.rates)
+            if not number or rate.samples or rate.held_out
+        )
+        lines.append(("Verbatim stretches", shares))
+    if memorization.longest is not None:
+        longest = memorization.longest
+        lines.append(("Longest copy", f"{longest.seconds:.1f} s of {longest.file}, from {longest.start:.1f} s"))
+    if memorization.memorizing_epochs:
+        stretches = ", ".join(f"{first} to {last}" for first, last in memorization.memorizing_epochs)
+        lines.append(("Memorizing", f"in epochs {stretches}, which were not kept"))
+    return lines
+
+
+def verbatim_facts(model: Model, codes: np.ndarray) -> tuple[str, dict[str, Any]] | None:
+    """How much of new codes is verbatim from the recordings, and from which: a sentence, and the same as JSON."""
+    prior = model.prior
+    if not isinstance(prior, Prior) or prior.heard is None:
+        return None
+    share, passages = prior.verbatim(codes)
+    seconds = prior.frame_seconds
+    found = [
+        {
+            "start": passage.first * seconds,
+            "seconds": passage.frames * seconds,
+            "file": passage.name,
+            "file_start": passage.at * seconds,
+        }
+        for passage in passages
+    ]
+    files = list(dict.fromkeys(passage.name for passage in sorted(passages, key=lambda one: -one.frames)))
+    more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
+    text = f"{share:.0%} is verbatim from the recordings"
+    if passages:
+        longest = max(passages, key=lambda passage: passage.frames)
+        text += f" ({', '.join(files[:LISTED])}{more}); longest {longest.frames * seconds:.1f} s"
+    return text, {"verbatim": {"share": share, "passages": found}}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from sda_prior_plugin.edge.job import PriorJob
-from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEvent, TrainingStarted
+from sda_prior_plugin.events import BatchDone, EpochDone, MemorizingFound, TrainingEvent, TrainingStarted
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -68,6 +68,8 @@ class ConsoleProgress:
                 f"perplexity: train {event.train_perplexity:.2f}, held out {event.held_out_perplexity:.2f}, "
                 f"best {event.best_perplexity:.2f} (epoch {event.best_epoch})"
             )
+            if event.memorizing:
+                self.judged += ", very likely memorizing"
             if event.skipped_batches:
                 self.judged += f", {event.skipped_batches} batches skipped"
             self.progress.update(
@@ -76,6 +78,13 @@ class ConsoleProgress:
             self._line(
                 f"epoch {event.epoch}/{event.epochs}: {self.judged}, {_clock(event.seconds_left)} left",
                 due=event.epoch in (1, event.epochs),
+            )
+        elif isinstance(event, MemorizingFound):
+            self.console.print(
+                f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}\n"
+                f"Press Ctrl-C once to stop and use the best checkpoint; it goes on otherwise, and keeps it too.",
+                style="bold yellow",
+                soft_wrap=True,
             )
 
     def _line(self, text: str, *, due: bool) -> None:

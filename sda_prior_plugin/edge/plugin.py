@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -10,6 +10,8 @@ from sda_prior_plugin import edge
 from sda_prior_plugin.edge.command import train_prior_command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
     import numpy as np
 
@@ -42,13 +44,32 @@ def generate_codes(
     temperature: float,
     top_p: float,
     top_k: int,
+    max_copy: float | None,
     seed: int,
 ) -> list[np.ndarray] | None:
     return edge.generated(
-        model, count, frames, seed=seed, temperature=temperature, top_p=top_p, top_k=top_k, max_frames=max_frames
+        model,
+        count,
+        frames,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_frames=max_frames,
+        max_copy=max_copy,
     )
+
+
+@hookimpl
+def codes_facts(model: Model, codes: np.ndarray) -> tuple[str, dict[str, Any]] | None:
+    return edge.verbatim_facts(model, codes)
 
 
 @hookimpl
 def model_facts(model: Model) -> list[tuple[str, str]]:
     return edge.card_lines(model)
+
+
+@hookimpl
+def draw_training(model: Model, path: Path) -> bool | None:
+    return edge.draw_training(model, path)

@@ -98,12 +98,12 @@ def test_an_epoch_visits_every_recording_equally_often_each_time_in_another_vari
 
 def test_an_epoch_of_a_large_corpus_leaves_variants_for_the_next() -> None:
     grids = grids_of([2] * 1000)
-    names = [str(number // 4) for number in range(1000)]
+    names = [str(number // 8) for number in range(1000)]
     corpus = CodeCorpus.from_sequences(grids, grids[:1], codebooks=CODEBOOKS, train_names=names)
     windows = epoch_windows(corpus.train, 8, np.random.default_rng(0))
-    assert len(windows) == 500
-    assert np.bincount(windows.sequence // 4).tolist() == [2] * 250
-    assert len(set(windows.sequence.tolist())) == 500
+    assert len(windows) == 250
+    assert np.bincount(windows.sequence // 8).tolist() == [2] * 125
+    assert len(set(windows.sequence.tolist())) == 250
 
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:

@@ -101,7 +101,7 @@ def test_five_files_are_enough(model: Path) -> None:
 def test_every_setting_is_shown_with_where_it_comes_from(model: Path) -> None:
     shown = host("train-prior", model, *QUICK).stderr
     assert "hidden size      16 (set)" in shown
-    assert "dropout          0.2 (auto)" in shown
+    assert "dropout          0.0 (auto)" in shown
 
 
 def test_the_json_result_has_settings_and_report_and_stands_alone_on_stdout(model: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None
     result = host("train-prior", model, "--config", config)
     assert result.exit_code == 0, result.output
     assert "hidden size      24 (set)" in result.stderr
-    assert "dropout          0.2 (auto)" in result.stderr
+    assert "dropout          0.0 (auto)" in result.stderr
     assert document(model)["prior"]["settings"]["hidden_size"] == 24
 
 

@@ -1,0 +1,297 @@
+"""Verbatim copies: which stretches of some codes occur in the codes that a prior has learned from.
+
+Every frame is known by a 64-bit hash of its codes, every window of frames by a hash of those, which rolls along (Karp
+and Rabin 1987). The windows that are looked for go into a small table, and what was learned from streams past it: the
+time is proportional to the training codes, and no memory is needed but for the table. Equal windows have equal
+hashes, so that no copy is missed; unequal ones have equal hashes once in 2^64 pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sda_prior_plugin.compiled import compiled
+from sda_prior_plugin.dataset import CodeSequences
+
+SHORTEST_COPY_SECONDS = 1 / 3
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_ROLL = np.uint64(0xD1342543DE82EF95)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_SHIFT = np.uint64(31)
+_EMPTY = np.uint64(0)
+
+
+@compiled
+def _mixed(value: np.uint64) -> np.uint64:
+    value = (value ^ (value >> _SHIFT)) * _MIX
+    return value ^ (value >> _SHIFT)
+
+
+@compiled
+def _frame_hashes(codes: np.ndarray) -> np.ndarray:
+    frames, size = codes.shape
+    hashes = np.empty(frames, np.uint64)
+    for frame in range(frames):
+        value = _ODD
+        for place in range(size):
+            value = _mixed((value + np.uint64(codes[frame, place]) + np.uint64(1)) * _ODD)
+        hashes[frame] = value
+    return hashes
+
+
+@compiled
+def _window_hashes(hashes: np.ndarray, frames: int) -> np.ndarray:
+    """Of each window of `frames`; 0 stands for no window, and for none that is there."""
+    count = max(len(hashes) - frames + 1, 0)
+    found = np.empty(count, np.uint64)
+    leaves = np.uint64(1)
+    for _ in range(frames):
+        leaves *= _ROLL
+    rolling = np.uint64(0)
+    for frame in range(len(hashes)):
+        rolling = rolling * _ROLL + hashes[frame]
+        if frame >= frames:
+            rolling -= leaves * hashes[frame - frames]
+        if frame >= frames - 1:
+            found[frame - frames + 1] = max(_mixed(rolling), np.uint64(1))
+    return found
+
+
+@compiled
+def _slot(table: np.ndarray, wanted: np.uint64) -> np.int64:
+    """Where `wanted` stands in the table, or the free place where it would."""
+    mask = np.uint64(len(table) - 1)
+    slot = wanted & mask
+    while table[slot] != _EMPTY and table[slot] != wanted:
+        slot = (slot + np.uint64(1)) & mask
+    return np.int64(slot)
+
+
+@compiled
+def _window_table(hashes: np.ndarray, starts: np.ndarray, frames: int) -> np.ndarray:
+    """The hashes of all windows of `frames` that lie in one sequence, to be looked up with `_slot`."""
+    size = 16
+    while size < 2 * len(hashes):
+        size *= 2
+    table = np.zeros(size, np.uint64)
+    for sequence in range(len(starts) - 1):
+        for one in _window_hashes(hashes[starts[sequence] : starts[sequence + 1]], frames):
+            table[_slot(table, one)] = one
+    return table
+
+
+@compiled
+def _completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, codebook_size: int) -> np.ndarray:
+    """Which last codes of a frame, the others being `codes`, make a window of the table after the frames `before`."""
+    rolling = np.uint64(0)
+    for one in before:
+        rolling = (rolling + one) * _ROLL
+    prefix = _ODD
+    for place in range(len(codes)):
+        prefix = _mixed((prefix + np.uint64(codes[place]) + np.uint64(1)) * _ODD)
+    found = np.empty(codebook_size, np.bool_)
+    for code in range(codebook_size):
+        frame = _mixed((prefix + np.uint64(code) + np.uint64(1)) * _ODD)
+        one = max(_mixed(rolling + frame), np.uint64(1))
+        found[code] = table[_slot(table, one)] == one
+    return found
+
+
+@compiled
+def _first_places(hashes: np.ndarray, starts: np.ndarray, wanted: np.ndarray, frames: int) -> np.ndarray:
+    """The first place in `hashes` of each of the `wanted` windows of `frames`, or -1."""
+    size = 16
+    while size < 4 * len(wanted):
+        size *= 2
+    table, places = np.zeros(size, np.uint64), np.full(size, -1, np.int64)
+    for one in wanted:
+        table[_slot(table, one)] = one
+    leaves = np.uint64(1)
+    for _ in range(frames):
+        leaves *= _ROLL
+    for sequence in range(len(starts) - 1):
+        begin, end = starts[sequence], starts[sequence + 1]
+        rolling = np.uint64(0)
+        for frame in range(begin, end):
+            rolling = rolling * _ROLL + hashes[frame]
+            if frame >= begin + frames:
+                rolling -= leaves * hashes[frame - frames]
+            if frame >= begin + frames - 1:
+                one = max(_mixed(rolling), np.uint64(1))
+                slot = _slot(table, one)
+                if table[slot] == one and places[slot] < 0:
+                    places[slot] = frame - frames + 1
+    found = np.empty(len(wanted), np.int64)
+    for index in range(len(wanted)):
+        found[index] = places[_slot(table, wanted[index])]
+    return found
+
+
+def frame_hashes(codes: np.ndarray) -> np.ndarray:
+    """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
+    return _frame_hashes(np.ascontiguousarray(codes).reshape(len(codes), -1))
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of frames that occurs in a recording.
+
+    Attributes:
+        first: where it begins among the codes that were looked at, in frames.
+        frames: how long it is.
+        name: the recording.
+        at: where it begins in the recording, in frames; true to a frame where the recording was encoded from several
+            start offsets.
+    """
+
+    first: int
+    frames: int
+    name: str
+    at: int
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a prior has learned from, as far as it takes to recognize it.
+
+    Attributes:
+        hashes: uint64 `[all frames]`, the sequences one after another.
+        starts: `[sequences + 1]`, where each starts, and the end.
+        recordings: `[sequences]`, which recording each is from.
+        names: of the recordings.
+    """
+
+    hashes: np.ndarray
+    starts: np.ndarray
+    recordings: np.ndarray
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sequences: CodeSequences) -> Heard:
+        """What these sequences leave behind."""
+        return cls(frame_hashes(sequences.codes), sequences.starts, sequences.recordings, sequences.names)
+
+    def places(self, hashes: np.ndarray, frames: int) -> np.ndarray:
+        """For each window of `frames` of some frame hashes, the first frame where it was heard, or -1: `[windows]`."""
+        return _first_places(self.hashes, self.starts, _window_hashes(hashes, frames), frames)
+
+    def passages(self, codes: np.ndarray, least: int) -> list[Passage]:
+        """The stretches of at least `least` frames of codes `[frames, bands, levels]` that were heard.
+
+        From left to right, each as long as it goes on; silence and single sustained codes are passed over.
+        """
+        hashes = frame_hashes(codes)
+        counts = moving(hashes, least)
+        best = np.where(counts, self.places(hashes, least), -1)
+        frames, places = least, best
+        while (places >= 0).any():  # where there are several places, prefer one that goes on for longer
+            best[: len(places)] = np.where(places >= 0, places, best[: len(places)])
+            frames = max(frames + 1, frames * 5 // 4)
+            places = np.where(moving(hashes, frames), self.places(hashes, frames), -1)
+        found, first = [], 0
+        while (ahead := np.flatnonzero(best[first:] >= 0)).size:
+            first += int(ahead[0])
+            found.append(self._passage(hashes, first, int(best[first])))
+            first += found[-1].frames
+        return found
+
+    def longest_passage(self, grids: Sequence[np.ndarray], least: int) -> Passage | None:
+        """The longest passage of any of the grids, if there is one of `least` frames."""
+        longest: Passage | None = None
+        for grid in grids:
+            hashes = frame_hashes(grid)
+            # a window that was heard has shorter ones in it that were: bisect for the longest
+            shorter, longer = (least if longest is None else longest.frames + 1) - 1, len(hashes) + 1
+            while longer - shorter > 1:
+                middle = (shorter + longer) // 2
+                places = np.where(moving(hashes, middle), self.places(hashes, middle), -1)
+                if (places >= 0).any():
+                    first = int(np.argmax(places >= 0))
+                    longest, shorter = self._passage(hashes, first, int(places[first])), middle
+                else:
+                    longer = middle
+        return longest
+
+    def _passage(self, hashes: np.ndarray, first: int, place: int) -> Passage:
+        """What begins at `first` of `hashes` and at `place` of what was heard, for as long as both agree."""
+        sequence = int(np.searchsorted(self.starts, place, side="right")) - 1
+        longest = min(len(hashes) - first, int(self.starts[sequence + 1]) - place)
+        differ = np.flatnonzero(hashes[first : first + longest] != self.hashes[place : place + longest])
+        return Passage(
+            first=first,
+            frames=int(differ[0]) if len(differ) else longest,
+            name=self.names[self.recordings[sequence]],
+            at=place - int(self.starts[sequence]),
+        )
+
+
+class CopyGuard:
+    """Keeps new codes from holding any window of `frames` frames that was heard, silence included.
+
+    A window is complete with the last code of its last frame: of those codes the ones that would complete a heard
+    window are ruled out.
+    """
+
+    def __init__(self, heard: Heard, frames: int) -> None:
+        self.frames = frames
+        self._table = _window_table(heard.hashes, heard.starts, frames)
+
+    def ruled_out(self, before: np.ndarray, sound: np.ndarray, codes: np.ndarray, codebook_size: int) -> np.ndarray:
+        """Which last codes of a frame may not be drawn: bool `[codebook_size]`.
+
+        Args:
+            before: int `[any, bands, levels]`, what the sound stands behind.
+            sound: int `[any, bands, levels]`, its frames so far.
+            codes: int `[frame codes - 1]`, the frame's other codes.
+            codebook_size: how many codes there are to choose from.
+        """
+        wanted = self.frames - 1
+        context = sound[max(0, len(sound) - wanted) :]
+        if len(context) < wanted:
+            context = np.concatenate([before[max(0, len(before) - wanted + len(context)) :], context])
+        if len(context) < wanted:
+            return np.zeros(codebook_size, np.bool_)
+        return _completing(self._table, frame_hashes(context), np.ascontiguousarray(codes), codebook_size)
+
+
+def shortest_window(frame_seconds: float) -> int:
+    """How many frames a copy has at least: a third of a second, and two, for a single frame in common says little."""
+    return max(2, round(SHORTEST_COPY_SECONDS / frame_seconds))
+
+
+def moving(hashes: np.ndarray, frames: int) -> np.ndarray:
+    """Which windows of `frames` are more than silence or one sustained code: bool `[windows]`.
+
+    A window counts if not all of its frames are the same.
+    """
+    changes = np.concatenate([[0], np.cumsum(hashes[1:] != hashes[:-1])]) if len(hashes) else np.zeros(0, np.int64)
+    count = max(len(hashes) - frames + 1, 0)
+    return changes[frames - 1 :][:count] > changes[:count]
+
+
+def copied_windows(heard: Heard, grids: Sequence[np.ndarray], frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many windows of `frames` of each grid were heard, and how many it has that count: int `[grids]` each."""
+    copied, counted = np.zeros(len(grids), np.int64), np.zeros(len(grids), np.int64)
+    for index, grid in enumerate(grids):
+        hashes = frame_hashes(grid)
+        counts = moving(hashes, frames)
+        counted[index] = counts.sum()
+        if counted[index]:
+            copied[index] = (counts & (heard.places(hashes, frames) >= 0)).sum()
+    return copied, counted
+
+
+def covered(heard: Heard, codes: np.ndarray, least: int) -> tuple[float, list[Passage]]:
+    """The share of the frames of codes `[frames, bands, levels]` that are part of a copied window, and the passages.
+
+    Windows of `least` frames count that were heard and are more than silence or one sustained code.
+    """
+    hashes = frame_hashes(codes)
+    copied = np.zeros(len(codes) + 1, np.int64)
+    windows = np.flatnonzero(moving(hashes, least) & (heard.places(hashes, least) >= 0))
+    np.add.at(copied, windows, 1)
+    np.add.at(copied, windows + least, -1)
+    return float((copied.cumsum()[:-1] > 0).mean()) if len(codes) else 0.0, heard.passages(codes, least)

@@ -1,0 +1,329 @@
+"""Whether a prior recites the recordings: what it copies, measured against what unheard recordings share with them.
+
+The copy rate is the share of all windows of some frames that occur verbatim in the training codes. What a prior draws
+is compared with the held-out recordings, whose rate is the natural one: a corpus of repetitive material has a high one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sda_prior_plugin.copying import Heard, copied_windows, shortest_window
+from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.errors import PriorError
+
+LONGER_WINDOW_SECONDS = (0.5, 1.0, 2.0, 4.0)
+LONGEST_SAMPLE_SECONDS = 4.0
+FEWEST_NATURAL_WINDOWS = 30
+FEWEST_NATURAL_PIECES = 5
+
+SIGNIFICANCE = 0.01
+PERMUTATIONS = 1999
+TIMES_NATURAL = 2.0
+ABOVE_NATURAL = 0.05
+CONSECUTIVE = 2
+"""Looks in a row that have to agree before a prior is accused or cleared."""
+
+OPEN_GAP = 0.25
+"""Share of the held-out bits by which the training bits lie below them, to count as second witness."""
+WIDE_GAP = 0.5
+WIDE_RISE = 1.15
+"""Held-out bits over the best ones, with a wide gap: the only witness where the natural copy rate is not known."""
+
+
+@dataclass(frozen=True)
+class CopyRate:
+    """Copying by windows of one length.
+
+    Attributes:
+        seconds: length of the windows, and in `frames`.
+        samples: share of the windows of what the prior drew that are copies, `sample_windows` having been counted.
+        held_out: the same for the held-out recordings, the natural copy rate.
+        p_value: how probable it is that samples copy so much more by chance, by a permutation test.
+    """
+
+    seconds: float
+    frames: int
+    samples: float
+    sample_windows: int
+    held_out: float
+    held_out_windows: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Recited:
+    """A passage of a recording, in seconds."""
+
+    file: str
+    start: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MemorizationReport:
+    """What is known of a prior's memory.
+
+    Attributes:
+        verdict: VERY_LIKELY or NO_SIGN, of the kept checkpoint.
+        basis: COPYING, or GAP where there was too little held out to know the natural copy rate.
+        rates: of the kept checkpoint, for each window length.
+        longest: the longest passage that it recited in the sounds that were drawn to judge it.
+        memorizing_epochs: stretches of epochs, first and last, in which training had very likely gone over to reciting.
+        seconds: that looking for all this took.
+    """
+
+    verdict: str
+    basis: str
+    rates: tuple[CopyRate, ...]
+    longest: Recited | None
+    memorizing_epochs: tuple[tuple[int, int], ...]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return dataclasses.asdict(self) | {
+            "rates": [dataclasses.asdict(rate) for rate in self.rates],
+            "memorizing_epochs": [list(stretch) for stretch in self.memorizing_epochs],
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> MemorizationReport:
+        """The report that `as_dict` wrote.
+
+        Raises:
+            PriorError: it is not one.
+        """
+        try:
+            longest = facts["longest"]
+            return cls(
+                verdict=str(facts["verdict"]),
+                basis=str(facts["basis"]),
+                rates=tuple(
+                    CopyRate(**{field.name: _number(rate[field.name]) for field in dataclasses.fields(CopyRate)})  # type: ignore[arg-type]  # ints where they are
+                    for rate in facts["rates"]
+                ),
+                longest=longest
+                and Recited(str(longest["file"]), _number(longest["start"]), _number(longest["seconds"])),
+                memorizing_epochs=tuple((int(first), int(last)) for first, last in facts["memorizing_epochs"]),
+                seconds=_number(facts["seconds"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise PriorError(
+                "The prior's memorization report is damaged; train it again with train-prior --overwrite."
+            ) from error
+
+
+VERY_LIKELY = "very likely memorizing"
+NO_SIGN = "no sign of memorizing"
+COPYING = "copying"
+GAP = "gap"
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+class CopyMeter:
+    """Measures copying against one corpus.
+
+    Attributes:
+        heard: the training codes.
+        shortest: frames of the shortest window that counts.
+        sample_frames: how long a sound should be that is drawn to be measured, at most.
+        calibrated: whether enough is held out to know the natural copy rate.
+    """
+
+    def __init__(self, corpus: CodeCorpus) -> None:
+        self.heard = Heard.of(corpus.train)
+        self.frame_seconds = corpus.frame_seconds
+        self.shortest = shortest_window(corpus.frame_seconds)
+        longest = max(self.shortest, round(LONGEST_SAMPLE_SECONDS / corpus.frame_seconds))
+        self.sample_frames = min(longest, int(corpus.train_frames.max()))
+        pieces = [
+            grid[first : first + self.sample_frames]
+            for grid in (corpus.held_out[index] for index in range(len(corpus.held_out)))
+            for first in range(0, len(grid), self.sample_frames)
+        ]
+        longer = {max(self.shortest, round(seconds / corpus.frame_seconds)) for seconds in LONGER_WINDOW_SECONDS}
+        lengths = {self.shortest, *longer}
+        self._natural = {frames: copied_windows(self.heard, pieces, frames) for frames in sorted(lengths)}
+        counted = self._natural[self.shortest][1]
+        self.calibrated = bool(
+            counted.sum() >= FEWEST_NATURAL_WINDOWS and np.count_nonzero(counted) >= FEWEST_NATURAL_PIECES
+        )
+
+    def rates(self, grids: Sequence[np.ndarray]) -> tuple[CopyRate, ...]:
+        """The copy rates of some grids `[frames, bands, levels]`, for each window length that they have."""
+        found = []
+        for frames, natural in self._natural.items():
+            copied, counted = copied_windows(self.heard, grids, frames)
+            if not counted.any():
+                continue
+            found.append(
+                CopyRate(
+                    seconds=frames * self.frame_seconds,
+                    frames=frames,
+                    samples=share(copied, counted),
+                    sample_windows=int(counted.sum()),
+                    held_out=share(*natural),
+                    held_out_windows=int(natural[1].sum()),
+                    p_value=chance_of_more((copied, counted), natural),
+                )
+            )
+        return tuple(found)
+
+    def copies_more(self, grids: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+        """Whether some grids hold significantly more copies than others."""
+        return chance_of_more(*(copied_windows(self.heard, some, self.shortest) for some in (grids, others))) < 0.05
+
+    def longest_passage(self, grids: Sequence[np.ndarray]) -> Recited | None:
+        """The longest passage that occurs in any of the grids."""
+        passage = self.heard.longest_passage(grids, self.shortest)
+        if passage is None:
+            return None
+        return Recited(passage.name, passage.at * self.frame_seconds, passage.frames * self.frame_seconds)
+
+
+def share(copied: np.ndarray, counted: np.ndarray) -> float:
+    """The copy rate, from copied and counted windows of each sequence."""
+    return float(copied.sum() / max(counted.sum(), 1))
+
+
+def chance_of_more(samples: tuple[np.ndarray, np.ndarray], natural: tuple[np.ndarray, np.ndarray]) -> float:
+    """One-sided p-value of the copy rate of `samples` being above the `natural` one.
+
+    A permutation test over whole sequences (Good 2005, section 3.2): windows of one sequence overlap and depend on each
+    other, sequences do not. Each is a pair of arrays `[sequences]`, windows copied and windows counted.
+    """
+    copied, counted = (np.concatenate(pair) for pair in zip(samples, natural, strict=True))
+    some = counted > 0
+    first = np.concatenate([np.ones(len(samples[0]), bool), np.zeros(len(natural[0]), bool)])[some]
+    copied, counted = copied[some], counted[some]
+    if first.all() or not first.any():
+        return 1.0
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([first[None], rng.permuted(np.tile(first, (PERMUTATIONS, 1)), axis=1)])
+    mine, theirs = (
+        (rows @ copied) / np.maximum(rows @ counted, 1) for rows in (drawn.astype(float), (~drawn).astype(float))
+    )
+    difference = mine - theirs
+    return float(np.mean(difference >= difference[0] - 1e-12))
+
+
+def telling(rates: Sequence[CopyRate]) -> CopyRate | None:
+    """The rate that shows best that samples copy more than is natural, if any does.
+
+    More means: so much more that the test, corrected for the number of window lengths (Bonferroni), rules out chance,
+    and by a margin that matters.
+    """
+    more = [
+        rate
+        for rate in rates
+        if rate.p_value * len(rates) <= SIGNIFICANCE
+        and rate.samples >= TIMES_NATURAL * rate.held_out
+        and rate.samples >= rate.held_out + ABOVE_NATURAL
+    ]
+    return max(more, key=lambda rate: rate.samples - rate.held_out, default=None)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a prior is very likely memorizing, in numbers; `rate` is None where only the gap could be judged."""
+
+    rate: CopyRate | None
+    train_bits: float
+    held_out_bits: float
+    best_bits: float
+
+    def sentence(self, best_epoch: int) -> str:
+        """For a person."""
+        best = f"best checkpoint: epoch {best_epoch}"
+        if self.rate is not None:
+            return (
+                f"{self.rate.samples:.0%} of the {self.rate.seconds:.1f} s stretches that this prior generates now are "
+                f"verbatim from your recordings; unheard recordings share {self.rate.held_out:.0%}; {best}."
+            )
+        return (
+            "Too little is held out to know how much recordings of this kind share anyway, so this goes by the gap "
+            f"alone: it predicts what it was trained on with {self.train_bits:.2f} bits per code, unheard recordings "
+            f"with {self.held_out_bits:.2f} and getting worse ({self.best_bits:.2f} at its best); {best}."
+        )
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Bits per code at the end of an epoch: on the codes just trained on, held out, and the best held out so far."""
+
+    train: float
+    held_out: float
+    best: float
+
+    @property
+    def gap(self) -> float:
+        """How much of the held-out bits is known of the training codes beyond what is known of unheard ones."""
+        return 1 - self.train / max(self.held_out, 1e-9)
+
+
+class Watch:
+    """Follows a training and says when it has very likely gone over to reciting, and when it is no longer so."""
+
+    def __init__(self, meter: CopyMeter) -> None:
+        self.meter = meter
+        self.finding: Finding | None = None
+        self.stretches: list[tuple[int, int]] = []
+        self._agreeing = 0
+        self._first_disagreeing = 0
+
+    @property
+    def memorizing(self) -> bool:
+        return self.finding is not None
+
+    def hurried(self, bits: Bits) -> bool:
+        """Whether the gap makes it worth to look more often."""
+        return bits.gap >= WIDE_GAP and not self.memorizing
+
+    def look(self, epoch: int, bits: Bits, grids: Sequence[np.ndarray]) -> None:
+        """Take one look: bits per code after `epoch`, and codes that the prior of that moment drew."""
+        if self.meter.calibrated:
+            rate = telling(self.meter.rates(grids))
+            seen = rate is not None and bits.gap >= OPEN_GAP
+        else:
+            rate = None
+            seen = bits.gap >= WIDE_GAP and bits.held_out >= WIDE_RISE * bits.best
+        if seen == self.memorizing:
+            self._agreeing = 0
+        else:
+            self._first_disagreeing = epoch if not self._agreeing else self._first_disagreeing
+            self._agreeing += 1
+        if seen and (self.memorizing or self._agreeing >= CONSECUTIVE):
+            if not self.memorizing:
+                self.stretches.append((self._first_disagreeing, epoch))
+                self._agreeing = 0
+            self.finding = Finding(rate, bits.train, bits.held_out, bits.best)
+            self.stretches[-1] = (self.stretches[-1][0], epoch)
+        elif not seen and self._agreeing >= CONSECUTIVE:
+            self.finding, self._agreeing = None, 0
+
+    def report(self, grids: Sequence[np.ndarray], seconds: float) -> MemorizationReport:
+        """What is known of the memory of a prior that drew `grids`, and of the training up to now.
+
+        `seconds` is what drawing and looking took.
+        """
+        rates = self.meter.rates(grids)
+        return MemorizationReport(
+            verdict=VERY_LIKELY if self.meter.calibrated and telling(rates) else NO_SIGN,
+            basis=COPYING if self.meter.calibrated else GAP,
+            rates=rates,
+            longest=self.meter.longest_passage(grids),
+            memorizing_epochs=tuple(self.stretches),
+            seconds=seconds,
+        )
