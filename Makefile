@@ -4,7 +4,7 @@ VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench-quality clean
+.PHONY: setup test lint demo bench-quality bench-sizes bench-memorization clean
 
 setup: $(VENV)/ready
 
@@ -26,6 +26,13 @@ demo: setup
 
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.context
+
+bench-sizes: setup
+	$(BIN)/python -m benchmarks.sizes
+
+bench-memorization: setup
+	$(BIN)/python -m benchmarks.memorization
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     try:
         build_cli(load_plugins()).main(args, prog_name="host")
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # from here on Ctrl-C ends the program without a word
         logger.removeHandler(handler)
     sys.exit(0)
 

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from sda_prior_plugin.dataset import CodeCorpus
     from sda_prior_plugin.encoding import encode_recordings
     from sda_prior_plugin.errors import NothingTrained, PriorError
-    from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEnded, TrainingEvent, TrainingStarted
+    from sda_prior_plugin.events import (
+        BatchDone,
+        EpochDone,
+        MemorizingFound,
+        TrainingEnded,
+        TrainingEvent,
+        TrainingStarted,
+    )
+    from sda_prior_plugin.memorization import MemorizationReport
     from sda_prior_plugin.prior import Prior
     from sda_prior_plugin.report import TrainingReport
     from sda_prior_plugin.settings import KNOBS, Knob, PriorSettings, read_tiers
@@ -27,6 +35,8 @@ __all__ = [
     "CodeShape",
     "EpochDone",
     "Knob",
+    "MemorizationReport",
+    "MemorizingFound",
     "NothingTrained",
     "Prior",
     "PriorError",
@@ -51,9 +61,11 @@ __getattr__ = lazy_face(
         "PriorError": "errors",
         "BatchDone": "events",
         "EpochDone": "events",
+        "MemorizingFound": "events",
         "TrainingEnded": "events",
         "TrainingEvent": "events",
         "TrainingStarted": "events",
+        "MemorizationReport": "memorization",
         "Prior": "prior",
         "TrainingReport": "report",
         "KNOBS": "settings",

@@ -8,6 +8,7 @@ hashes, so that no copy is missed; unequal ones have equal hashes once in 2^64 p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,7 @@ def _first_places(hashes: np.ndarray, starts: np.ndarray, wanted: np.ndarray, fr
 
 def frame_hashes(codes: np.ndarray) -> np.ndarray:
     """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
-    return _frame_hashes(np.ascontiguousarray(codes).reshape(len(codes), -1))
+    return _frame_hashes(np.ascontiguousarray(codes).reshape(len(codes), math.prod(codes.shape[1:])))
 
 
 @dataclass(frozen=True)

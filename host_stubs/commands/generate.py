@@ -121,7 +121,9 @@ def generate(
             seed=seed,
         )
     if grids is None:
-        reason = obstacle(model, command_names(ctx)) or "no installed plugin offered any (host plugins lists them)"
+        able = "" if max_copy is None else " that can keep to --max-copy"
+        offered = f"no installed plugin{able} offered any (host plugins lists them)"
+        reason = obstacle(model, command_names(ctx)) or offered
         raise HostError(f"{model_path} cannot make new sound: {reason}")
     if len(grids) != count:
         raise HostError(f"The plugin was asked for {count} sounds and gave {len(grids)}.")

@@ -318,6 +318,22 @@ def test_the_knobs_reach_the_plugin(with_prior: Path) -> None:
     assert prior.asked == expected
 
 
+def test_a_plugin_that_cannot_limit_copies_is_not_asked_to(with_prior: Path, toy: Plugins) -> None:
+    line = mistake("generate", with_prior, "--max-copy", "0.5", plugins=toy)
+    assert line.endswith("no installed plugin that can keep to --max-copy offered any (host plugins lists them)")
+
+
+def test_a_model_whose_training_nobody_draws_says_so(with_prior: Path, toy: Plugins) -> None:
+    picture = with_prior.with_name("training.png")
+    line = mistake("info", with_prior, "--plot", picture, plugins=toy)
+    assert "has no training to draw: no installed plugin draws it" in line
+    assert not picture.exists()
+
+
+def test_without_a_prior_there_is_no_training_to_draw(saved: Path, toy: Plugins) -> None:
+    assert "it has no prior yet" in mistake("info", saved, "--plot", saved.with_name("training.png"), plugins=toy)
+
+
 def test_many_sounds_are_numbered(with_prior: Path, toy: Plugins) -> None:
     host("generate", with_prior, "--count", "3", "-o", "new.wav", plugins=toy)
     names = ["new-1.wav", "new-2.wav", "new-3.wav"]

@@ -132,6 +132,23 @@ def example_of_generate_codes(saved: Path) -> None:
     assert soundfile.info(wav).frames == 24_000
 
 
+def example_of_codes_facts(saved: Path) -> None:
+    plugins = with_example("codes_facts")
+    plugins.add(example("`generate_codes("), "dice")
+    wav = saved.with_name("new.wav")
+    result = run(plugins, "generate", saved, "--seconds", "0.5", "--seed", "3", "-o", wav)
+    assert "new.wav: 3 different frames" in result
+
+
+def example_of_draw_training(saved: Path) -> None:
+    plugins = with_example("draw_training")
+    model = open_model(saved, plugins)
+    model.bundle.put("prior", {"held_out_perplexities": [3.0, 2.0, 2.5]}, {})
+    save_model(model, saved, plugins)
+    run(plugins, "info", saved, "--plot", saved.with_name("training.png"))
+    assert saved.with_name("training.png").read_bytes().startswith(b"\x89PNG")
+
+
 def example_of_model_facts(saved: Path) -> None:
     plugins = with_example("model_facts")
     assert re.search(r"Longest recording +1/tone5\.wav, 0\.9 s", run(plugins, "info", saved))

@@ -36,15 +36,15 @@ def test_every_tier_gives_valid_settings() -> None:
 @pytest.mark.parametrize(
     ("files", "minutes", "name"),
     [
-        (20, 99, "small"),
-        (21, 99, "medium"),
+        (12, 99, "small"),
+        (13, 99, "medium"),
         (100, 99, "medium"),
         (101, 99, "large"),
         (300, 2, "medium"),
         (300, 0.1, "small"),
     ],
 )
-def test_tiers_follow_the_codebook_pattern_and_few_minutes_count_as_few_files(
+def test_a_dataset_falls_into_a_tier_by_its_files_and_few_minutes_count_as_few_files(
     files: int, minutes: float, name: str
 ) -> None:
     assert choose_tier(read_tiers(), files, minutes * 60).name == name
@@ -181,9 +181,9 @@ def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_limits_of_the_tiers_are_those_that_the_readme_states() -> None:
     small, medium, large = ([getattr(tier, limit) for limit in LIMITS] for tier in read_tiers())
-    assert (small, medium, large) == ([20, 0.5], [100, 10], [math.inf, math.inf])
+    assert (small, medium, large) == ([12, 0.5], [100, 10], [math.inf, math.inf])
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
-    assert "up to 20 files (or half a minute to train on), up to 100 files (or ten minutes), and more" in readme
+    assert "up to 12 files (or half a minute to train on), up to 100 files (or ten minutes), and more" in readme
 
 
 def test_settings_are_there_without_waiting_for_torch() -> None:

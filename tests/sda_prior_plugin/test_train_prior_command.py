@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,11 +17,15 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 import host_stubs
 from host_stubs.cli import build_cli
+from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
-from sda_prior_plugin import KNOBS, Prior
+from sda_prior_plugin import KNOBS, MemorizingFound, Prior
+from sda_prior_plugin.edge import ConsoleProgress, prepare_job
+from sda_prior_plugin.memorization import CopyRate, Finding
 
 QUICK = ["--epochs", "2", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
 
@@ -162,6 +167,83 @@ def test_the_model_card_shows_the_prior(trained: Path) -> None:
     card = host("info", trained).stdout
     assert "Held-out perplexity" in card
     assert "transformer, 1 layers of 16, 2 heads" in card
+
+
+def test_the_model_card_and_its_json_say_what_the_prior_has_memorized(trained: Path) -> None:
+    text = host("info", trained).stdout
+    assert "Memorization " in text
+    memorization = document(trained)["prior"]["memorization"]
+    assert {"verdict", "basis", "rates", "longest", "memorizing_epochs"} <= memorization.keys()
+    assert memorization["verdict"] in text
+
+
+def test_generating_says_how_much_is_verbatim_and_from_where(trained: Path, tmp_path: Path) -> None:
+    """The training codes themselves, given for new ones, are verbatim from one recording."""
+    result = host("generate", trained, "--seconds", 2, "--seed", 1, "-o", tmp_path / "a.wav", "--json")
+    (sound,) = json.loads(result.stdout)["sounds"]
+    assert 0 <= sound["verbatim"]["share"] <= 1
+    model = host_stubs.open_model(trained)
+    assert model.manifest is not None
+    recording = next(iter(model.manifest.recordings("train", model.codec.sample_rate)))
+    ((text, facts),) = load_plugins().call("codes_facts", model=model, codes=model.codec.encode(recording.audio))
+    assert recording.name in text
+    assert facts["verbatim"]["passages"][0]["file"] == recording.name
+    assert "is verbatim from the recordings" in host("generate", trained, "-o", tmp_path / "b.wav").stdout
+
+
+def test_max_copy_limits_what_is_copied(trained: Path, tmp_path: Path) -> None:
+    arguments = ["generate", trained, "--seconds", 3, "--seed", 1, "--max-copy", 0, "-o", tmp_path / "a.wav", "--json"]
+    (sound,) = json.loads(host(*arguments).stdout)["sounds"]
+    assert sound["verbatim"] == {"share": 0.0, "passages": []}
+
+
+def test_an_older_prior_that_does_not_say_what_it_heard_still_generates(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "older.sda"
+    model = host_stubs.open_model(trained)
+    entry = model.bundle.get("prior")
+    assert entry is not None
+    facts = {name: fact for name, fact in entry.facts.items() if name not in ("heard", "memorization")}
+    tensors = {name: tensor for name, tensor in entry.tensors.items() if not name.startswith("heard.")}
+    model.bundle.put("prior", facts, tensors)
+    model.prior = None
+    host_stubs.save_model(model, path)
+    assert host("generate", path, "--seconds", 1, "-o", tmp_path / "a.wav").exit_code == 0
+    refused = host("generate", path, "--max-copy", 1, "-o", tmp_path / "b.wav")
+    assert refused.exit_code == 1
+    assert "does not say what it was trained on" in refused.stderr
+    assert "Memorization" not in host("info", path).stdout
+
+
+@pytest.mark.parametrize("tensor", ["hashes", "ends", "recordings"])
+def test_damage_to_what_was_heard_is_named_and_the_file_still_opens(
+    trained: Path, tensor: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = host_stubs.open_model(trained)
+    entry = model.bundle.get("prior")
+    assert entry is not None
+    model.bundle.put("prior", entry.facts, entry.tensors | {f"heard.{tensor}": torch.tensor([-1, 10**9])})
+    model.prior = None
+    load_plugins().call("model_opened", model=model, bundle=model.bundle)
+    assert "What the prior in this file was trained on is damaged" in caplog.text
+
+
+def test_info_draws_the_training(trained: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "training.png"
+    result = host("info", trained, "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "exists already" in host("info", trained, "--plot", picture).stderr
+
+
+def test_the_warning_names_the_key_that_stops(trained_codec: Path) -> None:
+    job = prepare_job(Host(load_plugins()), trained_codec, {})
+    text = io.StringIO()
+    progress = ConsoleProgress(job, Console(file=text, width=200))
+    finding = Finding(CopyRate(1 / 3, 2, 0.52, 900, 0.11, 120, 0.001), 0.5, 3.0, 2.0)
+    progress.on_event(MemorizingFound(epoch=30, best_epoch=20, finding=finding))
+    assert "52% of the 0.3 s stretches that this prior generates now are verbatim" in text.getvalue()
+    assert "unheard recordings share 11%; best checkpoint: epoch 20." in text.getvalue()
+    assert "Press Ctrl-C once to stop and use the best checkpoint" in text.getvalue()
 
 
 def test_a_model_without_a_prior_says_what_to_run(model: Path, tmp_path: Path) -> None:
@@ -311,8 +393,8 @@ def test_a_prior_whose_shapes_do_not_fit_is_named_and_the_file_still_opens(
     trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = host_stubs.open_model(trained)
-    weights = {**opened.prior.weights, "logits.bias": torch.zeros(3, 5)}
-    opened.bundle.put("prior", opened.bundle.get("prior").facts, weights)
+    entry = opened.bundle.get("prior")
+    opened.bundle.put("prior", entry.facts, {**entry.tensors, "logits.bias": torch.zeros(3, 5)})
     opened.prior = None
     broken = tmp_path / "broken.sda"
     host_stubs.save_model(opened, broken)
