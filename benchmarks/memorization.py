@@ -197,7 +197,7 @@ def main() -> None:
     datasets = [*legacy_datasets(), demo_dataset(), loops_dataset()]
     materials = [
         *map(Material.of_pieces, piece_corpora()),
-        *(Material.of_files(one, f"{one.name}, whole files") for one in datasets),
+        *(Material.of_files(one, f"{one.name}, whole files") for one in (demo_dataset(), loops_dataset())),
         *(Material.of_files(one.sample(FEW_FILES, 0), f"{one.name}, {FEW_FILES} whole files") for one in datasets),
     ]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:

@@ -200,10 +200,10 @@ def whole_windows(sequences: CodeSequences, context: int, chosen: np.ndarray, ph
     return Windows(sequence, begin, end - begin)
 
 
-def collate(sequences: CodeSequences, windows: Windows, shape: CodeShape) -> Batch:
-    """The batch of these windows."""
+def collate(sequences: CodeSequences, windows: Windows, shape: CodeShape, context: int) -> Batch:
+    """The batch of these windows, of at most `context` frames or of whole sequences."""
     starts = sequences.starts[windows.sequence]
-    steps = np.arange(-1, padded_length(int(windows.frames.max())))
+    steps = np.arange(-1, padded_length(int(windows.frames.max()), context))
     inside = (steps < windows.frames[:, None]) & (steps + windows.first_frame[:, None] >= 0)
     rows = np.where(inside, starts[:, None] + windows.first_frame[:, None] + steps, 0)
     codes = sequences.codes[rows].reshape(len(windows), len(steps), shape.frame_codes).astype(np.int64)
@@ -216,13 +216,15 @@ def collate(sequences: CodeSequences, windows: Windows, shape: CodeShape) -> Bat
     )
 
 
-def padded_length(frames: int) -> int:
-    """`frames` or up to a third more: 1, 2, 3, 4, 6, 8, 12, 16, 24, … so that batches come in few shapes.
+def padded_length(frames: int, context: int) -> int:
+    """`frames` or more: a power of two up to the `context`, or some contexts, so that batches come in few shapes.
 
-    Each new shape costs memory that is not given back: a third of a training's peak on recordings of many lengths.
+    For each new shape the libraries below torch keep code and buffers: a third of a training's memory on recordings of
+    many lengths.
     """
-    step = 1 << max(0, frames.bit_length() - 2)
-    return -(-frames // step) * step
+    if frames > context:
+        return -(-frames // context) * context
+    return int(min(1 << (frames - 1).bit_length(), context))
 
 
 def epoch_windows(sequences: CodeSequences, context: int, rng: np.random.Generator) -> Windows:
@@ -245,7 +247,7 @@ def epoch_batches(corpus: CodeCorpus, *, context: int, batch_size: int, seed: in
     rng = np.random.default_rng([seed, epoch])
     windows = epoch_windows(corpus.train, context, rng)
     for rows in similar_length_batches(windows.frames, batch_size, rng):
-        yield collate(corpus.train, windows[rows], corpus.shape)
+        yield collate(corpus.train, windows[rows], corpus.shape, context)
 
 
 def epoch_batch_count(corpus: CodeCorpus, *, context: int, batch_size: int) -> int:
@@ -253,16 +255,20 @@ def epoch_batch_count(corpus: CodeCorpus, *, context: int, batch_size: int) -> i
     return -(-len(epoch_windows(corpus.train, context, np.random.default_rng(0))) // batch_size)
 
 
-def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, batch_size: int) -> Iterator[Batch]:
+def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int, batch_size: int) -> Iterator[Batch]:
     """Every held-out sequence once and whole, those of about the same length together."""
     by_length = np.argsort(-sequences.lengths, kind="stable")
     whole = Windows(by_length, np.zeros(len(sequences), dtype=np.int64), sequences.lengths[by_length])
     for first in range(0, len(whole), batch_size):
-        yield collate(sequences, whole[np.arange(first, min(first + batch_size, len(whole)))], shape)
+        yield collate(sequences, whole[np.arange(first, min(first + batch_size, len(whole)))], shape, context)
 
 
 def similar_length_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows of each batch, in random order: neighbours of a random permutation, sorted by length in stretches."""
+    """Rows of each batch, in random order: neighbours of a random permutation, sorted by length in stretches.
+
+    A last batch that would be smaller than the others is filled up with rows of the one before, for a new size is a new
+    shape.
+    """
     stretch = 16 * batch_size
     rows = np.concatenate(
         [
@@ -270,5 +276,6 @@ def similar_length_batches(lengths: np.ndarray, batch_size: int, rng: np.random.
             for begin in range(0, len(lengths), stretch)
         ]
     )
-    batches = [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
+    begins = [min(begin, max(0, len(rows) - batch_size)) for begin in range(0, len(rows), batch_size)]
+    batches = [rows[begin : begin + batch_size] for begin in begins]
     return [batches[index] for index in rng.permutation(len(batches))]

@@ -22,6 +22,9 @@ LONGER_WINDOW_SECONDS = (0.5, 1.0, 2.0, 4.0)
 LONGEST_SAMPLE_SECONDS = 4.0
 FEWEST_NATURAL_WINDOWS = 30
 FEWEST_NATURAL_PIECES = 5
+"""Of the shortest length, held out: with less the natural copy rate is not known."""
+FEWEST_WINDOWS = 10
+"""Of any other length."""
 
 SIGNIFICANCE = 0.01
 PERMUTATIONS = 1999
@@ -162,11 +165,11 @@ class CopyMeter:
         )
 
     def rates(self, grids: Sequence[np.ndarray]) -> tuple[CopyRate, ...]:
-        """The copy rates of some grids `[frames, bands, levels]`, for each window length that they have."""
+        """The copy rates of some grids `[frames, bands, levels]`, for each window length that there is enough of."""
         found = []
         for frames, natural in self._natural.items():
             copied, counted = copied_windows(self.heard, grids, frames)
-            if not counted.any():
+            if not counted.any() or (self.calibrated and natural[1].sum() < FEWEST_WINDOWS):
                 continue
             found.append(
                 CopyRate(
@@ -286,6 +289,11 @@ class Watch:
     @property
     def memorizing(self) -> bool:
         return self.finding is not None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the last look disagreed with what is held, so that another one is wanted soon."""
+        return self._agreeing > 0
 
     def hurried(self, bits: Bits) -> bool:
         """Whether the gap makes it worth to look more often."""

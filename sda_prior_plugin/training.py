@@ -25,7 +25,7 @@ from sda_prior_plugin.events import (
     TrainingEvent,
     TrainingStarted,
 )
-from sda_prior_plugin.memorization import Bits, CopyMeter, MemorizationReport, Watch
+from sda_prior_plugin.memorization import Bits, CopyMeter, MemorizationReport, Watch, telling
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import Prior, network_settings, perplexity, window_log2_probs
 from sda_prior_plugin.report import TrainingReport
@@ -90,7 +90,7 @@ class _Progress:
     """What changes while a run goes on.
 
     `kept` are checkpoints: the best one at the end, and before it the oldest that is as good within noise. `looked_at`
-    is the epoch and step of the last look at copies.
+    is the epoch and step of the last look at copies, `hurried_since` the epoch since which these are hurried.
     """
 
     train: list[float] = field(default_factory=list)
@@ -98,6 +98,7 @@ class _Progress:
     kept: list[Checkpoint] = field(default_factory=list)
     skipped: int = 0
     looked_at: tuple[int, int] = (0, 0)
+    hurried_since: int = 0
     looking_seconds: float = 0.0
 
     @property
@@ -284,14 +285,30 @@ class Trainer:
     def watch_epoch(self, epoch: int, bits: Bits) -> None:
         """Look whether what the prior draws now is copied, where that is due."""
         progress, started = self.progress, time.monotonic()
-        if self.watch.hurried(bits):
-            due = epoch - progress.looked_at[0] >= EPOCHS_BETWEEN_HURRIED_LOOKS
+        hurried = self.watch.hurried(bits)
+        progress.hurried_since = (progress.hurried_since or epoch) if hurried else 0
+        if hurried:
+            between = EPOCHS_BETWEEN_HURRIED_LOOKS
+            if not self.watch.undecided:  # the longer there was nothing, the less there is to hurry about
+                between += (epoch - progress.hurried_since) // 4
+            due = epoch - progress.looked_at[0] >= between
         else:
             due = self.step - progress.looked_at[1] >= STEPS_BETWEEN_LOOKS
         if due:
             progress.looked_at = (epoch, self.step)
-            self.watch.look(epoch, bits, self.drawn_grids(SOUNDS_IN_A_LOOK, LOOK_SECONDS, epoch))
+            grids = self.looked_at_grids(epoch, hurried)
+            self.watch.look(epoch, bits, grids)
             progress.looking_seconds += time.monotonic() - started
+
+    def looked_at_grids(self, epoch: int, hurried: bool) -> list[np.ndarray]:
+        """What to look for copies in; where it is `hurried` and short sounds show none, long ones, for long copies."""
+        meter = self.watch.meter
+        if not meter.calibrated:  # copies cannot be judged, only the bits
+            return []
+        grids = self.drawn_grids(SOUNDS_IN_A_LOOK, LOOK_SECONDS, epoch)
+        if hurried and telling(meter.rates(grids)) is None:
+            return self.drawn_grids(SOUNDS_IN_A_LOOK, math.inf, epoch)
+        return grids
 
     def drawn_grids(self, count: int, seconds: float, stream: int) -> list[np.ndarray]:
         """What the averaged weights draw, `count` sounds of at most so many seconds."""
@@ -389,7 +406,7 @@ def held_out_bits(
     """
     device = network.codebooks.device
     found = []
-    for batch in held_out_batches(corpus.held_out, corpus.shape, batch_size=batch_size):
+    for batch in held_out_batches(corpus.held_out, corpus.shape, context=context, batch_size=batch_size):
         frames = torch.as_tensor(batch.frames).to(device)
         lengths = torch.as_tensor(batch.lengths).to(device)
         bits = torch.zeros(len(lengths), device=device)

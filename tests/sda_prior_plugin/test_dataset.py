@@ -78,7 +78,7 @@ def test_windows_cover_every_frame_once(lengths: list[int], context: int, seed: 
 def test_a_batch_holds_each_window_the_frame_before_it_and_no_code_elsewhere(lengths: list[int], context: int) -> None:
     sequences = CodeSequences.from_grids(grids_of(lengths), SHAPE)
     windows = whole_windows(sequences, context, np.arange(len(lengths)), np.zeros(len(lengths), int))
-    batch = collate(sequences, windows, SHAPE)
+    batch = collate(sequences, windows, SHAPE, context)
     for index, frames in enumerate(batch.frames):
         first, length = windows.first_frame[index], windows.frames[index]
         sequence = sequences[windows.sequence[index]].reshape(-1, SHAPE.frame_codes)
@@ -118,9 +118,22 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
     assert frames(3, 1) != frames(4, 1)
 
 
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), context=st.integers(1, 50))
+def test_batches_come_in_few_shapes_and_leave_no_window_out(lengths: list[int], context: int) -> None:
+    """Powers of two and the context; all batches of a size, some windows coming twice for it, or one smaller batch."""
+    corpus = CodeCorpus.from_sequences(grids_of(lengths), grids_of([3]), codebooks=CODEBOOKS)
+    batches = list(epoch_batches(corpus, context=context, batch_size=4, seed=0, epoch=1))
+    frames = {batch.frames.shape[1] - 1 for batch in batches}
+    assert frames <= {context, *(2**power for power in range(7) if 2**power < context)}
+    windows = epoch_windows(corpus.train, context, np.random.default_rng([0, 1]))
+    assert {len(batch.frames) for batch in batches} == {min(4, len(windows))}
+    seen = {(*frames.ravel(),) for batch in batches for frames in batch.frames[:, 1]}
+    assert {(*corpus.train[s][f].ravel(),) for s, f in zip(windows.sequence, windows.first_frame, strict=True)} <= seen
+
+
 def test_held_out_batches_hold_every_code_once() -> None:
     sequences = CodeSequences.from_grids(grids_of([3, 17, 9]), SHAPE)
-    batches = held_out_batches(sequences, SHAPE, batch_size=2)
+    batches = held_out_batches(sequences, SHAPE, context=8, batch_size=2)
     assert sum(int(batch.lengths.sum()) for batch in batches) == 29
 
 

@@ -125,7 +125,9 @@ def test_batches_without_a_finite_loss_are_left_out_and_counted(codebooks: np.nd
         grid[grid == impossible] = 0
     recordings[0][0, 0, 0] = impossible
     corpus = CodeCorpus.from_sequences(recordings, held_out, codebooks=codebooks)
-    trainer = Trainer(corpus, small_settings(corpus), torch.device("cpu"), lambda event: None, threading.Event())
+    trainer = Trainer(
+        corpus, small_settings(corpus, batch_size=1), torch.device("cpu"), lambda event: None, threading.Event()
+    )
     with torch.no_grad():
         trainer.network.logits.bias[:, impossible] = torch.finfo(torch.float32).min
     run = trainer.run()
