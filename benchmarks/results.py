@@ -26,6 +26,6 @@ def write_section(title: str, text: str, table: Sequence[Sequence[str]], path: P
     section = f"## {title}\n\n{text}\n\n" + "\n".join(lines) + "\n"
     old = path.read_text("utf-8") if path.exists() else TITLE
     found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
-    new = old[: found.start()] + section + old[found.end() :] if found else f"{old.rstrip()}\n\n{section}"
-    path.write_text(new, "utf-8")
+    new = old[: found.start()] + f"{section}\n" + old[found.end() :] if found else f"{old}\n\n{section}"
+    path.write_text(re.sub(r"\n{3,}", "\n\n", new).rstrip() + "\n", "utf-8")
     print(section)

@@ -14,7 +14,7 @@ import numpy as np
 
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.schedule import visits_per_epoch, windows_once
+from sda_prior_plugin.schedule import epochs_per_round, visits_per_round, windows_once
 
 HOST_FRAME_SECONDS = 8192 / 48000
 """Seconds that a code frame stands for in the host's own codec; a codec may differ."""
@@ -227,11 +227,11 @@ def padded_length(frames: int, context: int) -> int:
     return int(min(1 << (frames - 1).bit_length(), context))
 
 
-def epoch_windows(sequences: CodeSequences, context: int, rng: np.random.Generator) -> Windows:
-    """The windows of one epoch, in random order: every recording equally often, each time in another variant."""
+def round_windows(sequences: CodeSequences, context: int, rng: np.random.Generator) -> Windows:
+    """The windows of one round, in random order: every recording equally often, each time in another variant."""
     first = sequences.first_variants
     variants = np.diff(first)
-    visits = visits_per_epoch(windows_once(sequences.lengths[first[:-1]], context), int(variants.max()))
+    visits = visits_per_round(windows_once(sequences.lengths[first[:-1]], context), int(variants.max()))
     chosen = np.concatenate(
         [begin + rng.permutation(count)[:visits] for begin, count in zip(first[:-1], variants, strict=True)]
     )
@@ -239,20 +239,29 @@ def epoch_windows(sequences: CodeSequences, context: int, rng: np.random.Generat
     return windows[rng.permutation(len(windows))]
 
 
+def epoch_windows(sequences: CodeSequences, context: int, *, seed: int, epoch: int) -> Windows:
+    """The windows of one epoch, counted from 1, in random order: a round's, or its share of those of a large corpus."""
+    first = sequences.first_variants
+    once = windows_once(sequences.lengths[first[:-1]], context)
+    epochs = epochs_per_round(once * visits_per_round(once, int(np.diff(first).max())))
+    number, part = divmod(epoch - 1, epochs)
+    windows = round_windows(sequences, context, np.random.default_rng([seed, number]))
+    return windows[np.array_split(np.arange(len(windows)), epochs)[part]]
+
+
 def epoch_batches(corpus: CodeCorpus, *, context: int, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
     """The training batches of one epoch; the same `seed` and `epoch` give the same ones.
 
     Windows of about the same length share a batch, so that little of it is padding.
     """
-    rng = np.random.default_rng([seed, epoch])
-    windows = epoch_windows(corpus.train, context, rng)
-    for rows in similar_length_batches(windows.frames, batch_size, rng):
+    windows = epoch_windows(corpus.train, context, seed=seed, epoch=epoch)
+    for rows in similar_length_batches(windows.frames, batch_size, np.random.default_rng([seed, epoch, 1])):
         yield collate(corpus.train, windows[rows], corpus.shape, context)
 
 
 def epoch_batch_count(corpus: CodeCorpus, *, context: int, batch_size: int) -> int:
     """How many batches an epoch has; a few more or less where long recordings are cut at random."""
-    return -(-len(epoch_windows(corpus.train, context, np.random.default_rng(0))) // batch_size)
+    return -(-len(epoch_windows(corpus.train, context, seed=0, epoch=1)) // batch_size)
 
 
 def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int, batch_size: int) -> Iterator[Batch]:

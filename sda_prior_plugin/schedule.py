@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-EPOCH_WINDOWS = 256
-"""About how many windows an epoch has at most, where recordings can be visited in several variants."""
+ROUND_WINDOWS = 256
+"""About how many windows a round has at least, where recordings can be visited in several variants."""
+EPOCH_WINDOWS = 512
+"""About how many windows of a round an epoch has at most, so that a validation never is far away."""
 
 
 def windows_once(lengths: Iterable[float], context: float) -> int:
@@ -14,9 +16,14 @@ def windows_once(lengths: Iterable[float], context: float) -> int:
     return sum(max(1, math.ceil(length / context - 1e-6)) for length in lengths)
 
 
-def visits_per_epoch(windows: int, variants: int) -> int:
-    """How often an epoch visits each recording, each time in another of its `variants`.
+def visits_per_round(windows: int, variants: int) -> int:
+    """How often a round visits each recording, each time in another of its `variants`.
 
-    As often as makes about EPOCH_WINDOWS of the `windows` that visiting all recordings once gives.
+    As often as makes about ROUND_WINDOWS of the `windows` that visiting all recordings once gives.
     """
-    return min(variants, max(1, round(EPOCH_WINDOWS / max(windows, 1))))
+    return min(variants, max(1, round(ROUND_WINDOWS / max(windows, 1))))
+
+
+def epochs_per_round(windows: int) -> int:
+    """Over how many epochs a round of so many windows is shared out: one, but for large corpora."""
+    return max(1, round(windows / EPOCH_WINDOWS))

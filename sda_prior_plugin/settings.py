@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import tomli
 
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.schedule import visits_per_epoch, windows_once
+from sda_prior_plugin.schedule import epochs_per_round, visits_per_round, windows_once
 
 if TYPE_CHECKING:
     from sda_prior_plugin.dataset import CodeCorpus
@@ -91,7 +91,7 @@ class PriorSettings:
 
     epochs: int = _knob(
         int,
-        "Passes over the training recordings; a validation follows each.",
+        "Passes over the training recordings, parts of a pass for large datasets; a validation follows each.",
         minimum=1,
         maximum=100_000,
         main=True,
@@ -151,8 +151,8 @@ class PriorSettings:
 
         Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
         them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
-        takes about so many steps, but for hours of sound, which take a few epochs at least. `start_offsets` are no more
-        than those epochs can make use of.
+        takes about so many steps, but for hours of sound, which are heard a few times at least. `start_offsets` are no
+        more than those epochs can make use of.
 
         Args:
             file_count: recordings, held-out ones included.
@@ -175,12 +175,13 @@ class PriorSettings:
         windows = windows_once(train_seconds, float(values["context_seconds"]))
         batch = round(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
         batch_size = int(values.setdefault("batch_size", min(max(batch, 1), LARGEST_AUTO_BATCH)))
-        visits = visits_per_epoch(windows, int(values["start_offsets"]) if variants is None else variants)
-        steps_per_epoch = math.ceil(windows * visits / batch_size)
-        epochs = min(max(FEWEST_AUTO_EPOCHS, round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
+        visits = visits_per_round(windows, int(values["start_offsets"]) if variants is None else variants)
+        parts = epochs_per_round(windows * visits)
+        steps_per_epoch = math.ceil(windows * visits / parts / batch_size)
+        epochs = min(max(FEWEST_AUTO_ROUNDS * parts, round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
         epochs = int(values.setdefault("epochs", epochs))
         if "start_offsets" not in given and "start_offsets" not in tier.changed:
-            values["start_offsets"] = min(int(values["start_offsets"]), visits * epochs)
+            values["start_offsets"] = min(int(values["start_offsets"]), visits * math.ceil(epochs / parts))
         settings = cls(**values)  # type: ignore[arg-type]  # each is of its knob's kind by now
         for knob in KNOBS:
             if knob.name in given and knob.architecture not in (None, settings.architecture):
@@ -240,7 +241,7 @@ LARGEST_NUMBER = 1e15
 LIMITS = ("up_to_files", "up_to_minutes")
 BUDGET = ("steps", "batch_seconds")
 LARGEST_AUTO_BATCH = 64
-FEWEST_AUTO_EPOCHS = 5
+FEWEST_AUTO_ROUNDS = 5
 MOST_AUTO_EPOCHS = 100_000
 
 

@@ -111,6 +111,19 @@ def test_with_the_guard_no_window_is_a_copy(
     assert any(holds_copy(grid, learned, frames) for grid in unguarded), "there must have been something to keep out"
 
 
+@pytest.mark.slow
+def test_ten_minutes_with_max_copy_half_a_second_hold_no_half_second_of_the_recordings(
+    run: PriorRun, corpus: CodeCorpus
+) -> None:
+    seconds = run.prior.frame_seconds
+    grids = run.prior.samples(10, round(60 / seconds), seed=1, max_copy=0.5)
+    assert sum(len(grid) for grid in grids) * seconds == pytest.approx(600, abs=1)
+    frames = next(count for count in range(1, 100) if count * seconds > 0.5)
+    learned = [corpus.train[index] for index in range(len(corpus.train))]
+    assert not any(holds_copy(grid, learned, frames) for grid in grids)
+    assert any(holds_copy(grid, learned, frames - 1) for grid in grids)
+
+
 def test_the_guard_changes_nothing_where_there_is_nothing_to_keep_out(run: PriorRun, corpus: CodeCorpus) -> None:
     longer_than_any = 100 * run.prior.frame_seconds
     free, guarded = (run.prior.sample(40, seed=2, max_copy=max_copy) for max_copy in (None, longer_than_any))

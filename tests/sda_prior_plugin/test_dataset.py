@@ -17,6 +17,7 @@ from sda_prior_plugin.dataset import (
     held_out_batches,
     whole_windows,
 )
+from sda_prior_plugin.schedule import EPOCH_WINDOWS, epochs_per_round
 
 SHAPE = CodeShape(bands=2, levels=2, codebook_size=300)
 CODEBOOKS = np.ones((2, 300, 4), np.float32)
@@ -96,11 +97,23 @@ def test_an_epoch_visits_every_recording_equally_often_each_time_in_another_vari
     assert sorted(seen.tolist()) == [grid[0, 0, 0] for grid in grids]
 
 
-def test_an_epoch_of_a_large_corpus_leaves_variants_for_the_next() -> None:
+@pytest.mark.parametrize("count", [100, 700, 2000])
+def test_a_round_of_a_large_corpus_is_shared_out_over_epochs(count: int) -> None:
+    """So that a validation is never far away; over the epochs of a round every recording is visited once."""
+    corpus = CodeCorpus.from_sequences(grids_of([2] * count), grids_of([2]), codebooks=CODEBOOKS)
+    epochs = epochs_per_round(count)
+    windows = [epoch_windows(corpus.train, 8, seed=0, epoch=epoch) for epoch in range(1, 2 * epochs + 1)]
+    assert max(len(some) for some in windows) <= 1.5 * EPOCH_WINDOWS
+    for some in (windows[:epochs], windows[epochs:]):
+        assert sorted(np.concatenate([each.sequence for each in some]).tolist()) == list(range(count))
+    assert windows[0].sequence.tolist() != windows[epochs].sequence.tolist()
+
+
+def test_a_round_of_many_recordings_leaves_variants_for_the_next() -> None:
     grids = grids_of([2] * 1000)
     names = [str(number // 8) for number in range(1000)]
     corpus = CodeCorpus.from_sequences(grids, grids[:1], codebooks=CODEBOOKS, train_names=names)
-    windows = epoch_windows(corpus.train, 8, np.random.default_rng(0))
+    windows = epoch_windows(corpus.train, 8, seed=0, epoch=1)
     assert len(windows) == 250
     assert np.bincount(windows.sequence // 8).tolist() == [2] * 125
     assert len(set(windows.sequence.tolist())) == 250
@@ -125,7 +138,7 @@ def test_batches_come_in_few_shapes_and_leave_no_window_out(lengths: list[int], 
     batches = list(epoch_batches(corpus, context=context, batch_size=4, seed=0, epoch=1))
     frames = {batch.frames.shape[1] - 1 for batch in batches}
     assert frames <= {context, *(2**power for power in range(7) if 2**power < context)}
-    windows = epoch_windows(corpus.train, context, np.random.default_rng([0, 1]))
+    windows = epoch_windows(corpus.train, context, seed=0, epoch=1)
     assert {len(batch.frames) for batch in batches} == {min(4, len(windows))}
     seen = {(*frames.ravel(),) for batch in batches for frames in batch.frames[:, 1]}
     assert {(*corpus.train[s][f].ravel(),) for s, f in zip(windows.sequence, windows.first_frame, strict=True)} <= seen

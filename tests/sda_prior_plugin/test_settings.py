@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sda_prior_plugin import KNOBS, CodeCorpus, PriorError, PriorSettings, read_tiers
-from sda_prior_plugin.schedule import visits_per_epoch
-from sda_prior_plugin.settings import LIMITS, choose_tier
+from sda_prior_plugin.schedule import epochs_per_round, visits_per_round
+from sda_prior_plugin.settings import FEWEST_AUTO_ROUNDS, LIMITS, choose_tier
 
 
 def settings(**given: object) -> PriorSettings:
@@ -64,8 +64,8 @@ def test_shorter_recordings_make_larger_batches() -> None:
 @pytest.mark.parametrize(("count", "seconds"), [(25, 1.0), (46, 1.7), (80, 6.0)])
 def test_training_takes_about_the_tiers_steps_whatever_the_dataset(count: int, seconds: float) -> None:
     chosen = PriorSettings.for_size(file_count=count, train_seconds=[seconds] * count)
-    visits = visits_per_epoch(count, chosen.start_offsets)
-    steps = chosen.epochs * math.ceil(count * visits / chosen.batch_size)
+    windows = count * visits_per_round(count, chosen.start_offsets)
+    steps = chosen.epochs * math.ceil(windows / epochs_per_round(windows) / chosen.batch_size)
     assert steps == pytest.approx(choose_tier(read_tiers(), count, count * seconds).steps, rel=0.15)
 
 
@@ -123,7 +123,7 @@ def test_settings_of_another_version_are_read_as_long_as_the_networks_shape_is_t
 
 def test_hours_of_sound_are_encoded_no_more_often_than_training_can_use() -> None:
     long = PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16)
-    assert long.start_offsets <= long.epochs < 10
+    assert long.start_offsets == FEWEST_AUTO_ROUNDS
     assert settings().start_offsets == 32
     assert (
         PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16, given={"start_offsets": 9}).start_offsets
