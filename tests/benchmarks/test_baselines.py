@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import reference
 from benchmarks.kneser_ney import START, KneserNey, tokens
 from benchmarks.reference import Reference, bands_first, train_reference
 
@@ -68,6 +69,7 @@ def test_the_reference_has_the_size_that_is_known_of_it() -> None:
 
 
 @pytest.mark.slow
-def test_the_reference_learns() -> None:
+def test_the_reference_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "EPOCHS", 20)
     run = train_reference(melodies(64, seed=0), melodies(16, seed=1), SIZE, seed=0)
-    assert run.bits < 2.0 < np.log2(SIZE)
+    assert run.bits < 2.4 < np.log2(SIZE) - 0.3
