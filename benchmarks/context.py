@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ import torch
 from benchmarks.corpora import PIECE_SECONDS, Dataset, demo_dataset, legacy_datasets
 from benchmarks.results import machine, write_section
 from sda_prior_plugin import Prior, PriorSettings, train_prior
+
+MORE_FILES = 160
 
 
 def mean_bits(prior: Prior, grids: list[np.ndarray]) -> float:
@@ -48,7 +51,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = [row(dataset, seed=0) for dataset in [*legacy_datasets(), demo_dataset()]]
+    larger = demo_dataset(MORE_FILES)
+    datasets = [*legacy_datasets(), demo_dataset(), replace(larger, name=f"{larger.name}, {MORE_FILES} files")]
+    rows = [row(dataset, seed=0) for dataset in datasets]
     write_section(
         "What the past is worth",
         "Bits per code of the default prior, trained on whole recordings, over all codes of the held-out ones: read at "
