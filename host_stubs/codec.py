@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from host_stubs.errors import HostError
-from host_stubs.griffin_lim import GriffinLim
+from host_stubs.griffin_lim import GriffinLim, window_sizes
 from host_stubs.mel import Mel, MelSettings
 from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
 
@@ -74,20 +74,33 @@ class Codec:
         codes = torch.cat([self._encode_some(some, frames) for some in samples.split(at_once)]).cpu().numpy()
         return codes if np.ndim(audio) == 2 else codes[0]
 
-    @torch.inference_mode()
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """int `[frames, bands, levels]` -> float32 `[frames * frame_samples]` in -1..1; the same codes, same samples.
 
         How the phases are found, and what happens above full scale, stands with GriffinLim.
         Raises HostError if the codes do not fit this codec.
         """
-        log_mel = self._decoded_log_mel(codes)
-        return self._griffin_lim.audio(log_mel).cpu().numpy()
+        return np.concatenate([np.zeros(0, np.float32), *self.decode_stream([codes])])
+
+    @torch.inference_mode()
+    def decode_stream(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Codes int `[frames, bands, levels]`, block after block -> float32 `[samples]` in -1..1, as soon as it can be.
+
+        Together these are the very samples that `decode` gives for all the blocks as one, however the codes are cut.
+        The first come with the second frame; later ones lag behind the codes by less than 10 frames, and what is kept
+        does not grow with the length. The end of `blocks` gives the rest.
+
+        Raises HostError at the first block that does not fit this codec.
+        """
+        log_mels = (self._log_mel(codes)[:, : size * STRIDE] for codes, size in self._windows(blocks))
+        for audio in self._griffin_lim.stream(log_mels):
+            if len(audio):
+                yield audio.cpu().numpy()
 
     @torch.inference_mode()
     def decoded_log_mel(self, codes: np.ndarray) -> np.ndarray:
         """int `[frames, bands, levels]` -> float32 `[n_mels, frames * 16]`: what `decode` makes audible."""
-        return self._decoded_log_mel(codes).cpu().numpy()
+        return self._log_mel(self._checked(codes)).cpu().numpy()
 
     def settings(self) -> dict[str, Any]:
         """What `from_parts` needs beside the tensors, as plain JSON values."""
@@ -147,7 +160,25 @@ class Codec:
             codes.append(block.view(*latents.shape[:3], self.levels))
         return torch.cat(codes, dim=1)
 
-    def _decoded_log_mel(self, codes: np.ndarray) -> Tensor:
+    def _windows(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+        """The codes of each window of the decoder, with the frame after it where there is one, and its frames.
+
+        A decoded frame sees its own code frame and the one after it, so nothing is lost by decoding in windows.
+        """
+        sizes = (size // STRIDE for size in window_sizes())
+        size = next(sizes)
+        waiting = np.zeros((0, self.bands, self.levels), np.int64)
+        for block in blocks:
+            waiting = np.concatenate([waiting, self._checked(block)])
+            while len(waiting) > size:
+                yield waiting[: size + 1], size
+                waiting = waiting[size:]
+                size = next(sizes)
+        if len(waiting):
+            yield waiting, len(waiting)
+
+    def _checked(self, codes: np.ndarray) -> np.ndarray:
+        """The codes as int64. Raises HostError if they do not fit this codec."""
         grid = np.asarray(codes)
         if grid.ndim != 3 or grid.shape[1:] != (self.bands, self.levels) or grid.dtype.kind not in "iu":
             raise HostError(
@@ -156,11 +187,15 @@ class Codec:
             )
         if grid.size and (grid.min() < 0 or grid.max() >= self.codebook_size):
             raise HostError(f"Codes of this model go from 0 to {self.codebook_size - 1}.")
-        indices = torch.as_tensor(grid.astype(np.int64), device=self.device)
-        if not len(indices):
+        return grid.astype(np.int64)
+
+    def _log_mel(self, codes: np.ndarray) -> Tensor:
+        """`[frames, bands, levels]` -> `[n_mels, 16 frames]`"""
+        if not len(codes):
             return torch.zeros(self.mel_settings.n_mels, 0, device=self.device)
+        indices = torch.as_tensor(codes, device=self.device)
         latents = code_vectors(indices, self._codebooks).permute(2, 1, 0)  # [dim, bands, frames]
-        return self._decoder(latents[None])[0, 0, : self.mel_settings.n_mels]  # [n_mels, 16 frames]
+        return self._decoder(latents[None])[0, 0, : self.mel_settings.n_mels]
 
 
 def _codebook_name(level: int) -> str:

@@ -2,71 +2,137 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from host_stubs.banded import Banded
 from host_stubs.mel import Mel
 
-_INVERSION_ROUNDS = 8
+_FIRST_WINDOWS = (16, 16, 32, 64)  # mel frames, few, so that sound starts soon
+_WINDOW = 128  # mel frames of all other windows: more would not be faster, and would have to be waited for longer
+_INVERSION_ROUNDS = 4
+_LEAST_WEIGHT = 0.05  # where a window's last frame ends, little is known of the sound: it is let fade out
 _FLOOR = 1e-4  # mel power below which nothing is audible, nor visible in log(1 + mel)
-_STEP = 1.5  # how far a round goes; bins in two bands follow their mean, so a single step falls short
+_STEP = 1.25  # how far a round goes; bins in two bands follow their mean, so a single step falls short; 1.4 diverges
 _LOUDEST = 20.0  # log-mel that no sound in -1..1 reaches; what lies above is a broken decoder's
-_SEGMENT = 1024  # mel frames that are worked on at once (11 s at 48 kHz), so that memory does not grow with length
-_OVERLAP = 32  # mel frames that a segment shares with the one before it
+
+
+def window_sizes() -> Iterator[int]:
+    """Mel frames of one window after another, without end, multiples of 16: few at first, then always the same."""
+    return itertools.chain(_FIRST_WINDOWS, itertools.repeat(_WINDOW))
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What a window leaves to the next one: its last frames, and how far the settled ones before them reach in.
+
+    Samples are counted from where the first open frame begins.
+    """
+
+    target: Tensor  # mel power [frames, n_mels]
+    spectrogram: Tensor  # [frames, bins]
+    settled: Tensor  # windowed frames, overlapped and added [n_fft]
+    weight: Tensor  # squared windows, overlapped and added [n_fft]
+    early: int  # samples that are still to come before the sound begins
 
 
 class GriffinLim:
-    """Finds sound whose log-mel is a given one, with the fast Griffin-Lim algorithm.
+    """Finds sound whose log-mel is a given one, with the fast Griffin-Lim algorithm, from the start to the end.
 
-    Each round goes from a spectrogram to sound and back, keeps the phases that come out, extrapolated by `momentum`
-    (Perraudin, Balazs, Søndergaard 2013, "A fast Griffin-Lim algorithm", doi:10.1109/WASPAA.2013.6701851), and corrects
-    the magnitudes. The usual correction puts back fixed magnitudes, but a mel spectrogram fixes only a sum of powers
-    for each band: here a band's bins are scaled together until they have its mel power. That leaves the bins inside
-    a band free to take values which belong to real sound, and the result comes several times closer to the log-mel.
+    Each round goes from a spectrogram to sound and back, extrapolates what comes out by `momentum` (Perraudin, Balazs,
+    Søndergaard 2013, "A fast Griffin-Lim algorithm", doi:10.1109/WASPAA.2013.6701851), and corrects the magnitudes. The
+    usual correction puts back fixed magnitudes, but a mel spectrogram fixes only a sum of powers for each band: here a
+    band's bins are scaled together until they have its mel power. That leaves the bins inside a band free to take
+    values which belong to real sound, and the result comes several times closer to the log-mel.
 
-    The first phases are seeded noise: the same log-mel gives the same samples.
+    The rounds go over a window of frames at a time, with the sound before it standing still, and leave the last frames
+    open for the next window (Zhu, Beauregard, Wyse 2007, "Real-time signal estimation from modified short-time Fourier
+    transform magnitude spectra", doi:10.1109/TASL.2007.899236). So nothing is faded over and there are no seams.
+
+    The first phases are seeded noise: the same log-mel in the same windows gives the same samples.
 
     Samples that leave -1..1 are clipped in every round, not only at the end, so that the later rounds find phases
     with smaller peaks for the same mel; only sound that is too loud with any phases ends up clipped.
     """
 
-    def __init__(self, mel: Mel, rounds: int = 24, momentum: float = 0.99) -> None:
+    def __init__(self, mel: Mel, rounds: int = 24, momentum: float = 0.9) -> None:
         self.mel = mel
         self.rounds = rounds
         self.momentum = momentum
+        # What comes after a frame bears on its phases, so a window leaves its last frames open for the next one.
+        self._ahead = 2 * mel.settings.n_fft // mel.settings.hop_length
+        self._heights = mel.filters.sum(1).clamp(min=1e-9)  # [n_mels]
         # How much each band has to say about each bin: columns sum to 1, or to 0 outside all filters. [n_mels, bins]
-        self._shares = mel.filters / mel.filters.sum(0).clamp(min=1e-9)
+        self._to_bins = Banded(mel.filters / mel.filters.sum(0).clamp(min=1e-9))
 
     def audio(self, log_mel: Tensor) -> Tensor:
         """`[n_mels, frames]` -> float32 `[frames * hop_length]` in -1..1."""
-        hop, frames = self.mel.settings.hop_length, log_mel.shape[1]
-        # Frames are centred on multiples of the hop, so the last hop of samples lies before one frame more.
-        target = F.pad(log_mel.clamp(0, _LOUDEST)[None], (0, 1), mode="replicate")[0].expm1().T if frames else log_mel.T
-        noise = torch.Generator().manual_seed(0)
-        audio = torch.zeros(0, device=log_mel.device)
-        for start in range(0, frames, _SEGMENT):
-            shared = min(start, _OVERLAP)
-            end = min(start + _SEGMENT, frames)
-            segment = self._segment(target[start - shared : end + 1], audio[(start - shared) * hop :], noise)
-            fade = torch.linspace(0, 1, shared * hop, device=audio.device)
-            audio[len(audio) - len(fade) :] += fade * (segment[: len(fade)] - audio[len(audio) - len(fade) :])
-            audio = torch.cat([audio, segment[len(fade) :]])
-        return audio
+        ends = itertools.takewhile(lambda end: end < log_mel.shape[1], itertools.accumulate(window_sizes()))
+        windows = log_mel.tensor_split([*ends], dim=1)
+        return torch.cat([log_mel.new_zeros(0), *self.stream(windows)])
 
-    def _segment(self, target: Tensor, before: Tensor, noise: torch.Generator) -> Tensor:
-        """Mel power `[frames + 1, n_mels]` -> `[frames * hop]`; `before` is the sound already found for its start."""
-        samples = (len(target) - 1) * self.mel.settings.hop_length
-        start = 0.01 * torch.randn(samples, generator=noise).to(target.device)
-        start[: len(before)] = before
-        previous = self._spectrogram(start)  # [frames + 1, bins]
-        spectrogram = self._magnitudes(target) * _phases(previous)
+    def stream(self, log_mels: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Log-mels `[n_mels, frames]`, one after another -> float32 `[samples]` in -1..1, together all their sound.
+
+        Each log-mel makes a window and gives sound at once, all but that of the last few frames; the end of `log_mels`
+        gives the rest. Where the log-mels are cut decides about the windows, and so about the samples.
+        """
+        open_frames = self._nothing()
+        noise = torch.Generator().manual_seed(0)
+        for log_mel in log_mels:
+            if log_mel.shape[1]:
+                target = log_mel.clamp(0, _LOUDEST).expm1().T
+                audio, open_frames = self._window(open_frames, target, noise)
+                yield audio
+        if len(open_frames.target):
+            # Frames are centred on multiples of the hop, so the last hop of samples lies before one frame more.
+            yield self._window(open_frames, open_frames.target[-1:], noise, last=True)[0]
+
+    def _nothing(self) -> _Open:
+        filters, n_fft = self.mel.filters, self.mel.settings.n_fft
+        bands, bins = filters.shape
+        spectrogram, silence = filters.new_zeros(0, bins, dtype=torch.complex64), filters.new_zeros(n_fft)
+        return _Open(filters.new_zeros(0, bands), spectrogram, silence, silence, early=n_fft // 2)
+
+    def _window(
+        self, before: _Open, target: Tensor, noise: torch.Generator, last: bool = False
+    ) -> tuple[Tensor, _Open]:
+        """The open frames and those of `target`, mel power `[frames, n_mels]` -> sound, and what is open then."""
+        window = _Window(self.mel, before, len(before.target) + len(target), last)
+        spectrogram = self._started(window, before, target, noise)
+        target = torch.cat([before.target, target])
+        previous = None
         for _ in range(self.rounds):
-            current = self._spectrogram(self._sound(spectrogram, samples))
-            magnitudes = self._corrected(current.abs(), target)
-            spectrogram = magnitudes * _phases(current + self.momentum * (current - previous))
+            current = window.spectrogram(window.sound(spectrogram))
+            spectrogram = self._corrected(self._extrapolated(previous, current), target)
             previous = current
-        return self._sound(spectrogram, samples)
+        done = len(target) if last else max(0, len(target) - self._ahead)
+        audio, settled, weight = window.settled(spectrogram[:done])
+        left = max(0, before.early - len(audio))
+        return audio[before.early :], _Open(target[done:], spectrogram[done:], settled, weight, left)
+
+    def _started(self, window: _Window, before: _Open, target: Tensor, noise: torch.Generator) -> Tensor:
+        """Spectrogram `[frames, bins]` of a window's open frames and of the new ones, which `target` is of.
+
+        The new ones' phases are those of the sound that reaches into them, and of noise.
+        """
+        known = len(before.spectrogram)
+        sound = _Window(self.mel, before, known).sound(before.spectrogram) if known else target.new_zeros(0)
+        unknown = 0.01 * torch.randn(window.samples - len(sound), generator=noise).to(target.device)
+        new = window.spectrogram(torch.cat([sound, unknown]))[known:]
+        phases = new / (new.abs() + 1e-9)
+        return torch.cat([before.spectrogram, self._magnitudes(target) * phases])
+
+    def _extrapolated(self, previous: Tensor | None, current: Tensor) -> Tensor:
+        """`current` `[frames, bins]`, gone further in the direction that it took from `previous`."""
+        if previous is None:
+            return current
+        way = torch.lerp(torch.view_as_real(previous), torch.view_as_real(current), 1 + self.momentum)
+        return torch.view_as_complex(way)
 
     def _magnitudes(self, target: Tensor) -> Tensor:
         """Non-negative magnitudes `[frames, bins]` with about the mel power `target`.
@@ -74,42 +140,72 @@ class GriffinLim:
         Multiplicative updates for the Kullback-Leibler divergence (Lee and Seung 2001, "Algorithms for non-negative
         matrix factorization"): unlike the pseudo-inverse they never go below zero, where clipping would add power.
         """
-        filters = self.mel.filters
-        powers = (target / filters.sum(1).clamp(min=1e-9)) @ self._shares  # [frames, bins]
+        powers = self._to_bins.after(target / self._heights)  # [frames, bins]
         for _ in range(_INVERSION_ROUNDS):
-            powers = powers * ((target / (powers @ filters.T + 1e-9)) @ self._shares)
+            powers = powers * self._to_bins.after(target / (self.mel.in_bands(powers) + 1e-9))
         return powers ** (1 / self.mel.settings.power)
 
-    def _corrected(self, magnitudes: Tensor, target: Tensor) -> Tensor:
-        """`magnitudes` `[frames, bins]`, scaled in each band towards the mel power `target` `[frames, n_mels]`."""
-        power = self.mel.settings.power
-        mel_power = magnitudes**power @ self.mel.filters.T
-        gain = torch.log((target + _FLOOR) / (mel_power + _FLOOR)) @ self._shares  # [frames, bins], log of power
-        return magnitudes * torch.exp(_STEP * gain / power)
+    def _corrected(self, spectrogram: Tensor, target: Tensor) -> Tensor:
+        """`spectrogram` `[frames, bins]`, scaled in each band towards the mel power `target` `[frames, n_mels]`."""
+        mel_power = self.mel.in_bands(self.mel.power(spectrogram))
+        gain = torch.log((target + _FLOOR) / (mel_power + _FLOOR)).mul_(_STEP / self.mel.settings.power)
+        return spectrogram * self._to_bins.after(gain).exp_()
 
-    def _spectrogram(self, audio: Tensor) -> Tensor:
-        """`[samples]` -> complex `[1 + samples // hop, bins]`, framed as the mel is."""
-        frames = self.mel.padded(audio[None])[0].unfold(0, self.mel.settings.n_fft, self.mel.settings.hop_length)
-        return torch.fft.rfft(frames * self.mel.window)
 
-    def _sound(self, spectrogram: Tensor, samples: int) -> Tensor:
+class _Window:
+    """Sound and spectrogram of some frames that stand after settled ones, and how the one becomes the other.
+
+    `ends` says that no frames follow. There, and where the sound begins, it goes on as its mirror image, as for the
+    mel; elsewhere it fades out, for what follows is not known yet.
+    """
+
+    def __init__(self, mel: Mel, before: _Open, frames: int, ends: bool = False) -> None:
+        n_fft, hop = mel.settings.n_fft, mel.settings.hop_length
+        self.samples = (frames - 1) * hop + n_fft
+        self._mel = mel
+        self._before = before
+        self._begins = before.early == n_fft // 2 and frames > 1  # one frame is too short for a mirror image
+        self._ends = ends
+        weight = _overlap_add(mel.window.square().expand(frames, n_fft), hop, before.weight)
+        self._scale = 1 / weight[: self.samples].clamp(min=_LEAST_WEIGHT)
+
+    def sound(self, spectrogram: Tensor) -> Tensor:
         """Complex `[frames, bins]` -> `[samples]` in -1..1: windowed frames, overlapped and added."""
-        n_fft, hop = self.mel.settings.n_fft, self.mel.settings.hop_length
-        frames = torch.fft.irfft(spectrogram, n=n_fft) * self.mel.window  # [frames, n_fft]
-        squares = self.mel.window.square().expand(len(frames), n_fft)
-        audio = _overlap_add(frames, hop) / _overlap_add(squares, hop).clamp(min=1e-6)
-        return audio[n_fft // 2 : n_fft // 2 + samples].clamp(-1, 1)
+        half = self._mel.settings.n_fft // 2
+        added = _overlap_add(self._frames(spectrogram), self._mel.settings.hop_length, self._before.settled)
+        audio = added[: self.samples].mul_(self._scale).clamp_(-1, 1)
+        if self._begins:
+            audio[:half] = audio[half + 1 : 2 * half + 1].flip(0)
+        if self._ends:
+            audio[-half:] = audio[-2 * half - 1 : -half - 1].flip(0)
+        return audio
+
+    def spectrogram(self, audio: Tensor) -> Tensor:
+        """`[samples]` -> complex `[frames, bins]`, framed as the mel is."""
+        return self._mel.spectrogram(audio[None])[0]
+
+    def settled(self, spectrogram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first frames, as they are to stay -> their sound in -1..1, and what `_Open` is to have of them."""
+        n_fft, hop = self._mel.settings.n_fft, self._mel.settings.hop_length
+        frames = len(spectrogram)
+        added = _overlap_add(self._frames(spectrogram), hop, self._before.settled)
+        weight = _overlap_add(self._mel.window.square().expand(frames, n_fft), hop, self._before.weight)
+        done = (frames - 1) * hop + n_fft // 2 if self._ends else frames * hop
+        audio = (added[:done] / weight[:done].clamp(min=1e-6)).clamp(-1, 1)
+        return audio, added[frames * hop :][:n_fft], weight[frames * hop :][:n_fft]
+
+    def _frames(self, spectrogram: Tensor) -> Tensor:
+        return torch.fft.irfft(spectrogram, n=self._mel.settings.n_fft).mul_(self._mel.window)
 
 
-def _overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """`[frames, n_fft]` -> `[at least (frames - 1) * hop + n_fft]`"""
-    pieces = -(-frames.shape[1] // hop)
-    split = F.pad(frames, (0, pieces * hop - frames.shape[1])).view(len(frames), pieces, hop)
-    total = split.new_zeros(len(frames) + pieces - 1, hop)
+def _overlap_add(frames: Tensor, hop: int, before: Tensor) -> Tensor:
+    """`[frames, n_fft]`, and what reaches in from before them, `[n_fft]` -> `[at least frames * hop + n_fft]`"""
+    count, n_fft = frames.shape
+    pieces = -(-n_fft // hop)
+    total = frames.new_zeros(count + pieces, hop)
     for piece in range(pieces):
-        total[piece : piece + len(frames)] += split[:, piece]
-    return total.view(-1)
-
-
-def _phases(spectrogram: Tensor) -> Tensor:
-    return spectrogram / (spectrogram.abs() + 1e-9)
+        part = frames[:, piece * hop : (piece + 1) * hop]
+        total[piece : piece + count, : part.shape[1]] += part
+    total = total.view(-1)
+    total[:n_fft] += before
+    return total

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from host_stubs.banded import Banded
 from host_stubs.errors import HostError
 
 
@@ -60,6 +61,7 @@ class Mel:
         self.settings = settings
         self.window = torch.hann_window(settings.n_fft, device=device)  # [n_fft]
         self.filters = torch.from_numpy(mel_filters(settings)).to(device)  # [n_mels, bins]
+        self._bands = Banded(self.filters.T)
 
     def frame_count(self, samples: int) -> int:
         """How many mel frames `samples` samples have."""
@@ -81,12 +83,24 @@ class Mel:
     def log_mel_frames(self, padded: Tensor, first: int, end: int) -> Tensor:
         """Only the frames `first` to `end` (excluded) of the log-mel of `padded`, at the cost of only those."""
         hop, n_fft = self.settings.hop_length, self.settings.n_fft
-        frames = padded[:, first * hop : (end - 1) * hop + n_fft].unfold(1, n_fft, hop)  # [batch, frames, n_fft]
-        spectrum = torch.fft.rfft(frames * self.window)  # [batch, frames, bins]
-        power = spectrum.real.square() + spectrum.imag.square()
-        if self.settings.power == 1.0:
-            power = power.sqrt()
-        return torch.log1p(power @ self.filters.T).transpose(1, 2)  # [batch, n_mels, frames]
+        spectrogram = self.spectrogram(padded[:, first * hop : (end - 1) * hop + n_fft])
+        bands = self.in_bands(self.power(spectrogram).flatten(0, 1)).unflatten(0, spectrogram.shape[:2])
+        return bands.log1p_().transpose(1, 2)  # [batch, n_mels, frames]
+
+    def spectrogram(self, audio: Tensor) -> Tensor:
+        """`[batch, (frames - 1) * hop_length + n_fft]` -> complex `[batch, frames, bins]`."""
+        frames = audio.unfold(1, self.settings.n_fft, self.settings.hop_length)
+        return torch.fft.rfft(frames * self.window)
+
+    def power(self, spectrogram: Tensor) -> Tensor:
+        """Magnitudes of a complex spectrogram, to the power that the mel filters take; of the same shape."""
+        squares = torch.view_as_real(spectrogram).square()
+        power = squares[..., 0] + squares[..., 1]
+        return power.sqrt_() if self.settings.power == 1.0 else power
+
+    def in_bands(self, power: Tensor) -> Tensor:
+        """`power` `[frames, bins]`, added up by the filters: mel power `[frames, n_mels]`."""
+        return self._bands.after(power)
 
 
 def mel_filters(settings: MelSettings) -> np.ndarray:
