@@ -37,7 +37,7 @@ from sda_prior_plugin import CodeCorpus, EpochDone, PriorSettings, TrainingEvent
 from sda_prior_plugin.copying import Heard, copied_windows
 from sda_prior_plugin.dataset import CodeSequences, epoch_batch_count
 from sda_prior_plugin.memorization import VERY_LIKELY, CopyMeter
-from sda_prior_plugin.sampling import Draw, draw_grids
+from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.training import Trainer
 
 RECITING_STEPS = 900
@@ -121,7 +121,7 @@ def judged(material: Material, architecture: str, seed: int, reciting: bool) -> 
         looking, seconds = report.seconds, run.report.seconds
         memorizing = report.verdict == VERY_LIKELY or any(epoch.memorizing for epoch in epochs[: run.report.best_epoch])
     meter = CopyMeter(codes)
-    grids = draw_grids(prior, LARGE_SAMPLE, None, meter.sample_frames, Draw(), seed + 1_000_003)
+    grids = draw_grids(prior, LARGE_SAMPLE, Wanted(None, meter.sample_frames, seed + 1_000_003))
     rates = meter.rates(grids)
     far = [
         rate

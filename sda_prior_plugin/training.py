@@ -29,7 +29,7 @@ from sda_prior_plugin.memorization import Bits, CopyMeter, MemorizationReport, W
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import Prior, network_settings, perplexity, window_log2_probs
 from sda_prior_plugin.report import TrainingReport
-from sda_prior_plugin.sampling import Draw, draw_grids
+from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.settings import PriorSettings
 
 WARMUP_STEPS = 50
@@ -314,10 +314,7 @@ class Trainer:
         """What the averaged weights draw, `count` sounds of at most so many seconds."""
         meter = self.watch.meter
         frames = min(meter.sample_frames, max(2 * meter.shortest, round(min(seconds, 3600) / meter.frame_seconds)))
-        device = self.average.codebooks.device
-        grids = draw_grids(self.average.cpu(), count, None, frames, Draw(), self.settings.seed + stream)
-        self.average.to(device)
-        return grids
+        return draw_grids(self.average, count, Wanted(None, frames, self.settings.seed + stream))
 
     def chosen_checkpoint(self) -> tuple[Checkpoint, MemorizationReport]:
         """The checkpoint to keep, now in the averaged weights, and what is known of its memory.
