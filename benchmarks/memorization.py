@@ -41,6 +41,8 @@ from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.training import Trainer
 
 RECITING_STEPS = 900
+PATIENCE = 12
+"""Epochs without a better one after which a healthy run is cut short."""
 LARGE_SAMPLE = 300
 FAR_TIMES, FAR_ABOVE = 3.0, 0.2
 """A large sample that copies so many times as much as unheard recordings, and so much more, is reciting."""
@@ -99,10 +101,13 @@ def judged(material: Material, architecture: str, seed: int, reciting: bool) -> 
         epochs_needed = max(60, RECITING_STEPS // steps)
         settings = replace(settings, dropout=0.0, weight_decay=0.01, epochs=epochs_needed)
     epochs: list[EpochDone] = []
+    stop = threading.Event()
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, EpochDone):
             epochs.append(event)
+            if not reciting and event.epoch - event.best_epoch >= PATIENCE:
+                stop.set()  # what comes after the best checkpoint is not judged
 
     if reciting:
         torch.manual_seed(seed)
@@ -114,7 +119,7 @@ def judged(material: Material, architecture: str, seed: int, reciting: bool) -> 
         memorizing = trainer.watch.memorizing
         looking, seconds = trainer.progress.looking_seconds, time.monotonic() - started
     else:
-        run = train_prior(codes, settings, on_event=on_event)
+        run = train_prior(codes, settings, on_event=on_event, stop=stop)
         prior, perplexity = run.prior.network, run.report.final_perplexity
         report = run.report.memorization
         assert report is not None

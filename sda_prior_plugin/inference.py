@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sda_prior_plugin.compiled import compiled_for_speed
+from sda_prior_plugin.compiled import compiled_for_speed, compiled_in_order
 from sda_prior_plugin.network import KNOWN_FRAMES, GruCore, PriorNetwork, TransformerCore
 
 NORM_EPSILON = 1e-5
@@ -22,7 +22,7 @@ ROTATION_BASE = 10_000.0
 
 
 class Weights(NamedTuple):
-    """All that drawing reads of a network; float32, matrices `[in, out]`, and empty what the architecture has not."""
+    """All that drawing reads of a network; float32, matrices `[in, out]`, and empty what the architecture lacks."""
 
     previous: np.ndarray  # [L * (C + 1), D], and the next three: see network.Tables
     frame_back: np.ndarray
@@ -32,6 +32,7 @@ class Weights(NamedTuple):
     time: np.ndarray  # [known frames, D]
     level: np.ndarray  # [L, D]
     heads: int
+    rates: np.ndarray  # float64 [half a head], of the rotation, in radians a position
     attention: np.ndarray  # [layers, D, 3 D], queries, keys, values
     attention_bias: np.ndarray
     attended: np.ndarray  # [layers, D, D]
@@ -65,8 +66,7 @@ class Memory(NamedTuple):
     """What R sequences remember of what they have read.
 
     Attributes:
-        keys: float32 `[layers, R, D, window]`, rotated, where position p stands at p modulo the window.
-        values: float32 `[layers, R, window, D]`.
+        keys, values: float32 `[layers, R, D, window]`, keys rotated; position p stands at p modulo the window.
         hidden: float32 `[layers, R, D]`, of a GRU.
         codes: int64 `[R, frame codes]`, those of the frame before; the codebook size everywhere before the first.
         frame: int64 `[R]`, frames of the sound so far.
@@ -87,7 +87,7 @@ class Memory(NamedTuple):
         attends = isinstance(network.core, TransformerCore)
         return cls(
             keys=np.zeros((layers, rows, size, window) if attends else (0, 0, 0, 0), np.float32),
-            values=np.zeros((layers, rows, window, size) if attends else (0, 0, 0, 0), np.float32),
+            values=np.zeros((layers, rows, size, window) if attends else (0, 0, 0, 0), np.float32),
             hidden=np.zeros((0, 0, 0) if attends else (layers, rows, size), np.float32),
             codes=np.full((rows, shape.frame_codes), shape.codebook_size, np.int64),
             frame=np.zeros(rows, np.int64),
@@ -102,6 +102,7 @@ def weights_of(network: PriorNetwork) -> Weights:
     layers = [f"core.layers.{layer}" for layer in range(network.settings.layers)]
     blocks = [f"core.blocks.{layer}" for layer in range(network.settings.layers)]
     recurs = isinstance(network.core, GruCore)
+    half = network.settings.hidden_size // network.settings.heads // 2
     attention, up, inputs = _NONE, _NONE, _NONE
     if recurs:
         norms = [f"core.norms.{layer}" for layer in range(network.settings.layers)]
@@ -121,6 +122,7 @@ def weights_of(network: PriorNetwork) -> Weights:
         time=learned["time"],
         level=learned["level"],
         heads=network.settings.heads,
+        rates=ROTATION_BASE ** (-np.arange(half) / half),
         attention=attention[0],
         attention_bias=attention[1],
         attended=_NONE[0] if recurs else np.stack([learned[f"{one}.attention.output.weight"].T for one in blocks]),
@@ -166,28 +168,43 @@ def _array(tensor: Tensor) -> np.ndarray:
     return np.ascontiguousarray(tensor.float().cpu().numpy())
 
 
-@compiled_for_speed
+@compiled_in_order
 def add_product(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
     """`y [R, out] += x [R, in] @ matrix [in, out]`.
 
-    Eight rows of the matrix at a time, for all of `x`: each is read from memory once, and what is summed stays in
-    registers for as long.
+    Some rows of the matrix at a time, for all of `x`: each is read from memory once, and what is summed stays in
+    registers for as long. Two rows of `x` share what is loaded. Every sum is taken in the order of `in`, so that a row
+    of `y` does not depend on the rows beside it, not by a bit.
     """
     rows, size = x.shape
     width = matrix.shape[1]
-    whole = size - size % 8
-    for first in range(0, whole, 8):
+    step = 4 if rows > 1 else 8
+    whole = size - size % step
+    order = np.arange(rows)  # read from memory, so that the compiler checks each pair of rows for overlap, not all
+    for first in range(0, whole, step):
         m0, m1, m2, m3 = matrix[first], matrix[first + 1], matrix[first + 2], matrix[first + 3]
-        m4, m5, m6, m7 = matrix[first + 4], matrix[first + 5], matrix[first + 6], matrix[first + 7]
-        for row in range(rows):
-            a0, a1, a2, a3 = x[row, first], x[row, first + 1], x[row, first + 2], x[row, first + 3]
-            a4, a5, a6, a7 = x[row, first + 4], x[row, first + 5], x[row, first + 6], x[row, first + 7]
-            out = y[row]
+        for row in range(0, rows - 1, 2):
+            one, two = order[row], order[row + 1]
+            a0, a1, a2, a3 = x[one, first], x[one, first + 1], x[one, first + 2], x[one, first + 3]
+            b0, b1, b2, b3 = x[two, first], x[two, first + 1], x[two, first + 2], x[two, first + 3]
+            out, other = y[one], y[two]
             for place in range(width):
-                out[place] += (
-                    (a0 * m0[place] + a1 * m1[place] + a2 * m2[place] + a3 * m3[place])
-                    + (a4 * m4[place] + a5 * m5[place] + a6 * m6[place] + a7 * m7[place])
-                )  # fmt: skip
+                n0, n1, n2, n3 = m0[place], m1[place], m2[place], m3[place]
+                out[place] = (((out[place] + a0 * n0) + a1 * n1) + a2 * n2) + a3 * n3
+                other[place] = (((other[place] + b0 * n0) + b1 * n1) + b2 * n2) + b3 * n3
+        for row in range(rows - rows % 2, rows):
+            a0, a1, a2, a3 = x[row, first], x[row, first + 1], x[row, first + 2], x[row, first + 3]
+            out = y[row]
+            if step == 4:
+                for place in range(width):
+                    sums = (((out[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
+                    out[place] = sums
+            else:
+                m4, m5, m6, m7 = matrix[first + 4], matrix[first + 5], matrix[first + 6], matrix[first + 7]
+                a4, a5, a6, a7 = x[row, first + 4], x[row, first + 5], x[row, first + 6], x[row, first + 7]
+                for place in range(width):
+                    sums = (((out[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
+                    out[place] = (((sums + a4 * m4[place]) + a5 * m5[place]) + a6 * m6[place]) + a7 * m7[place]
     for first in range(whole, size):
         m0 = matrix[first]
         for row in range(rows):
@@ -251,7 +268,7 @@ _P0, _P1, _P2, _P3, _P4, _P5, _P6 = (
 """2 to the power of 0 to 1 as a polynomial, interpolated at Chebyshev points: within 3e-9."""
 _LOG2_E = np.float32(math.log2(math.e))
 _SMALLEST = np.float32(-126)
-_ONE = np.float32(1)
+_NOUGHT, _ONE = np.float32(0), np.float32(1)
 
 
 @compiled_for_speed
@@ -317,7 +334,7 @@ def attend(
     powers: np.ndarray,
     y: np.ndarray,
 ) -> None:
-    """Fill `y [D]` with the attention of `query [D]` over the first `seen` of `keys [D, window]` and `values`."""
+    """Fill `y [D]` with the attention of `query [D]` over the first `seen` of `keys` and `values [D, window]`."""
     size = len(query) // heads
     scale = np.float32(1 / math.sqrt(size))
     for head in range(heads):
@@ -341,20 +358,22 @@ def attend(
         out = y[first : first + size]
         for one in range(size):
             out[one] = 0
-        share, end = _ONE / total, first + size
-        for place in range(seen):
-            scores[place] *= share
-        fours = seen - seen % 4
-        for place in range(0, fours, 4):
-            w0, w1, w2, w3 = scores[place], scores[place + 1], scores[place + 2], scores[place + 3]
-            v0, v1 = values[place, first:end], values[place + 1, first:end]
-            v2, v3 = values[place + 2, first:end], values[place + 3, first:end]
-            for one in range(size):
-                out[one] += w0 * v0[one] + w1 * v1[one] + w2 * v2[one] + w3 * v3[one]
-        for place in range(fours, seen):
-            w0, v0 = scores[place], values[place, first:end]
-            for one in range(size):
-                out[one] += w0 * v0[one]
+        share = _ONE / total
+        for one in range(first, fours, 4):
+            s0, s1, s2, s3 = _NOUGHT, _NOUGHT, _NOUGHT, _NOUGHT
+            v0, v1, v2, v3 = values[one], values[one + 1], values[one + 2], values[one + 3]
+            for place in range(seen):
+                weight = scores[place]
+                s0 += weight * v0[place]
+                s1 += weight * v1[place]
+                s2 += weight * v2[place]
+                s3 += weight * v3[place]
+            y[one], y[one + 1], y[one + 2], y[one + 3] = s0 * share, s1 * share, s2 * share, s3 * share
+        for one in range(fours, first + size):
+            s0, v0 = _NOUGHT, values[one]
+            for place in range(seen):
+                s0 += scores[place] * v0[place]
+            y[one] = s0 * share
 
 
 @compiled_for_speed
@@ -385,7 +404,7 @@ class Room(NamedTuple):
     scores: np.ndarray  # [window]
     bits: np.ndarray  # int32 [window]
     powers: np.ndarray  # the same memory as float32
-    cosines: np.ndarray
+    cosines: np.ndarray  # [R, half a head]
     sines: np.ndarray
 
     @classmethod
@@ -400,7 +419,8 @@ class Room(NamedTuple):
         return cls(
             x=floats(rows, size), normal=floats(rows, size), wide=floats(rows, 4 * size), three=floats(rows, 3 * size),
             recalled=floats(rows, 3 * size), z=floats(rows, size), logits=floats(rows, codes), above=floats(rows, size),
-            scores=floats(len(bits)), bits=bits, powers=bits.view(np.float32), cosines=floats(half), sines=floats(half),
+            scores=floats(len(bits)), bits=bits, powers=bits.view(np.float32),
+            cosines=floats(rows, half), sines=floats(rows, half),
         )  # fmt: skip
 
 
@@ -439,23 +459,24 @@ def read_band(weights: Weights, memory: Memory, room: Room, rows: np.ndarray, co
 def _attend_layers(weights: Weights, memory: Memory, room: Room, rows: np.ndarray, band: int) -> None:
     count, size = len(rows), room.x.shape[1]
     window = memory.keys.shape[3]
-    half = len(room.cosines)
     x, normal, wide, three = room.x[:count], room.normal[:count], room.wide[:count], room.three[:count]
+    for index in range(count):
+        position = memory.frame[rows[index]] * len(weights.band) + band
+        for place in range(len(weights.rates)):
+            angle = position * weights.rates[place]
+            room.cosines[index, place], room.sines[index, place] = math.cos(angle), math.sin(angle)
     for layer in range(len(weights.attention)):
         normalize(x, normal)
         product(normal, weights.attention[layer], weights.attention_bias[layer], three)
         for index in range(count):
             row = rows[index]
             position = memory.frame[row] * len(weights.band) + band
-            for place in range(half):
-                angle = position * ROTATION_BASE ** (-place / half)
-                room.cosines[place], room.sines[place] = math.cos(angle), math.sin(angle)
             query, key = three[index, :size], three[index, size : 2 * size]
-            rotate(query, weights.heads, room.cosines, room.sines)
-            rotate(key, weights.heads, room.cosines, room.sines)
+            rotate(query, weights.heads, room.cosines[index], room.sines[index])
+            rotate(key, weights.heads, room.cosines[index], room.sines[index])
             slot = position % window
             memory.keys[layer, row, :, slot] = key
-            memory.values[layer, row, slot] = three[index, 2 * size :]
+            memory.values[layer, row, :, slot] = three[index, 2 * size :]
             attend(
                 query, memory.keys[layer, row], memory.values[layer, row], min(position + 1, window), weights.heads,
                 room.scores, room.bits, room.powers, normal[index],

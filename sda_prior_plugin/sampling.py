@@ -30,8 +30,8 @@ from sda_prior_plugin.random_stream import stream_keys, uniforms
 
 MOST_EMPTY_SOUNDS = 100
 """Sounds in a row that the copy guard may end before their first frame."""
-ROWS_AT_ONCE = 16
-"""Sequences that share the weights that are read: more gain nothing."""
+ROWS_AT_ONCE = 8
+"""Sequences that share the weights that are read; with more, what they remember leaves the processor's cache."""
 MEMORY_AT_ONCE = 2**28
 """Bytes that sequences drawn at once may need to remember what they have read."""
 BLOCK_FRAMES = 16
