@@ -159,6 +159,81 @@ def rate(rows: list[Judged], accused: str) -> str:
     return f"{count} of {len(rows)} ({count / max(len(rows), 1):.0%})"
 
 
+@dataclass(frozen=True)
+class Onset:
+    """When a training went over to reciting and when that was said; None for never."""
+
+    epochs: int
+    doubled: int | None
+    accused: int | None
+    copies: float
+    natural: float
+
+
+def onset(codes: CodeCorpus, settings: PriorSettings) -> Onset:
+    """Train until the detector accuses; every epoch, see in a large sample of its own how much the prior copies.
+
+    `doubled` is the first epoch after which the shortest stretches that count are copied at least twice as often as in
+    unheard recordings, then and in the epoch after.
+    """
+    meter, epochs = CopyMeter(codes), list[EpochDone]()
+    torch.manual_seed(settings.seed)
+    trainer = Trainer(
+        codes, settings, torch.device("cpu"), lambda event: epochs.append(event) if isinstance(event, EpochDone) else 0,
+        threading.Event(),
+    )  # fmt: skip
+    trainer.started = time.monotonic()
+    twice: list[bool] = []
+    for epoch in range(1, settings.epochs + 1):
+        trainer.judge_epoch(epoch, trainer.train_epoch(epoch) or math.inf)
+        grids = draw_grids(trainer.average, LARGE_SAMPLE, Wanted(None, meter.sample_frames, 1_000_003 + epoch))
+        shortest = meter.rates(grids)[0]
+        twice.append(shortest.samples >= 2 * shortest.held_out)
+        if trainer.watch.memorizing:
+            break
+    pairs = (epoch for epoch, (now, later) in enumerate(itertools.pairwise(twice), start=1) if now and later)
+    return Onset(
+        epochs=len(epochs),
+        doubled=next(pairs, None),
+        accused=next((event.epoch for event in epochs if event.memorizing), None),
+        copies=shortest.samples,
+        natural=shortest.held_out,
+    )
+
+
+def onset_row(name: str, material: Material, past_the_best: bool) -> list[str]:
+    """One line of the table: the defaults, or 400 epochs without start offsets and dropout."""
+    codes = material.plain if past_the_best else material.varied
+    settings = PriorSettings.for_corpus(codes, file_count=material.file_count)
+    if past_the_best:
+        settings = replace(settings, epochs=400, dropout=0.0)
+    found = onset(codes, settings)
+    return [
+        name,
+        "400 epochs, one start offset, no dropout" if past_the_best else "defaults",
+        str(found.epochs),
+        "never" if found.doubled is None else f"epoch {found.doubled}",
+        "never" if found.accused is None else f"epoch {found.accused}",
+        f"{found.copies:.0%}",
+        f"{found.natural:.0%}",
+    ]
+
+
+def write_onsets() -> None:
+    """When trainings go over to reciting, and how soon that is said."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    materials = [(f"{one.name}, pieces", Material.of_pieces(one)) for one in piece_corpora()]
+    materials += [(f"{one.name}, whole files", Material.of_files(one, one.name)) for one in legacy_datasets()]
+    rows = [onset_row(*material, past) for material in materials for past in (False, True)]
+    write_section(
+        "Memorization: how soon it is said",
+        "Each training until it is accused. Doubled: the first of two epochs in a row after which a sample of "
+        f"{LARGE_SAMPLE} sounds copies at least twice as many of the shortest stretches as unheard recordings do. "
+        "Copies and natural rate are those of the last epoch.",
+        [["corpus", "settings", "epochs", "doubled", "accused", "copies", "natural"], *rows],
+    )
+
+
 def matching_seconds(hours: float, minutes: float, frame_seconds: float = 8192 / 48000) -> tuple[float, float]:
     """Seconds to match so many minutes of codes against so many hours, and the bytes kept for each training frame."""
     rng = np.random.default_rng(0)
@@ -199,6 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
+    write_onsets()
     datasets = [*legacy_datasets(), demo_dataset(), loops_dataset()]
     materials = [
         *map(Material.of_pieces, piece_corpora()),
