@@ -41,6 +41,12 @@ def loops(count: int, seed: int, frames: tuple[int, int] = (3, 20)) -> list[np.n
     return grids
 
 
+def counting_grids(lengths: list[int]) -> list[np.ndarray]:
+    """Grids of these lengths, of 2 bands and 2 levels, whose codes count on to 299 and over again."""
+    codes = np.arange(sum(lengths) * 4).reshape(-1, 2, 2) % 300
+    return np.split(codes, np.cumsum(lengths)[:-1])
+
+
 @pytest.fixture(scope="session")
 def codebooks() -> np.ndarray:
     """Float `[levels, size, dim]`."""
