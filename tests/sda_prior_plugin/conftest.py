@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from sda_prior_plugin import CodeCorpus, PriorRun, PriorSettings, train_prior
 
 BANDS, LEVELS, SIZE = 4, 2, 16
+FRAME = 8
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +28,36 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder shared, with real recordings and codes, is not beside the repository")
     return folder
+
+
+@dataclass
+class LevelCodec:
+    """A real, if humble, codec: each frame's loudest sample in sixteenths, in two steps of a quarter."""
+
+    sample_rate: int = 80
+    frame_samples: int = FRAME
+    bands: int = 1
+    levels: int = 2
+    codebook_size: int = 4
+
+    @property
+    def codebooks(self) -> np.ndarray:
+        steps = np.arange(4, dtype=np.float32)[:, None]
+        return np.stack([steps / 4, steps / 16])
+
+    def encode(self, audio: np.ndarray) -> np.ndarray:
+        frames = -(-audio.shape[-1] // FRAME)
+        padded = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, frames * FRAME - audio.shape[-1])])
+        level = np.minimum(padded.reshape(*audio.shape[:-1], frames, FRAME).max(-1) * 16, 15).astype(np.int64)
+        return np.stack([level // 4, level % 4], axis=-1)[..., None, :]
+
+
+@dataclass
+class Recording:
+    """A named ramp."""
+
+    name: str
+    audio: np.ndarray
 
 
 def loops(count: int, seed: int, frames: tuple[int, int] = (3, 20)) -> list[np.ndarray]:
