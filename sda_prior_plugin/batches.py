@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import sys
 from collections.abc import Iterable, Iterator
@@ -60,21 +61,21 @@ class BatchPlan:
     @classmethod
     def of(cls, sequences: CodeSequences, windows: Windows, chosen: np.ndarray, context: int) -> BatchPlan:
         """The plan of the batches of the `chosen` windows, int `[batches, batch]`."""
-        frame_codes = int(np.prod(sequences.codes.shape[1:]))
-        first, frames = windows.first_frame[chosen], windows.frames[chosen]
+        frame_codes = math.prod(sequences.codes.shape[1:])
+        sequence, first, frames = (vars(windows)[name][chosen] for name in ("sequence", "first_frame", "frames"))
+        begin = sequences.starts[sequence] + first
         before = first > 0  # a frame of the recording stands before the window
-        rows = [
-            (sequences.starts[windows.sequence[chosen]] + first - before) * frame_codes,
-            ~before * frame_codes,
-            (frames + before) * frame_codes,
-            first,
-            frames,
-            first + frames == sequences.lengths[windows.sequence[chosen]],
-        ]
-        longest = frames.max(axis=1, initial=1)
+        rows = np.empty((*chosen.shape, 6), np.int64)
+        rows[..., 0] = (begin - before) * frame_codes
+        rows[..., 1] = ~before * frame_codes
+        rows[..., 2] = (frames + before) * frame_codes
+        rows[..., 3] = first
+        rows[..., 4] = frames
+        rows[..., 5] = begin + frames == sequences.starts[sequence + 1]
+        longest = frames.max(axis=1).tolist()
         return cls(
-            rows=np.stack(rows, axis=-1).astype(np.int64),
-            windows=tuple(padded_length(int(length), context) for length in longest),
+            rows=rows,
+            windows=tuple(padded_length(length, context) for length in longest),
             segment=int(segments(sequences, windows[:1])[0]),
         )
 
@@ -87,7 +88,7 @@ def padded_length(frames: int, context: int) -> int:
     """
     if frames > context:
         return -(-frames // context) * context
-    return int(min(1 << (frames - 1).bit_length(), context))
+    return min(1 << (frames - 1).bit_length(), context)
 
 
 @compiled
@@ -188,7 +189,8 @@ def similar_length_batches(lengths: np.ndarray, batch_size: int, rng: np.random.
     smaller than the others is filled up with rows of the one before, for a new size is a new shape.
     """
     count = len(lengths)
-    rows = np.lexsort((-lengths, np.arange(count) // (STRETCH_BATCHES * batch_size)))
+    stretch = np.arange(count) // (STRETCH_BATCHES * batch_size)
+    rows = np.argsort(stretch * (1 + int(lengths.max())) - lengths, kind="stable")  # by stretch, the longest first
     size = min(batch_size, count)
     begins = np.minimum(np.arange(0, count, batch_size), count - size)
     return rows[rng.permutation(begins)[:, None] + np.arange(size)]

@@ -102,5 +102,7 @@ class Rounds:
         order = rng.permutation(len(windows))
         segment = segments(self.sequences, windows)
         if segment.any():
-            order = order[np.argsort(rng.permutation(int(segment.max()) + 1)[segment[order]], kind="stable")]
+            turn = rng.permutation(int(segment.max()) + 1)
+            turn = turn.astype(np.min_scalar_type(len(turn)))  # which numpy sorts in no time if it is small
+            order = order[np.argsort(turn[segment[order]], kind="stable")]
         return windows[order]

@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.dataset import CodeCorpus, CodeSequences
 from sda_prior_plugin.edge.contract import ManifestEntry
-from sda_prior_plugin.encoding import Codec, code_shape
+from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.windows import LARGE_BYTES
 
 FORMAT = 1
 """Of the files and of how recordings are encoded; what another version has written is not found."""
 MOST_BYTES = 4 * 2**30
 """Of all corpora together; the one that was not used for the longest time goes first."""
-CHECKED_BLOCKS, BLOCK_BYTES = 64, 2**18
+CHECKED_BLOCKS, BLOCK_BYTES = 64, 2**16
 """Of a file of more than LARGE_BYTES so many blocks, evenly spread from the first to the last byte, are checked."""
 LEFT_BEHIND_SECONDS = 24 * 3600
 """After so long what an interrupted process was making or removing is cleared away."""
@@ -94,8 +95,12 @@ class CorpusCache:
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
         self.folder, self.most_bytes = folder, most_bytes
 
-    def read(self, key: str, codec: Codec) -> CodeCorpus | None:
+    def read(self, key: str, codebooks: np.ndarray) -> CodeCorpus | None:
         """The corpus of this key, or None without one. Codes of more than LARGE_BYTES are mapped, not read.
+
+        Args:
+            key: as `corpus_key` gives it.
+            codebooks: the codec's, float `[levels, codebook_size, dim]`.
 
         Raises:
             DamagedCorpus: it is not what was written. It is removed.
@@ -104,7 +109,7 @@ class CorpusCache:
         if not os.path.isdir(entry):  # unlike Path's, it takes a folder that may not be looked into for no folder
             return None
         try:
-            corpus = _read(entry, key, codec)
+            corpus = _read(entry, key, codebooks)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             self._remove(entry)
             raise DamagedCorpus(str(error)) from error
@@ -112,7 +117,7 @@ class CorpusCache:
             os.utime(entry / DOCUMENT)
         return corpus
 
-    def keep(self, key: str, corpus: CodeCorpus, codec: Codec) -> CodeCorpus:
+    def keep(self, key: str, corpus: CodeCorpus) -> CodeCorpus:
         """Write a corpus, making room for it. Where another process has written the same one first, that one stays.
 
         Returns:
@@ -138,7 +143,7 @@ class CorpusCache:
         finally:
             shutil.rmtree(making, ignore_errors=True)
         self._make_room(0)
-        return self.read(key, codec) or corpus
+        return self.read(key, corpus.codebooks) or corpus
 
     def _make_room(self, needed: int) -> None:
         """Remove what was left behind, and the corpora longest not used, until so many bytes more are allowed."""
@@ -195,7 +200,7 @@ def _write(folder: Path, key: str, corpus: CodeCorpus) -> None:
     (folder / DOCUMENT).write_text(text, "utf-8")
 
 
-def _read(folder: Path, key: str, codec: Codec) -> CodeCorpus:
+def _read(folder: Path, key: str, codebooks: np.ndarray) -> CodeCorpus:
     """The corpus in a folder; ValueError, or whatever comes of reading something else, where it is damaged."""
     document = json.loads((folder / DOCUMENT).read_text("utf-8"))
     contents = document["corpus"]
@@ -205,12 +210,9 @@ def _read(folder: Path, key: str, codec: Codec) -> CodeCorpus:
     for part in PARTS:
         arrays = {name: _read_array(folder, _file_name(part, name), contents["files"]) for name in ARRAYS}
         parts[part] = CodeSequences(names=tuple(contents["names"][part]), **arrays)
-    return CodeCorpus(
-        code_shape(codec),
-        np.ascontiguousarray(codec.codebooks, dtype=np.float32),
-        **parts,
-        frame_seconds=contents["frame_seconds"],
-    )
+    vectors = np.ascontiguousarray(codebooks, dtype=np.float32)
+    shape = CodeShape(parts["train"].codes.shape[1], *vectors.shape[:2])
+    return CodeCorpus(shape, vectors, **parts, frame_seconds=contents["frame_seconds"])
 
 
 def _read_array(folder: Path, name: str, checksums: Mapping[str, str]) -> np.ndarray:

@@ -103,7 +103,7 @@ class PriorJob:
         codec, manifest = self.model.codec, _manifest(self.model)
         key = corpus_key(codec, manifest.files, self.hashes(), self.settings.start_offsets)
         try:
-            found = self.cache.read(key, codec)
+            found = self.cache.read(key, codec.codebooks)
         except DamagedCorpus as error:
             note(f"the codes kept from an earlier training are damaged ({error}); encoding again")
         else:
@@ -114,7 +114,7 @@ class PriorJob:
         if recording_states(manifest) != self.recordings:
             return corpus  # what has changed meanwhile would be kept under the name of what it was before
         try:
-            return self.cache.keep(key, corpus, codec)
+            return self.cache.keep(key, corpus)
         except (OSError, DamagedCorpus) as error:
             reason = getattr(error, "strerror", None) or error
             note(f"the codes cannot be kept in {self.cache.folder} for the next training ({reason}); this one goes on")

@@ -29,6 +29,7 @@ from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpu
 from .conftest import LevelCodec, Recording
 
 KEY = "a" * 64
+CODEBOOKS = LevelCodec().codebooks
 
 
 def corpus_of(seconds: int, seed: int = 0) -> CodeCorpus:
@@ -63,9 +64,9 @@ def cache(tmp_path: Path) -> CorpusCache:
 
 def test_a_corpus_comes_back_as_it_was(cache: CorpusCache) -> None:
     corpus = corpus_of(20)
-    assert cache.read(KEY, LevelCodec()) is None
-    assert same(cache.keep(KEY, corpus, LevelCodec()), corpus)
-    again = cache.read(KEY, LevelCodec())
+    assert cache.read(KEY, CODEBOOKS) is None
+    assert same(cache.keep(KEY, corpus), corpus)
+    again = cache.read(KEY, CODEBOOKS)
     assert again is not None
     assert same(again, corpus)
 
@@ -103,13 +104,13 @@ def test_damage_is_seen_and_the_corpus_can_be_written_again(
     cache: CorpusCache, damage: Callable[[Path], object]
 ) -> None:
     corpus = corpus_of(20)
-    cache.keep(KEY, corpus, LevelCodec())
+    cache.keep(KEY, corpus)
     damage(cache.folder / KEY)
     key = next(cache.folder.iterdir()).name
     with pytest.raises(DamagedCorpus):
-        cache.read(key, LevelCodec())
-    assert cache.read(key, LevelCodec()) is None
-    assert same(cache.keep(key, corpus, LevelCodec()), corpus)
+        cache.read(key, CODEBOOKS)
+    assert cache.read(key, CODEBOOKS) is None
+    assert same(cache.keep(key, corpus), corpus)
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_is_large")
 def test_large_codes_are_mapped_from_their_file(cache: CorpusCache) -> None:
     corpus = corpus_of(150)
-    kept = cache.keep(KEY, corpus, LevelCodec())
+    kept = cache.keep(KEY, corpus)
     assert same(kept, corpus)
     assert isinstance(kept.train.codes, np.memmap)
     assert not isinstance(kept.train.starts, np.memmap)
@@ -131,16 +132,16 @@ def test_large_codes_are_mapped_from_their_file(cache: CorpusCache) -> None:
 @pytest.mark.usefixtures("small_is_large")
 @pytest.mark.parametrize("damage", [lambda path: flip(path, 0), lambda path: flip(path, -1), lambda path: cut(path)])
 def test_damage_to_what_is_checked_of_large_codes_is_seen(cache: CorpusCache, damage: Callable[[Path], object]) -> None:
-    cache.keep(KEY, corpus_of(150), LevelCodec())
+    cache.keep(KEY, corpus_of(150))
     damage(cache.folder / KEY / "train-codes.npy")
     with pytest.raises(DamagedCorpus, match="train-codes"):
-        cache.read(KEY, LevelCodec())
+        cache.read(KEY, CODEBOOKS)
 
 
 def test_of_two_that_write_the_same_corpus_one_does_and_both_use_it(cache: CorpusCache) -> None:
     corpora = [corpus_of(20) for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        kept = list(threads.map(lambda corpus: cache.keep(KEY, corpus, LevelCodec()), corpora))
+        kept = list(threads.map(lambda corpus: cache.keep(KEY, corpus), corpora))
     assert all(same(corpus, corpora[0]) for corpus in kept)
     assert [entry.name for entry in cache.folder.iterdir()] == [KEY]
 
@@ -150,32 +151,31 @@ def used(cache: CorpusCache) -> int:
 
 
 def test_what_was_not_used_for_the_longest_time_makes_room(cache: CorpusCache) -> None:
-    codec = LevelCodec()
     for number, key in enumerate(("a", "b", "c")):
-        cache.keep(key, corpus_of(400, seed=number), codec)
+        cache.keep(key, corpus_of(400, seed=number))
         os.utime(cache.folder / key / "corpus.json", (number, number))
     cache.most_bytes = used(cache) + 5_000
-    assert cache.read("a", codec) is not None, "used again, so it is not the oldest any more"
-    cache.keep("d", corpus_of(400, seed=3), codec)
+    assert cache.read("a", CODEBOOKS) is not None, "used again, so it is not the oldest any more"
+    cache.keep("d", corpus_of(400, seed=3))
     assert sorted(entry.name for entry in cache.folder.iterdir()) == ["a", "c", "d"]
     assert used(cache) <= cache.most_bytes
 
 
 def test_a_corpus_larger_than_all_may_be_together_is_not_kept_and_drives_nothing_out(cache: CorpusCache) -> None:
-    cache.keep("a", corpus_of(20), LevelCodec())
+    cache.keep("a", corpus_of(20))
     cache.most_bytes = used(cache) + 10
     with pytest.raises(OSError, match="kept at most"):
-        cache.keep("b", corpus_of(400), LevelCodec())
+        cache.keep("b", corpus_of(400))
     assert [entry.name for entry in cache.folder.iterdir()] == ["a"]
 
 
 def test_what_an_interrupted_process_left_behind_is_cleared_away_a_day_later(cache: CorpusCache) -> None:
-    cache.keep("a", corpus_of(20), LevelCodec())
+    cache.keep("a", corpus_of(20))
     for name, age in ((".making-old", 2 * 24 * 3600), (".making-now", 60)):
         shutil.copytree(cache.folder / "a", cache.folder / name)
         then = os.stat(cache.folder).st_mtime - age
         os.utime(cache.folder / name, (then, then))
-    cache.keep("b", corpus_of(20), LevelCodec())
+    cache.keep("b", corpus_of(20))
     assert sorted(entry.name for entry in cache.folder.iterdir()) == [".making-now", "a", "b"]
 
 
@@ -353,7 +353,7 @@ def test_recordings_that_change_while_they_are_encoded_are_not_kept_as_what_they
 
 def test_the_document_says_what_the_arrays_are(cache: CorpusCache) -> None:
     corpus = corpus_of(20)
-    cache.keep(KEY, corpus, LevelCodec())
+    cache.keep(KEY, corpus)
     contents = json.loads((cache.folder / KEY / "corpus.json").read_text())["corpus"]
     assert contents["names"] == {"train": ["a ö.wav", "b.wav"], "held_out": ["c.wav"]}
     codes = np.load(cache.folder / KEY / "train-codes.npy")
