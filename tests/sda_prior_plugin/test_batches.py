@@ -17,7 +17,7 @@ from sda_prior_plugin import CodeBatches, CodeCorpus
 from sda_prior_plugin.batches import Batch, BatchBuffers, BatchPlan, filled_batches, held_out_batches, padded_length
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.dataset import CodeSequences
-from sda_prior_plugin.windows import Rounds, Windows, whole_windows
+from sda_prior_plugin.windows import LARGE_BYTES, Rounds, Windows, whole_windows
 
 from .conftest import counting_grids
 
@@ -214,6 +214,38 @@ def test_codes_mapped_from_a_file_give_the_batches_that_they_give_in_memory(larg
     found = [*copies(batches_of(corpus)), *copies(held_out_batches(sequences, SHAPE, context=8, batch_size=3))]
     expected = [*copies(batches_of(large)), *copies(held_out_batches(train, SHAPE, context=8, batch_size=3))]
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def resident_megabytes() -> float:
+    """This process's resident memory."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("this system does not tell how much memory a process has")
+    return int(status.read_text().partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def mapped_corpus(path: Path, recordings: int, frames: int) -> CodeCorpus:
+    """A corpus of ones mapped from a file; 8 codes a frame."""
+    np.save(path, np.ones((recordings * frames, 2, 4), np.uint8))
+    names = tuple(map(str, range(recordings)))
+    starts = np.arange(recordings + 1) * frames
+    sequences = CodeSequences(np.load(path, mmap_mode="r"), starts, np.arange(recordings), names)
+    return CodeCorpus(CodeShape(2, 4, 128), np.ones((4, 128, 2), np.float32), sequences, sequences)
+
+
+def test_reading_all_of_large_mapped_codes_takes_the_memory_of_a_part_of_them(tmp_path: Path) -> None:
+    """Of 160 MB; without giving segments back it would be all of that."""
+    list(CodeBatches(mapped_corpus(tmp_path / "small.npy", 9, 500), context=200, batch_size=64, seed=0))  # compiles
+    corpus = mapped_corpus(tmp_path / "large.npy", 1000, 20_000)
+    assert corpus.train.codes.nbytes > LARGE_BYTES
+    before, grown, read = resident_megabytes(), 0.0, 0
+    source = CodeBatches(corpus, context=200, batch_size=64, seed=0)
+    for epoch in range(1, source.rounds.epochs + 1):
+        source.set_epoch(epoch)
+        read += sum(int(batch.lengths.sum()) for batch in source)
+        grown = max(grown, resident_megabytes() - before)
+    assert read >= len(corpus.train.codes), "all of it was read"
+    assert grown < 110
 
 
 def test_held_out_batches_hold_every_sequence_once_whole_and_from_its_start() -> None:
