@@ -138,7 +138,7 @@ class BatchBuffers:
     def __init__(self, frame_codes: int, *, pin_memory: bool = False) -> None:
         self.frame_codes, self.pin_memory = frame_codes, pin_memory
         self._codes = np.empty(0, np.int64)
-        self._batches: dict[tuple[int, int], tuple[Batch, np.ndarray, np.ndarray]] = {}
+        self._batches: dict[tuple[int, int], tuple[Batch, np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def reserve(self, batch: int, window: int) -> None:
         """Make room for batches of so many windows of at most so many frames, where there is none yet."""
@@ -147,8 +147,8 @@ class BatchBuffers:
             self._batches.clear()
             self._codes = self._empty(needed, torch.int64)
 
-    def views(self, batch: int, window: int) -> tuple[Batch, np.ndarray, np.ndarray]:
-        """The batch of this shape, and its frames and counts as `fill` takes them."""
+    def views(self, batch: int, window: int) -> tuple[Batch, np.ndarray, np.ndarray, np.ndarray]:
+        """The batch of this shape, and its frames, counts and ends as `fill` takes them."""
         found = self._batches.get((batch, window))
         if found is None:
             self.reserve(batch, window)
@@ -160,7 +160,7 @@ class BatchBuffers:
                 lengths=counts[1],
                 ends=self._empty(batch, torch.bool),
             )
-            found = self._batches[batch, window] = made, frames, counts
+            found = self._batches[batch, window] = made, frames, counts, made.ends
         return found
 
     def _empty(self, size: int, dtype: torch.dtype) -> np.ndarray:
@@ -172,13 +172,15 @@ def filled_batches(
 ) -> Iterator[Batch]:
     """The batches of a plan with these numbers, one after another in the same memory.
 
-    Nothing but the first batch of each shape allocates memory for arrays.
+    After the first one nothing allocates memory for arrays.
     """
     size = plan.rows.shape[1]
     buffers.reserve(size, max(plan.windows))
+    views = {window: buffers.views(size, window) for window in set(plan.windows)}
+    rows, windows = plan.rows, plan.windows
     for number in numbers:
-        batch, frames, counts = buffers.views(size, plan.windows[number])
-        fill(codes, plan.rows, number, no_code, frames, counts, batch.ends)
+        batch, frames, counts, ends = views[windows[number]]
+        fill(codes, rows, number, no_code, frames, counts, ends)
         yield batch
 
 

@@ -21,12 +21,12 @@ from host_stubs.host import Host
 from host_stubs.mel import MelSettings
 from host_stubs.network import Decoder, Encoder
 from host_stubs.plugins import Plugins
-from sda_prior_plugin import CodeCorpus, encode_recordings
+from sda_prior_plugin import CodeCorpus, encode_recordings, train_prior
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.edge import PriorJob, corpus_cache, prepare_job
 from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key
 
-from .conftest import LevelCodec, Recording
+from .conftest import LevelCodec, Recording, small_settings
 
 KEY = "a" * 64
 CODEBOOKS = LevelCodec().codebooks
@@ -127,6 +127,15 @@ def test_large_codes_are_mapped_from_their_file(cache: CorpusCache) -> None:
     assert same(kept, corpus)
     assert isinstance(kept.train.codes, np.memmap)
     assert not isinstance(kept.train.starts, np.memmap)
+
+
+@pytest.mark.usefixtures("small_is_large")
+def test_mapped_codes_train_the_prior_that_they_train_in_memory(cache: CorpusCache, corpus: CodeCorpus) -> None:
+    mapped = cache.keep(KEY, corpus)
+    assert isinstance(mapped.train.codes, np.memmap)
+    settings = small_settings(corpus, epochs=1)
+    first, second = (train_prior(codes, settings).prior.weights for codes in (corpus, mapped))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.usefixtures("small_is_large")
