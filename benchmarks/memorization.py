@@ -33,9 +33,9 @@ from benchmarks.corpora import (
     piece_corpora,
 )
 from benchmarks.results import machine, write_section
-from sda_prior_plugin import CodeCorpus, EpochDone, PriorSettings, TrainingEvent, train_prior
+from sda_prior_plugin import CodeBatches, CodeCorpus, EpochDone, PriorSettings, TrainingEvent, train_prior
 from sda_prior_plugin.copying import Heard, copied_windows
-from sda_prior_plugin.dataset import CodeSequences, epoch_batch_count
+from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.memorization import VERY_LIKELY, CopyMeter
 from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.training import Trainer
@@ -97,7 +97,7 @@ def judged(material: Material, architecture: str, seed: int, reciting: bool) -> 
     codes = material.plain if reciting else material.varied
     settings = PriorSettings.for_corpus(codes, file_count=material.file_count, architecture=architecture, seed=seed)
     if reciting:
-        steps = epoch_batch_count(codes, context=EIGHT_SECONDS, batch_size=settings.batch_size)
+        steps = len(CodeBatches(codes, context=EIGHT_SECONDS, batch_size=settings.batch_size, seed=seed))
         epochs_needed = max(60, RECITING_STEPS // steps)
         settings = replace(settings, dropout=0.0, weight_decay=0.01, epochs=epochs_needed)
     epochs: list[EpochDone] = []
