@@ -4,7 +4,7 @@ VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench-quality bench-sizes bench-memorization clean
+.PHONY: setup test lint demo bench-quality bench-sizes bench-memorization bench-batches clean
 
 setup: $(VENV)/ready
 
@@ -33,6 +33,9 @@ bench-sizes: setup
 
 bench-memorization: setup
 	$(BIN)/python -m benchmarks.memorization
+
+bench-batches: setup
+	$(BIN)/python -m benchmarks.batches
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info

@@ -33,14 +33,16 @@ from benchmarks.corpora import (
     piece_corpora,
 )
 from benchmarks.results import machine, write_section
-from sda_prior_plugin import CodeCorpus, EpochDone, PriorSettings, TrainingEvent, train_prior
+from sda_prior_plugin import CodeBatches, CodeCorpus, EpochDone, PriorSettings, TrainingEvent, train_prior
 from sda_prior_plugin.copying import Heard, copied_windows
-from sda_prior_plugin.dataset import CodeSequences, epoch_batch_count
+from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.memorization import VERY_LIKELY, CopyMeter
-from sda_prior_plugin.sampling import Draw, draw_grids
+from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.training import Trainer
 
 RECITING_STEPS = 900
+PATIENCE = 12
+"""Epochs without a better one after which a healthy run is cut short."""
 LARGE_SAMPLE = 300
 FAR_TIMES, FAR_ABOVE = 3.0, 0.2
 """A large sample that copies so many times as much as unheard recordings, and so much more, is reciting."""
@@ -95,14 +97,17 @@ def judged(material: Material, architecture: str, seed: int, reciting: bool) -> 
     codes = material.plain if reciting else material.varied
     settings = PriorSettings.for_corpus(codes, file_count=material.file_count, architecture=architecture, seed=seed)
     if reciting:
-        steps = epoch_batch_count(codes, context=EIGHT_SECONDS, batch_size=settings.batch_size)
+        steps = len(CodeBatches(codes, context=EIGHT_SECONDS, batch_size=settings.batch_size, seed=seed))
         epochs_needed = max(60, RECITING_STEPS // steps)
         settings = replace(settings, dropout=0.0, weight_decay=0.01, epochs=epochs_needed)
     epochs: list[EpochDone] = []
+    stop = threading.Event()
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, EpochDone):
             epochs.append(event)
+            if not reciting and event.epoch - event.best_epoch >= PATIENCE:
+                stop.set()  # what comes after the best checkpoint is not judged
 
     if reciting:
         torch.manual_seed(seed)
@@ -114,14 +119,14 @@ def judged(material: Material, architecture: str, seed: int, reciting: bool) -> 
         memorizing = trainer.watch.memorizing
         looking, seconds = trainer.progress.looking_seconds, time.monotonic() - started
     else:
-        run = train_prior(codes, settings, on_event=on_event)
+        run = train_prior(codes, settings, on_event=on_event, stop=stop)
         prior, perplexity = run.prior.network, run.report.final_perplexity
         report = run.report.memorization
         assert report is not None
         looking, seconds = report.seconds, run.report.seconds
         memorizing = report.verdict == VERY_LIKELY or any(epoch.memorizing for epoch in epochs[: run.report.best_epoch])
     meter = CopyMeter(codes)
-    grids = draw_grids(prior, LARGE_SAMPLE, None, meter.sample_frames, Draw(), seed + 1_000_003)
+    grids = draw_grids(prior, LARGE_SAMPLE, Wanted(None, meter.sample_frames, seed + 1_000_003))
     rates = meter.rates(grids)
     far = [
         rate
@@ -152,6 +157,81 @@ def rate(rows: list[Judged], accused: str) -> str:
     """How many of some checkpoints were accused, in words."""
     count = sum(getattr(row, accused) for row in rows)
     return f"{count} of {len(rows)} ({count / max(len(rows), 1):.0%})"
+
+
+@dataclass(frozen=True)
+class Onset:
+    """When a training went over to reciting and when that was said; None for never."""
+
+    epochs: int
+    doubled: int | None
+    accused: int | None
+    copies: float
+    natural: float
+
+
+def onset(codes: CodeCorpus, settings: PriorSettings) -> Onset:
+    """Train until the detector accuses; every epoch, see in a large sample of its own how much the prior copies.
+
+    `doubled` is the first epoch after which the shortest stretches that count are copied at least twice as often as in
+    unheard recordings, then and in the epoch after.
+    """
+    meter, epochs = CopyMeter(codes), list[EpochDone]()
+    torch.manual_seed(settings.seed)
+    trainer = Trainer(
+        codes, settings, torch.device("cpu"), lambda event: epochs.append(event) if isinstance(event, EpochDone) else 0,
+        threading.Event(),
+    )  # fmt: skip
+    trainer.started = time.monotonic()
+    twice: list[bool] = []
+    for epoch in range(1, settings.epochs + 1):
+        trainer.judge_epoch(epoch, trainer.train_epoch(epoch) or math.inf)
+        grids = draw_grids(trainer.average, LARGE_SAMPLE, Wanted(None, meter.sample_frames, 1_000_003 + epoch))
+        shortest = meter.rates(grids)[0]
+        twice.append(shortest.samples >= 2 * shortest.held_out)
+        if trainer.watch.memorizing:
+            break
+    pairs = (epoch for epoch, (now, later) in enumerate(itertools.pairwise(twice), start=1) if now and later)
+    return Onset(
+        epochs=len(epochs),
+        doubled=next(pairs, None),
+        accused=next((event.epoch for event in epochs if event.memorizing), None),
+        copies=shortest.samples,
+        natural=shortest.held_out,
+    )
+
+
+def onset_row(name: str, material: Material, past_the_best: bool) -> list[str]:
+    """One line of the table: the defaults, or 400 epochs without start offsets and dropout."""
+    codes = material.plain if past_the_best else material.varied
+    settings = PriorSettings.for_corpus(codes, file_count=material.file_count)
+    if past_the_best:
+        settings = replace(settings, epochs=400, dropout=0.0)
+    found = onset(codes, settings)
+    return [
+        name,
+        "400 epochs, one start offset, no dropout" if past_the_best else "defaults",
+        str(found.epochs),
+        "never" if found.doubled is None else f"epoch {found.doubled}",
+        "never" if found.accused is None else f"epoch {found.accused}",
+        f"{found.copies:.0%}",
+        f"{found.natural:.0%}",
+    ]
+
+
+def write_onsets() -> None:
+    """When trainings go over to reciting, and how soon that is said."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    materials = [(f"{one.name}, pieces", Material.of_pieces(one)) for one in piece_corpora()]
+    materials += [(f"{one.name}, whole files", Material.of_files(one, one.name)) for one in legacy_datasets()]
+    rows = [onset_row(*material, past) for material in materials for past in (False, True)]
+    write_section(
+        "Memorization: how soon it is said",
+        "Each training until it is accused. Doubled: the first of two epochs in a row after which a sample of "
+        f"{LARGE_SAMPLE} sounds copies at least twice as many of the shortest stretches as unheard recordings do. "
+        "Copies and natural rate are those of the last epoch.",
+        [["corpus", "settings", "epochs", "doubled", "accused", "copies", "natural"], *rows],
+    )
 
 
 def matching_seconds(hours: float, minutes: float, frame_seconds: float = 8192 / 48000) -> tuple[float, float]:
@@ -194,6 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
+    write_onsets()
     datasets = [*legacy_datasets(), demo_dataset(), loops_dataset()]
     materials = [
         *map(Material.of_pieces, piece_corpora()),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sda_prior_plugin.lazy import lazy_face
 
 if TYPE_CHECKING:
+    from sda_prior_plugin.batches import Batch, CodeBatches
     from sda_prior_plugin.codes import CodeShape
     from sda_prior_plugin.dataset import CodeCorpus
     from sda_prior_plugin.encoding import encode_recordings
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KNOBS",
+    "Batch",
     "BatchDone",
+    "CodeBatches",
     "CodeCorpus",
     "CodeShape",
     "EpochDone",
@@ -54,6 +57,8 @@ __all__ = [
 __getattr__ = lazy_face(
     __name__,
     {
+        "Batch": "batches",
+        "CodeBatches": "batches",
         "CodeShape": "codes",
         "CodeCorpus": "dataset",
         "encode_recordings": "encoding",

@@ -32,14 +32,19 @@ def _mixed(value: np.uint64) -> np.uint64:
 
 
 @compiled
+def frame_hash(codes: np.ndarray) -> np.uint64:
+    """What tells a frame, its codes `[frame codes]`, from others."""
+    value = _ODD
+    for place in range(len(codes)):
+        value = _mixed((value + np.uint64(codes[place]) + np.uint64(1)) * _ODD)
+    return value
+
+
+@compiled
 def _frame_hashes(codes: np.ndarray) -> np.ndarray:
-    frames, size = codes.shape
-    hashes = np.empty(frames, np.uint64)
-    for frame in range(frames):
-        value = _ODD
-        for place in range(size):
-            value = _mixed((value + np.uint64(codes[frame, place]) + np.uint64(1)) * _ODD)
-        hashes[frame] = value
+    hashes = np.empty(len(codes), np.uint64)
+    for frame in range(len(codes)):
+        hashes[frame] = frame_hash(codes[frame])
     return hashes
 
 
@@ -85,20 +90,25 @@ def _window_table(hashes: np.ndarray, starts: np.ndarray, frames: int) -> np.nda
 
 
 @compiled
-def _completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, codebook_size: int) -> np.ndarray:
-    """Which last codes of a frame, the others being `codes`, make a window of the table after the frames `before`."""
+def completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, found: np.ndarray) -> None:
+    """Fill `found` bool `[C]`: which last codes of a frame make it end a window that was heard.
+
+    Args:
+        table: of a `CopyGuard`.
+        before: uint64 `[its frames - 1]`, the hashes of the frames before.
+        codes: int `[frame codes]`; all but the last are known.
+        found: one for each code that may be the last.
+    """
     rolling = np.uint64(0)
     for one in before:
         rolling = (rolling + one) * _ROLL
     prefix = _ODD
-    for place in range(len(codes)):
+    for place in range(len(codes) - 1):
         prefix = _mixed((prefix + np.uint64(codes[place]) + np.uint64(1)) * _ODD)
-    found = np.empty(codebook_size, np.bool_)
-    for code in range(codebook_size):
+    for code in range(len(found)):
         frame = _mixed((prefix + np.uint64(code) + np.uint64(1)) * _ODD)
         one = max(_mixed(rolling + frame), np.uint64(1))
         found[code] = table[_slot(table, one)] == one
-    return found
 
 
 @compiled
@@ -229,33 +239,21 @@ class Heard:
         )
 
 
+@dataclass(frozen=True)
 class CopyGuard:
-    """Keeps new codes from holding any window of `frames` frames that was heard, silence included.
+    """What keeps new codes from holding any window of `frames` frames that was heard, silence included.
 
     A window is complete with the last code of its last frame: of those codes the ones that would complete a heard
-    window are ruled out.
+    window are ruled out, as `completing` finds them in the `table`.
     """
 
-    def __init__(self, heard: Heard, frames: int) -> None:
-        self.frames = frames
-        self._table = _window_table(heard.hashes, heard.starts, frames)
+    frames: int
+    table: np.ndarray
 
-    def ruled_out(self, before: np.ndarray, sound: np.ndarray, codes: np.ndarray, codebook_size: int) -> np.ndarray:
-        """Which last codes of a frame may not be drawn: bool `[codebook_size]`.
-
-        Args:
-            before: int `[any, bands, levels]`, what the sound stands behind.
-            sound: int `[any, bands, levels]`, its frames so far.
-            codes: int `[frame codes - 1]`, the frame's other codes.
-            codebook_size: how many codes there are to choose from.
-        """
-        wanted = self.frames - 1
-        context = sound[max(0, len(sound) - wanted) :]
-        if len(context) < wanted:
-            context = np.concatenate([before[max(0, len(before) - wanted + len(context)) :], context])
-        if len(context) < wanted:
-            return np.zeros(codebook_size, np.bool_)
-        return _completing(self._table, frame_hashes(context), np.ascontiguousarray(codes), codebook_size)
+    @classmethod
+    def against(cls, heard: Heard, frames: int) -> CopyGuard:
+        """For windows of `frames` frames."""
+        return cls(frames, _window_table(heard.hashes, heard.starts, frames))
 
 
 def shortest_window(frame_seconds: float) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortes
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.network import NetworkSettings, PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
-from sda_prior_plugin.sampling import Draw, draw_grids
+from sda_prior_plugin.sampling import Draw, Wanted, draw_grids, draw_stream
 from sda_prior_plugin.settings import PriorSettings
 
 BLOCK_FRAMES = 64
@@ -150,28 +151,9 @@ class Prior:
             found.append(window_log2_probs(logits, ends, frames)[0])
         return torch.cat(found).view(checked.shape).numpy() if found else np.zeros(checked.shape, np.float32)
 
-    def sample(
-        self,
-        frames: int | None = None,
-        *,
-        seed: int = 0,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        max_frames: int = 4096,
-        max_copy: float | None = None,
-    ) -> np.ndarray:
-        """One new code grid, int `[frames, bands, levels]`; see `samples`."""
-        return self.samples(
-            1,
-            frames,
-            seed=seed,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            max_frames=max_frames,
-            max_copy=max_copy,
-        )[0]
+    def sample(self, frames: int | None = None, **how: Any) -> np.ndarray:
+        """One new code grid, int `[frames, bands, levels]`; see `samples`, whose other arguments it takes."""
+        return self.samples(1, frames, **how)[0]
 
     def samples(
         self,
@@ -184,6 +166,7 @@ class Prior:
         top_k: int = 0,
         max_frames: int = 4096,
         max_copy: float | None = None,
+        start: np.ndarray | None = None,
     ) -> list[np.ndarray]:
         """New code grids, each int `[frames, bands, levels]`; the same arguments give the same ones.
 
@@ -198,26 +181,64 @@ class Prior:
             max_frames: where to end at the latest when `frames` is None.
             max_copy: seconds; no grid holds a longer stretch that occurs in the training codes. A code that would
                 complete one is not drawn; where no other is left, the sound ends.
+            start: int `[any, bands, levels]`, codes that each grid goes on from, and does not repeat.
 
         Raises:
             PriorError: an argument is out of bounds, or `max_copy` is given and `heard` is not known or leaves nothing
                 to draw.
         """
-        draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
-        if seed < 0:
-            raise PriorError(f"seed is {seed}; it must be at least 0.")
         if count < 1:
             raise PriorError(f"count is {count}; it must be at least 1.")
+        draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
+        return draw_grids(self.network, count, self._wanted(frames, max_frames, seed, draw, max_copy, start))
+
+    def stream(
+        self,
+        frames: int | None = None,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_frames: int = 4096,
+        max_copy: float | None = None,
+        start: np.ndarray | None = None,
+    ) -> Iterator[np.ndarray]:
+        """The grid that `sample` gives for the same arguments, in pieces int `[some, bands, levels]` as it is drawn.
+
+        The first piece is a single frame, and memory does not grow with the length. Raises as `samples` does, at once
+        but for a guard that leaves nothing to draw.
+        """
+        draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
+        return draw_stream(self.network, self._wanted(frames, max_frames, seed, draw, max_copy, start))
+
+    def _wanted(
+        self,
+        frames: int | None,
+        max_frames: int,
+        seed: int,
+        draw: Draw,
+        max_copy: float | None,
+        start: np.ndarray | None,
+    ) -> Wanted:
+        if seed < 0:
+            raise PriorError(f"seed is {seed}; it must be at least 0.")
         if (frames is not None and frames < 1) or max_frames < 1:
             raise PriorError(f"frames is {frames} and max_frames {max_frames}; they must be at least 1.")
-        guard = None if max_copy is None else self.guard(max_copy)
-        return draw_grids(self.network, count, frames, max_frames, draw, seed, guard)
+        return Wanted(
+            frames=frames,
+            max_frames=max_frames,
+            seed=seed,
+            draw=draw,
+            guard=None if max_copy is None else self.guard(max_copy),
+            start=None if start is None else self.shape.checked(start, "start"),
+        )
 
     def guard(self, seconds: float) -> CopyGuard:
         """What keeps new codes from copying recordings for longer than `seconds`."""
         if not 0 <= seconds < math.inf:
             raise PriorError(f"max_copy is {seconds}; it must be at least 0.")
-        return CopyGuard(self._known(), math.floor(seconds / self.frame_seconds + 1e-6) + 1)
+        return CopyGuard.against(self._known(), math.floor(seconds / self.frame_seconds + 1e-6) + 1)
 
     def verbatim(self, codes: np.ndarray) -> tuple[float, list[Passage]]:
         """How much of codes `[frames, bands, levels]` is copied from the recordings.

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sda_prior_plugin.dataset import Batch, CodeCorpus, epoch_batch_count, epoch_batches, held_out_batches
+from sda_prior_plugin.batches import Batch, CodeBatches, held_out_batches
+from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import NothingTrained, PriorError
 from sda_prior_plugin.events import (
     BatchDone,
@@ -29,7 +30,7 @@ from sda_prior_plugin.memorization import Bits, CopyMeter, MemorizationReport, W
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import Prior, network_settings, perplexity, window_log2_probs
 from sda_prior_plugin.report import TrainingReport
-from sda_prior_plugin.sampling import Draw, draw_grids
+from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.settings import PriorSettings
 
 WARMUP_STEPS = 50
@@ -154,7 +155,14 @@ class Trainer:
         self.average = copy.deepcopy(self.network).eval()
         self.optimizer = optimizer_for(self.network, settings)
         self.dtype = fastest_precision(device)
-        self.batches = epoch_batch_count(corpus, context=self.context, batch_size=settings.batch_size)
+        self.source = CodeBatches(
+            corpus,
+            context=self.context,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            pin_memory=device.type == "cuda",
+        )
+        self.batches = len(self.source)  # a few more or less in another epoch, where long recordings are cut at random
         self.step = 0
         self.progress = _Progress()
         self.watch = Watch(CopyMeter(corpus))
@@ -214,15 +222,9 @@ class Trainer:
     def train_epoch(self, epoch: int) -> float | None:
         """Bits per code over one epoch, or None where it was stopped or had no batch with a finite loss."""
         bits, codes = 0.0, 0
-        batches = epoch_batches(
-            self.corpus,
-            context=self.context,
-            batch_size=self.settings.batch_size,
-            seed=self.settings.seed,
-            epoch=epoch,
-        )
+        self.source.set_epoch(epoch)
         self.network.train()
-        for number, batch in enumerate(batches, start=1):
+        for number, batch in enumerate(self.source, start=1):
             if self.stop.is_set():
                 return None
             batch_bits = self.train_batch(batch)
@@ -314,10 +316,7 @@ class Trainer:
         """What the averaged weights draw, `count` sounds of at most so many seconds."""
         meter = self.watch.meter
         frames = min(meter.sample_frames, max(2 * meter.shortest, round(min(seconds, 3600) / meter.frame_seconds)))
-        device = self.average.codebooks.device
-        grids = draw_grids(self.average.cpu(), count, None, frames, Draw(), self.settings.seed + stream)
-        self.average.to(device)
-        return grids
+        return draw_grids(self.average, count, Wanted(None, frames, self.settings.seed + stream))
 
     def chosen_checkpoint(self) -> tuple[Checkpoint, MemorizationReport]:
         """The checkpoint to keep, now in the averaged weights, and what is known of its memory.
@@ -384,7 +383,10 @@ def rate_at(step: int, steps: int) -> float:
 def batch_loss(
     network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Bits that the network needs for the codes of a batch, bits for its ends, and how many codes it has."""
+    """Bits that the network needs for the codes of a batch, bits for its ends, and how many codes it has.
+
+    On the CPU they share the memory of the batch until `backward` is done.
+    """
     frames = torch.as_tensor(batch.frames).to(device)
     lengths = torch.as_tensor(batch.lengths).to(device)
     first_frame = torch.as_tensor(batch.first_frame).to(device)

@@ -13,13 +13,14 @@ from sda_prior_plugin.lazy import lazy_face
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.bundle_entry import card_lines, generated, read_entry, verbatim_facts, write_entry
     from sda_prior_plugin.edge.console import ConsoleProgress
-    from sda_prior_plugin.edge.job import PriorJob, prepare_job
+    from sda_prior_plugin.edge.job import PriorJob, counted, prepare_job
     from sda_prior_plugin.edge.picture import draw_training
 
 __all__ = [
     "ConsoleProgress",
     "PriorJob",
     "card_lines",
+    "counted",
     "draw_training",
     "generated",
     "prepare_job",
@@ -38,6 +39,7 @@ __getattr__ = lazy_face(
         "write_entry": "bundle_entry",
         "ConsoleProgress": "console",
         "PriorJob": "job",
+        "counted": "job",
         "prepare_job": "job",
         "draw_training": "picture",
     },

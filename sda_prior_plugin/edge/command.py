@@ -33,6 +33,9 @@ def train_prior_command(host: Host) -> click.Command:
     @click.option("--output", metavar="MODEL.sda", type=MODEL_FILE, help="Save there and leave MODEL.sda as it is.")
     @click.option("--overwrite", is_flag=True, help="Replace a prior, or an output file, without asking.")
     @click.option("--config", metavar="prior.toml", type=MODEL_FILE, help="A file with defaults of your own.")
+    @click.option(
+        "--no-cache", is_flag=True, help="Encode the recordings anew and keep no codes for the next training."
+    )
     @click.option("--json", "as_json", is_flag=True, help="Write the result to stdout as JSON.")
     def train_prior(
         model_path: Path,
@@ -40,6 +43,7 @@ def train_prior_command(host: Host) -> click.Command:
         output: Path | None,
         overwrite: bool,
         config: Path | None,
+        no_cache: bool,
         as_json: bool,
         **knobs: KnobValue | None,
     ) -> None:
@@ -53,14 +57,16 @@ def train_prior_command(host: Host) -> click.Command:
         untouched = f"{model_path} is exactly as it was."
         click.echo(f"opening {model_path} and looking at its recordings", err=True)
         try:
-            job = edge.prepare_job(host, model_path, given, output=target, dataset=dataset, config=config)
+            job = edge.prepare_job(
+                host, model_path, given, output=target, dataset=dataset, config=config, cache=not no_cache
+            )
             may_write(host, job.model, model_path, target, overwrite)
         except KeyboardInterrupt as interrupt:
             raise PriorError(f"Stopped. {untouched}") from interrupt
         click.echo(describe(job), err=True)
-        run, saved = _run(host, job, target, untouched)
+        run, saved, compiling_seconds = _run(host, job, target, untouched)
         if as_json:
-            click.echo(json.dumps(result(job, run, saved), indent=2, ensure_ascii=False))
+            click.echo(json.dumps(result(job, run, saved, compiling_seconds), indent=2, ensure_ascii=False))
         else:
             click.echo("\n".join(f"{label}: {text}" for label, text in edge.card_lines(job.model)))
 
@@ -100,11 +106,11 @@ def may_write(host: Host, model: Model, model_path: Path, target: Path, overwrit
 
 def describe(job: PriorJob) -> str:
     """What is about to happen: the dataset, and each setting with where it comes from."""
-    lines = [f"{counted(job.files)} in {job.folder}, {job.seconds:.1f} s to train on"]
+    lines = [f"{edge.counted(job.files)} in {job.folder}, {job.seconds:.1f} s to train on"]
     if job.changed:
         lines.append(
-            f"warning: {counted(len(job.changed))} changed since the codec was trained; the prior learns from what is "
-            f"there now: {', '.join(job.changed)}"
+            f"warning: {edge.counted(len(job.changed))} changed since the codec was trained; the prior learns from "
+            f"what is there now: {', '.join(job.changed)}"
         )
     for knob in KNOBS:
         if knob.architecture in (None, job.settings.architecture):
@@ -113,27 +119,31 @@ def describe(job: PriorJob) -> str:
     return "\n".join(lines)
 
 
-def counted(recordings: int) -> str:
-    """So many recordings, in words."""
-    return f"{recordings} recording{'' if recordings == 1 else 's'}"
-
-
-def result(job: PriorJob, run: PriorRun, target: Path) -> dict[str, Any]:
-    """The command's result as JSON."""
+def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float) -> dict[str, Any]:
+    """The command's result as JSON; `compiling_seconds` are part of the training's `seconds`."""
     settings = {
         name: {"value": value, "origin": "set" if name in job.given else "auto"}
         for name, value in job.settings.as_dict().items()
     }
-    return {"model": str(target), "settings": settings, **run.report.as_dict()}
+    report = run.report.as_dict()
+    return {"model": str(target), "settings": settings, **report, "compiling_seconds": compiling_seconds}
 
 
-def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[PriorRun, Path]:
-    """Train and save, showing how it goes; every way out says what became of the file."""
+def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[PriorRun, Path, float]:
+    """Train and save, showing how it goes; every way out says what became of the file.
+
+    The last one given are the seconds that compiling took.
+    """
     saving = False
     try:
         with host.stop_on_interrupt() as stop:
             with edge.ConsoleProgress(job) as progress:
-                run = job.train(on_recording=progress.on_recording, on_event=progress.on_event, stop=stop)
+                run = job.train(
+                    on_recording=progress.on_recording,
+                    on_note=progress.on_note,
+                    on_event=progress.on_event,
+                    stop=stop,
+                )
             saving = True
             saved = job.save(run, target)
     except KeyboardInterrupt as interrupt:
@@ -152,4 +162,4 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[Prior
     if saved != target:
         click.echo(f"warning: {target} was changed by something else meanwhile, and is left alone.", err=True)
     click.echo(f"{ended[run.report.ended]} The prior is saved in {saved}", err=True)
-    return run, saved
+    return run, saved, progress.compiling.seconds

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from sda_prior_plugin.compiled import compile_time
 from sda_prior_plugin.edge.job import PriorJob
 from sda_prior_plugin.events import BatchDone, EpochDone, MemorizingFound, TrainingEvent, TrainingStarted
 
@@ -33,15 +35,24 @@ class ConsoleProgress:
         self.encoding = self.progress.add_task("encoding", total=job.encodings, state="")
         self.epochs = self.progress.add_task("training", total=job.settings.epochs, state="", visible=False)
         self.judged = "first epoch"
+        self._opened = ExitStack()
 
     def __enter__(self) -> ConsoleProgress:
         self.progress.start()
+        self.compiling = self._opened.enter_context(compile_time(self._on_compiling))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._opened.close()
         self.progress.stop()
+        if error is None and self.compiling.seconds:
+            self.console.print(f"compiling took {self.compiling.seconds:.1f} s of all that; it is done once")
+
+    def on_note(self, sentence: str) -> None:
+        """Something that is to be known of where the codes come from."""
+        self.console.print(sentence, soft_wrap=True)
 
     def on_recording(self, name: str) -> None:
         """One more recording is encoded."""
@@ -52,7 +63,7 @@ class ConsoleProgress:
     def on_event(self, event: TrainingEvent) -> None:
         """Show one event of `train_prior`."""
         if isinstance(event, TrainingStarted):
-            self.progress.update(self.encoding, state="")
+            self.progress.update(self.encoding, completed=self.recordings, state="")
             self.progress.update(self.epochs, visible=True)
             self.console.print(
                 f"{event.parameters / 1e6:.2f} M parameters, {event.train_codes} codes to train on, "
@@ -86,6 +97,9 @@ class ConsoleProgress:
                 style="bold yellow",
                 soft_wrap=True,
             )
+
+    def _on_compiling(self) -> None:
+        self.console.print("compiling the fast loops for this machine, once", soft_wrap=True)
 
     def _line(self, text: str, *, due: bool) -> None:
         """A plain line where there is no terminal to draw on, every few seconds and where it is `due`."""

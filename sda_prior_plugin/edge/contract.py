@@ -34,8 +34,14 @@ class Bundle(Protocol):
 
 
 class ManifestEntry(Protocol):
-    """One file of a dataset; `train` and `held_out` are spans in seconds, or None."""
+    """One file of a dataset; `path` is relative to its folder, `train` and `held_out` are spans in seconds, or None."""
 
+    @property
+    def path(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
     @property
     def train(self) -> tuple[float, float] | None: ...
     @property

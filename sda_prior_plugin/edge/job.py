@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key, default_cache
 from sda_prior_plugin.encoding import encode_recordings
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.events import TrainingEvent
@@ -34,6 +38,8 @@ class PriorJob:
         files, seconds: recordings in the dataset, and seconds of sound to train on.
         encodings: recordings to encode; a single one counts twice, for its head and its held-out tail.
         found: what was known of the model's file when it was opened.
+        recordings: the same of each recording's file, before it was compared with what the model knows of it.
+        cache: where codes are kept from one training to the next; None for nowhere.
     """
 
     host: Host
@@ -45,6 +51,8 @@ class PriorJob:
     seconds: float
     encodings: int
     found: FileState
+    recordings: tuple[FileState, ...]
+    cache: CorpusCache | None
 
     @property
     def folder(self) -> str:
@@ -55,11 +63,34 @@ class PriorJob:
         self,
         *,
         on_recording: Callable[[str], object] | None = None,
+        on_note: Callable[[str], object] | None = None,
         on_event: Callable[[TrainingEvent], object] | None = None,
         stop: threading.Event | None = None,
     ) -> PriorRun:
-        """Encode the recordings and train. Touches no file; raises as `encode_recordings` and `train_prior` do."""
-        corpus = encode_recordings(
+        """Encode the recordings and train. Touches no file but the cache; raises as `corpus` and `train_prior` do."""
+        corpus = self.corpus(on_recording=on_recording, on_note=on_note, stop=stop)
+        return train_prior(corpus, self.settings, on_event=on_event, stop=stop)
+
+    def corpus(
+        self,
+        *,
+        on_recording: Callable[[str], object] | None = None,
+        on_note: Callable[[str], object] | None = None,
+        stop: threading.Event | None = None,
+    ) -> CodeCorpus:
+        """The codes of the recordings: those of an earlier training, or else encoded now and kept for a later one.
+
+        Args:
+            on_recording: called with a recording's name once it is encoded.
+            on_note: called with each sentence on where the codes come from that a person should read.
+            stop: when set, encoding ends.
+
+        Raises:
+            PriorError: as `encode_recordings` does. That codes cannot be kept is no reason.
+        """
+        note = on_note or (lambda sentence: None)
+        encode = functools.partial(
+            encode_recordings,
             self.model.codec,
             self.host.recordings(self.model, "train"),
             self.host.recordings(self.model, "held_out"),
@@ -67,7 +98,38 @@ class PriorJob:
             on_recording=on_recording,
             stop=stop,
         )
-        return train_prior(corpus, self.settings, on_event=on_event, stop=stop)
+        if self.cache is None:
+            return encode()
+        codec, manifest = self.model.codec, _manifest(self.model)
+        key = corpus_key(codec, manifest.files, self.hashes(), self.settings.start_offsets)
+        try:
+            found = self.cache.read(key, codec.codebooks)
+        except DamagedCorpus as error:
+            note(f"the codes kept from an earlier training are damaged ({error}); encoding again")
+        else:
+            if found is not None:
+                note(f"codes of {counted(self.files)} found from an earlier training")
+                return found
+        corpus = encode()
+        if recording_states(manifest) != self.recordings:
+            return corpus  # what has changed meanwhile would be kept under the name of what it was before
+        try:
+            return self.cache.keep(key, corpus)
+        except (OSError, DamagedCorpus) as error:
+            reason = getattr(error, "strerror", None) or error
+            note(f"the codes cannot be kept in {self.cache.folder} for the next training ({reason}); this one goes on")
+            return corpus
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the recordings that have changed since the codec was trained, as they are now."""
+        found = {}
+        for name in self.changed:
+            try:
+                with (Path(self.folder) / name).open("rb") as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise PriorError(f"{name} cannot be read ({error.strerror}).") from error
+        return found
 
     def save(self, run: PriorRun, output: Path) -> Path:
         """Bundle the prior into the model, save it, and open the file again to see that it is there.
@@ -99,6 +161,7 @@ def prepare_job(
     output: Path | None = None,
     dataset: Path | None = None,
     config: Path | None = None,
+    cache: bool = True,
 ) -> PriorJob:
     """Open a model and settle all that is needed to train its prior.
 
@@ -109,6 +172,7 @@ def prepare_job(
         output: where it will be saved; None for `path`.
         dataset: where the recordings are now; None for where they were.
         config: a TOML file with other defaults.
+        cache: whether codes are kept from one training to the next, in the user's cache folder.
 
     Raises:
         PriorError: the settings do not fit, or recordings are missing.
@@ -118,6 +182,7 @@ def prepare_job(
     model = host.open_model(path)
     if dataset is not None:
         host.set_dataset(model, dataset)
+    recordings = recording_states(model.manifest)
     check = host.check_dataset(model)
     manifest = _manifest(model)
     if check.missing:
@@ -138,6 +203,8 @@ def prepare_job(
         seconds=sum(seconds),
         encodings=sum((entry.train is not None) + (entry.held_out is not None) for entry in manifest.files),
         found=found,
+        recordings=recordings,
+        cache=default_cache() if cache else None,
     )
 
 
@@ -150,10 +217,20 @@ def file_state(path: Path) -> FileState:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def recording_states(manifest: Manifest | None) -> tuple[FileState, ...]:
+    """What tells the files of a dataset from later ones."""
+    return () if manifest is None else tuple(file_state(Path(manifest.folder) / file.path) for file in manifest.files)
+
+
 def free_name_beside(path: Path) -> Path:
     """A name like `path`'s, in its folder, that no file has."""
     names = (path.with_name(f"{path.stem}-prior{number}{path.suffix}") for number in ["", *map(str, range(2, 1000))])
     return next(name for name in names if not name.exists())
+
+
+def counted(recordings: int) -> str:
+    """So many recordings, in words."""
+    return f"{recordings} recording{'' if recordings == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:

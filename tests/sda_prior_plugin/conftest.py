@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from sda_prior_plugin import CodeCorpus, PriorRun, PriorSettings, train_prior
 
 BANDS, LEVELS, SIZE = 4, 2, 16
+FRAME = 8
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +30,36 @@ def shared() -> Path:
     return folder
 
 
+@dataclass
+class LevelCodec:
+    """A real, if humble, codec: each frame's loudest sample in sixteenths, in two steps of a quarter."""
+
+    sample_rate: int = 80
+    frame_samples: int = FRAME
+    bands: int = 1
+    levels: int = 2
+    codebook_size: int = 4
+
+    @property
+    def codebooks(self) -> np.ndarray:
+        steps = np.arange(4, dtype=np.float32)[:, None]
+        return np.stack([steps / 4, steps / 16])
+
+    def encode(self, audio: np.ndarray) -> np.ndarray:
+        frames = -(-audio.shape[-1] // FRAME)
+        padded = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, frames * FRAME - audio.shape[-1])])
+        level = np.minimum(padded.reshape(*audio.shape[:-1], frames, FRAME).max(-1) * 16, 15).astype(np.int64)
+        return np.stack([level // 4, level % 4], axis=-1)[..., None, :]
+
+
+@dataclass
+class Recording:
+    """A named ramp."""
+
+    name: str
+    audio: np.ndarray
+
+
 def loops(count: int, seed: int, frames: tuple[int, int] = (3, 20)) -> list[np.ndarray]:
     """Code grids of some length, each one of four bars of three frames over and over, one code in 20 being wrong."""
     bars = np.random.default_rng(0).integers(0, SIZE, (4, 3, BANDS, LEVELS))
@@ -39,6 +71,12 @@ def loops(count: int, seed: int, frames: tuple[int, int] = (3, 20)) -> list[np.n
         wrong = rng.random(grid.shape) < 0.05
         grids.append(np.where(wrong, rng.integers(0, SIZE, grid.shape), grid))
     return grids
+
+
+def counting_grids(lengths: list[int]) -> list[np.ndarray]:
+    """Grids of these lengths, of 2 bands and 2 levels, whose codes count on to 299 and over again."""
+    codes = np.arange(sum(lengths) * 4).reshape(-1, 2, 2) % 300
+    return np.split(codes, np.cumsum(lengths)[:-1])
 
 
 @pytest.fixture(scope="session")

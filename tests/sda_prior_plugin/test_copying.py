@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sda_prior_plugin import CodeCorpus, PriorError, PriorRun, train_prior
-from sda_prior_plugin.copying import CopyGuard, Heard, copied_windows, covered, frame_hashes, moving
+from sda_prior_plugin.copying import CopyGuard, Heard, completing, copied_windows, covered, frame_hashes, moving
 from sda_prior_plugin.dataset import CodeSequences
 
 from .conftest import BANDS, LEVELS, SIZE, loops, small_settings
@@ -131,13 +131,31 @@ def test_the_guard_changes_nothing_where_there_is_nothing_to_keep_out(run: Prior
     assert np.array_equal(free, guarded)
 
 
-def test_where_every_last_code_is_ruled_out_the_sound_ends() -> None:
+def test_the_last_codes_of_a_frame_are_ruled_out_that_would_complete_what_was_heard() -> None:
     grid = np.zeros((SIZE, 1, 2), np.int64)
     grid[:, 0, 1] = np.arange(SIZE)  # after a first code 0 every second one was heard
-    guard = CopyGuard(Heard.of(sequences([grid])), 1)
-    none = np.zeros((0, 1, 2), np.int64)
-    assert guard.ruled_out(none, none, np.array([0]), SIZE).all()
-    assert not guard.ruled_out(none, none, np.array([1]), SIZE).any()
+    heard, ruled_out = Heard.of(sequences([grid])), np.empty(SIZE, np.bool_)
+    alone, pairs = CopyGuard.against(heard, 1), CopyGuard.against(heard, 2)
+    none = np.zeros(0, np.uint64)
+    completing(alone.table, none, np.array([0, -1]), ruled_out)
+    assert ruled_out.all()
+    completing(alone.table, none, np.array([1, -1]), ruled_out)
+    assert not ruled_out.any()
+    completing(pairs.table, frame_hashes(grid[3:4]), np.array([0, -1]), ruled_out)
+    assert np.flatnonzero(ruled_out).tolist() == [4]
+
+
+def test_the_guard_knows_what_a_sound_goes_on_from(run: PriorRun, corpus: CodeCorpus) -> None:
+    """The first new frame would complete a copy with the frames before it."""
+
+    def goes_on_as_it_was(recording: np.ndarray, max_copy: float | None) -> bool:
+        (frame,) = run.prior.sample(1, top_k=1, start=recording[:3], max_copy=max_copy)
+        return np.array_equal(frame, recording[3])
+
+    recordings = [corpus.train[index] for index in range(len(corpus.train)) if len(corpus.train[index]) > 3]
+    copied = [recording for recording in recordings if goes_on_as_it_was(recording, None)]
+    assert copied
+    assert not any(goes_on_as_it_was(recording, 3 * run.prior.frame_seconds) for recording in copied)
 
 
 def test_a_limit_that_leaves_nothing_to_draw_is_said(codebooks: np.ndarray) -> None:

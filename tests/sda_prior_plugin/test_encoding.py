@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,37 +11,7 @@ from sda_prior_plugin import CodeCorpus, NothingTrained, PriorError, encode_reco
 from sda_prior_plugin import encoding as encoding_module
 from sda_prior_plugin.encoding import encode_variants
 
-FRAME = 8
-
-
-@dataclass
-class LevelCodec:
-    """A real, if humble, codec: each frame's loudest sample in sixteenths, in two steps of a quarter."""
-
-    sample_rate: int = 80
-    frame_samples: int = FRAME
-    bands: int = 1
-    levels: int = 2
-    codebook_size: int = 4
-
-    @property
-    def codebooks(self) -> np.ndarray:
-        steps = np.arange(4, dtype=np.float32)[:, None]
-        return np.stack([steps / 4, steps / 16])
-
-    def encode(self, audio: np.ndarray) -> np.ndarray:
-        frames = -(-audio.shape[-1] // FRAME)
-        padded = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, frames * FRAME - audio.shape[-1])])
-        level = np.minimum(padded.reshape(*audio.shape[:-1], frames, FRAME).max(-1) * 16, 15).astype(np.int64)
-        return np.stack([level // 4, level % 4], axis=-1)[..., None, :]
-
-
-@dataclass
-class Recording:
-    """A named ramp."""
-
-    name: str
-    audio: np.ndarray
+from .conftest import LevelCodec, Recording
 
 
 def ramp(samples: int) -> np.ndarray:

@@ -10,7 +10,6 @@ import torch
 
 from sda_prior_plugin import CodeCorpus, Prior, PriorError, PriorRun
 from sda_prior_plugin import prior as prior_module
-from sda_prior_plugin.sampling import Draw, drawn, probabilities
 
 from .conftest import BANDS, LEVELS, SIZE, loops, small_settings
 
@@ -121,28 +120,42 @@ def test_a_low_temperature_draws_the_most_probable_code(run: PriorRun) -> None:
         np.testing.assert_array_equal(run.prior.sample(seed=2, temperature=temperature, max_frames=2), best)
 
 
-def test_top_k_and_top_p_keep_the_most_probable_codes() -> None:
-    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-    torch.testing.assert_close(probabilities(logits, Draw(top_k=2)), torch.tensor([0.625, 0.375, 0, 0]).double())
-    torch.testing.assert_close(probabilities(logits, Draw(top_p=0.8)), torch.tensor([0.625, 0.375, 0, 0]).double())
-    torch.testing.assert_close(probabilities(logits, Draw(top_p=0.01)), torch.tensor([1.0, 0, 0, 0]).double())
-    torch.testing.assert_close(
-        probabilities(logits, Draw(temperature=0.5)),
-        torch.tensor([0.25, 0.09, 0.0225, 0.0025]).double() / 0.365,
-    )
+def test_a_stream_gives_what_sample_gives(run: PriorRun) -> None:
+    pieces = list(run.prior.stream(50, seed=3, top_p=0.9))
+    assert len(pieces[0]) == 1, "the first frame comes as soon as it is drawn"
+    np.testing.assert_array_equal(np.concatenate(pieces), run.prior.sample(50, seed=3, top_p=0.9))
+    sound = np.concatenate(list(run.prior.stream(seed=4)))
+    np.testing.assert_array_equal(sound, run.prior.sample(seed=4))
 
 
-def test_codes_are_drawn_as_often_as_they_are_probable() -> None:
-    p = torch.tensor([0.5, 0.0, 0.3, 0.2]).double()
-    uniform = torch.as_tensor(np.random.default_rng(0).random(20_000))
-    counts = torch.bincount(drawn(p.expand(20_000, 4), uniform), minlength=4) / 20_000
-    assert counts[1] == 0
-    torch.testing.assert_close(counts.double(), p, atol=0.015, rtol=0)
+def test_what_goes_on_from_codes_is_what_would_have_followed_them(run: PriorRun) -> None:
+    """Given the first frames of a likely sound, nearly sure codes follow as in the sound itself."""
+    whole = run.prior.sample(frames=None, seed=11, top_k=1, max_frames=12)
+    rest = run.prior.samples(3, frames=None, seed=5, top_k=1, max_frames=12, start=whole[:2])
+    for grid in rest:
+        length = min(len(grid), len(whole) - 2)
+        np.testing.assert_array_equal(grid[:length], whole[2 : 2 + length])
 
 
-def test_the_largest_random_number_never_draws_an_impossible_code() -> None:
-    p = torch.tensor([[0.1] * 10 + [0.0] * 6]).double()
-    assert drawn(p, torch.tensor([1.0]).double()).item() == 9
+def test_what_goes_on_from_codes_remembers_more_of_them_than_the_last_frame(run: PriorRun) -> None:
+    one, other = loops(1, seed=5, frames=(9, 10))[0], loops(1, seed=8, frames=(9, 10))[0]
+    other = np.concatenate([other[:-1], one[-1:]])
+    after = [run.prior.samples(40, 3, seed=5, start=start) for start in (one, other)]
+    assert any((a != b).any() for a, b in zip(*after, strict=True))
+
+
+def test_codes_to_go_on_from_that_do_not_fit_are_refused(run: PriorRun) -> None:
+    with pytest.raises(PriorError, match="start: codes have the shape"):
+        run.prior.sample(frames=2, start=np.zeros((2, BANDS + 1, LEVELS), int))
+
+
+def test_threads_change_nothing(run: PriorRun) -> None:
+    alone = run.prior.samples(9, 20, seed=5)
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_array_equal(run.prior.samples(9, 20, seed=5), alone)
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(

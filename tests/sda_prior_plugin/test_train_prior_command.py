@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
+from numba import njit
 from rich.console import Console
 
 import host_stubs
@@ -103,6 +104,29 @@ def test_five_files_are_enough(model: Path) -> None:
     assert len(prior["held_out"]) >= 1
 
 
+def test_training_again_starts_from_the_codes_of_the_first_time_and_gives_the_same_prior(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = host("train-prior", model, *QUICK)
+    assert "encoded 5 of 5" in first.stderr
+    perplexities = document(model)["prior"]["held_out_perplexities"]
+    again = host("train-prior", model, *QUICK, "--overwrite")
+    assert "codes of 5 recordings found from an earlier training" in again.stderr
+    assert "encoded" not in again.stderr
+    assert document(model)["prior"]["held_out_perplexities"] == perplexities
+
+
+def test_no_cache_neither_reads_nor_writes_the_cache(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        result = host("train-prior", model, *QUICK, "--overwrite", "--no-cache")
+        assert "encoded 5 of 5" in result.stderr
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
 def test_every_setting_is_shown_with_where_it_comes_from(model: Path) -> None:
     shown = host("train-prior", model, *QUICK).stderr
     assert "hidden size      16 (set)" in shown
@@ -115,6 +139,7 @@ def test_the_json_result_has_settings_and_report_and_stands_alone_on_stdout(mode
     assert result["settings"]["layers"] == {"value": 1, "origin": "set"}
     assert result["settings"]["dropout"]["origin"] == "auto"
     assert result["epochs_trained"] == 2
+    assert result["compiling_seconds"] >= 0
 
 
 def test_an_opened_model_has_its_prior_ready_in_eval_mode(trained: Path) -> None:
@@ -244,6 +269,21 @@ def test_the_warning_names_the_key_that_stops(trained_codec: Path) -> None:
     assert "52% of the 0.3 s stretches that this prior generates now are verbatim" in text.getvalue()
     assert "unheard recordings share 11%; best checkpoint: epoch 20." in text.getvalue()
     assert "Press Ctrl-C once to stop and use the best checkpoint" in text.getvalue()
+
+
+def test_compiling_is_told_of_and_its_time_is_apart(trained_codec: Path) -> None:
+    job = prepare_job(Host(load_plugins()), trained_codec, {})
+    text = io.StringIO()
+    with ConsoleProgress(job, Console(file=text, width=200)) as progress:
+        assert text.getvalue() == ""
+        njit(lambda number: number + 1)(1)
+        assert text.getvalue() == "compiling the fast loops for this machine, once\n"
+    assert progress.compiling.seconds > 0
+    assert f"compiling took {progress.compiling.seconds:.1f} s of all that; it is done once" in text.getvalue()
+    with ConsoleProgress(job, Console(file=text, width=200)) as progress:
+        pass
+    assert progress.compiling.seconds == 0
+    assert text.getvalue().count("compiling took") == 1
 
 
 def test_a_model_without_a_prior_says_what_to_run(model: Path, tmp_path: Path) -> None:

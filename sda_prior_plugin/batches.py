@@ -1,0 +1,293 @@
+"""The batches that training reads: filled from the flat array of codes by one compiled loop, into memory made once."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from sda_prior_plugin.codes import CodeShape
+from sda_prior_plugin.compiled import compiled
+from sda_prior_plugin.dataset import CodeCorpus, CodeSequences
+from sda_prior_plugin.windows import Rounds, Windows, segments
+
+STRETCH_BATCHES = 16
+"""So many batches' windows are sorted by length together."""
+
+
+class Batch(NamedTuple):
+    """Windows of several recordings, padded to one length.
+
+    What a prior is given are `frames[:, :-1]`, what it is to predict are `frames[:, 1:]`. The start token is the frame
+    of "no code" before a recording, the end token is `ends`; the mask follows from `lengths`.
+
+    Attributes:
+        frames: int64 `[batch, 1 + window, frame_codes]`; the first frame is the one before the window, and holds
+            `codebook_size` everywhere ("no code") where the recording starts with the window; padding likewise.
+        first_frame: int64 `[batch]`, where in its recording each window starts.
+        lengths: int64 `[batch]`, frames of each window that are not padding.
+        ends: bool `[batch]`, whether the recording ends with the window.
+    """
+
+    frames: np.ndarray
+    first_frame: np.ndarray
+    lengths: np.ndarray
+    ends: np.ndarray
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What goes where in some batches of one size, as the compiled loop takes it.
+
+    Attributes:
+        rows: int64 `[batches, batch, 6]`; of each row of a batch the place in the flat array of the first code to copy,
+            how many codes of "no code" stand before it, how many are copied, and the window's first frame, its frames,
+            and whether the recording ends with it.
+        windows: frames that each batch is padded to, without the frame before the window.
+        segment: in which segment of the codes the first window lies.
+    """
+
+    rows: np.ndarray
+    windows: tuple[int, ...]
+    segment: int
+
+    @classmethod
+    def of(cls, sequences: CodeSequences, windows: Windows, chosen: np.ndarray, context: int) -> BatchPlan:
+        """The plan of the batches of the `chosen` windows, int `[batches, batch]`."""
+        frame_codes = math.prod(sequences.codes.shape[1:])
+        sequence, first, frames = (vars(windows)[name][chosen] for name in ("sequence", "first_frame", "frames"))
+        begin = sequences.starts[sequence] + first
+        before = first > 0  # a frame of the recording stands before the window
+        rows = np.empty((*chosen.shape, 6), np.int64)
+        rows[..., 0] = (begin - before) * frame_codes
+        rows[..., 1] = ~before * frame_codes
+        rows[..., 2] = (frames + before) * frame_codes
+        rows[..., 3] = first
+        rows[..., 4] = frames
+        rows[..., 5] = begin + frames == sequences.starts[sequence + 1]
+        longest = frames.max(axis=1).tolist()
+        return cls(
+            rows=rows,
+            windows=tuple(padded_length(length, context) for length in longest),
+            segment=int(segments(sequences, windows[:1])[0]),
+        )
+
+
+def padded_length(frames: int, context: int) -> int:
+    """`frames` or more: a power of two up to the `context`, or some contexts, so that batches come in few shapes.
+
+    For each new shape the libraries below torch keep code and buffers: a third of a training's memory on recordings of
+    many lengths.
+    """
+    if frames > context:
+        return -(-frames // context) * context
+    return min(1 << (frames - 1).bit_length(), context)
+
+
+@compiled
+def fill(
+    codes: np.ndarray,
+    rows: np.ndarray,
+    number: int,
+    no_code: int,
+    frames: np.ndarray,
+    counts: np.ndarray,
+    ends: np.ndarray,
+) -> None:
+    """Write one batch of a `BatchPlan`.
+
+    Args:
+        codes: `[all codes]`, of any integer type.
+        rows: the plan's.
+        number: of the batch.
+        no_code: what stands where there is no code.
+        frames: int64 `[batch, (1 + window) * frame_codes]`, filled.
+        counts: int64 `[2, batch]`, filled with the windows' first frames and lengths.
+        ends: bool `[batch]`, filled.
+    """
+    for row in range(frames.shape[0]):
+        begin, lead, copied = rows[number, row, 0], rows[number, row, 1], rows[number, row, 2]
+        line = frames[row]
+        for index in range(lead):
+            line[index] = no_code
+        source, target = codes[begin : begin + copied], line[lead : lead + copied]
+        for index in range(len(target)):  # plain, so that the compiler widens many codes at once
+            target[index] = source[index]
+        for index in range(lead + copied, len(line)):
+            line[index] = no_code
+        counts[0, row], counts[1, row], ends[row] = (
+            rows[number, row, 3],
+            rows[number, row, 4],
+            rows[number, row, 5] != 0,
+        )
+
+
+class BatchBuffers:
+    """Memory for batches, used again for each of them: what a batch holds is overwritten by the next one.
+
+    With `pin_memory` it is page-locked, from where a GPU fetches faster.
+    """
+
+    def __init__(self, frame_codes: int, *, pin_memory: bool = False) -> None:
+        self.frame_codes, self.pin_memory = frame_codes, pin_memory
+        self._codes = np.empty(0, np.int64)
+        self._batches: dict[tuple[int, int], tuple[Batch, np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def reserve(self, batch: int, window: int) -> None:
+        """Make room for batches of so many windows of at most so many frames, where there is none yet."""
+        needed = batch * (1 + window) * self.frame_codes
+        if needed > len(self._codes):
+            self._batches.clear()
+            self._codes = self._empty(needed, torch.int64)
+
+    def views(self, batch: int, window: int) -> tuple[Batch, np.ndarray, np.ndarray, np.ndarray]:
+        """The batch of this shape, and its frames, counts and ends as `fill` takes them."""
+        found = self._batches.get((batch, window))
+        if found is None:
+            self.reserve(batch, window)
+            frames = self._codes[: batch * (1 + window) * self.frame_codes].reshape(batch, -1)
+            counts = self._empty(2 * batch, torch.int64).reshape(2, batch)
+            made = Batch(
+                frames=frames.reshape(batch, 1 + window, self.frame_codes),
+                first_frame=counts[0],
+                lengths=counts[1],
+                ends=self._empty(batch, torch.bool),
+            )
+            found = self._batches[batch, window] = made, frames, counts, made.ends
+        return found
+
+    def _empty(self, size: int, dtype: torch.dtype) -> np.ndarray:
+        return torch.empty(size, dtype=dtype, pin_memory=self.pin_memory).numpy()
+
+
+def filled_batches(
+    codes: np.ndarray, plan: BatchPlan, numbers: Iterable[int], no_code: int, buffers: BatchBuffers
+) -> Iterator[Batch]:
+    """The batches of a plan with these numbers, one after another in the same memory.
+
+    After the first one nothing allocates memory for arrays.
+    """
+    size = plan.rows.shape[1]
+    buffers.reserve(size, max(plan.windows))
+    views = {window: buffers.views(size, window) for window in set(plan.windows)}
+    rows, windows = plan.rows, plan.windows
+    for number in numbers:
+        batch, frames, counts, ends = views[windows[number]]
+        fill(codes, rows, number, no_code, frames, counts, ends)
+        yield batch
+
+
+def similar_length_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of each batch, int `[batches, batch]`, the batches in random order: rows of about the same length together.
+
+    That is, neighbours when the rows are sorted by length in stretches of some batches. A last batch that would be
+    smaller than the others is filled up with rows of the one before, for a new size is a new shape.
+    """
+    count = len(lengths)
+    stretch = np.arange(count) // (STRETCH_BATCHES * batch_size)
+    rows = np.argsort(stretch * (1 + int(lengths.max())) - lengths, kind="stable")  # by stretch, the longest first
+    size = min(batch_size, count)
+    begins = np.minimum(np.arange(0, count, batch_size), count - size)
+    return rows[rng.permutation(begins)[:, None] + np.arange(size)]
+
+
+class CodeBatches(IterableDataset[Batch]):
+    """The training batches of a corpus, epoch after epoch; the same seed, epoch and number give the same batch.
+
+    Iterating it gives the batches of the epoch that `set_epoch` has set, at first those of epoch 1. Windows of about
+    the same length share a batch, so that little of it is padding. Each batch overwrites the one before: finish with
+    it, or copy it, before the next.
+
+    In a `DataLoader` give `batch_size=None`, for these are batches already; they come as tensors. Its workers share the
+    batches among them without overlap, and give copies. Workers that live on from epoch to epoch
+    (`persistent_workers`) do not hear of `set_epoch`.
+
+    Args:
+        corpus: its training part is read.
+        context: the most frames of a window.
+        batch_size: windows of a batch, where an epoch has so many.
+        seed: of the windows and their order.
+        rank, world_size: this process among those that share an epoch: it gets every `world_size`-th batch.
+        pin_memory: whether a GPU will fetch the batches.
+    """
+
+    def __init__(
+        self,
+        corpus: CodeCorpus,
+        *,
+        context: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank}; of {world_size} processes it must be from 0 to {world_size - 1}")
+        self.sequences, self.shape = corpus.train, corpus.shape
+        self.context, self.batch_size, self.seed = context, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.rounds = Rounds(corpus.train, context, seed)
+        self._buffers = BatchBuffers(corpus.shape.frame_codes, pin_memory=pin_memory)
+        self._segment = -1
+        self.set_epoch(1)
+
+    def set_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Go to an epoch, counted from 1, and past the first so many of the batches that this process has in it."""
+        windows = self.rounds.epoch(epoch)
+        rng = np.random.default_rng([self.seed, epoch, 1])
+        chosen = similar_length_batches(windows.frames, self.batch_size, rng)
+        self._plan = BatchPlan.of(self.sequences, windows, chosen, self.context)
+        self._numbers = range(self.rank, len(chosen), self.world_size)[batch:]
+
+    def __len__(self) -> int:
+        """Batches that iterating gives, all workers of a `DataLoader` together."""
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._plan.segment != self._segment:
+            give_back(self.sequences.codes)
+            self._segment = self._plan.segment
+        worker = get_worker_info()
+        numbers = self._numbers if worker is None else self._numbers[worker.id :: worker.num_workers]
+        codes = np.asarray(self.sequences.codes).reshape(-1)
+        batches = filled_batches(codes, self._plan, numbers, self.shape.codebook_size, self._buffers)
+        if worker is None:
+            return batches
+        # A worker sends a batch while it already makes the next one.
+        return (Batch(*(array.copy() for array in batch)) for batch in batches)
+
+
+def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int, batch_size: int) -> Iterator[Batch]:
+    """Every held-out sequence once and whole, those of about the same length together.
+
+    Each batch overwrites the one before.
+    """
+    by_length = np.argsort(-sequences.lengths, kind="stable")
+    whole = Windows(by_length, np.zeros(len(sequences), dtype=np.int64), sequences.lengths[by_length])
+    full = len(whole) - len(whole) % batch_size
+    rows = np.arange(len(whole))
+    codes = np.asarray(sequences.codes).reshape(-1)
+    buffers = BatchBuffers(shape.frame_codes)
+    for chosen in (rows[:full].reshape(-1, batch_size), rows[None, full:]):
+        if chosen.size:
+            plan = BatchPlan.of(sequences, whole, chosen, context)
+            yield from filled_batches(codes, plan, range(len(chosen)), shape.codebook_size, buffers)
+    give_back(sequences.codes)
+
+
+def give_back(codes: np.ndarray) -> None:
+    """Let the system have the memory of codes that are mapped from a file; they are read again where they are used.
+
+    Otherwise all of a large corpus would count as this process's memory once every part of it has been touched.
+    """
+    mapping = getattr(codes, "_mmap", None)  # of numpy.memmap
+    if mapping is not None and sys.platform != "win32":
+        mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,135 @@
+"""Drawing must know exactly what the network knows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sda_prior_plugin import CodeShape, PriorRun
+from sda_prior_plugin.inference import (
+    Memory,
+    Room,
+    add_product,
+    end_probability,
+    exponentials,
+    follow,
+    gelu,
+    read_band,
+    weights_of,
+)
+from sda_prior_plugin.network import NetworkSettings, PriorNetwork
+from sda_prior_plugin.prior import perplexity
+from sda_prior_plugin.sampling import Wanted, draw_grids
+
+
+def random_network(architecture: str, hidden_size: int = 48, heads: int = 4, bands: int = 4) -> PriorNetwork:
+    """A network with weights that leave nothing at zero, one or the other way round."""
+    torch.manual_seed(0)
+    shape, rng = CodeShape(bands=bands, levels=3, codebook_size=40), np.random.default_rng(0)
+    settings = NetworkSettings(architecture, hidden_size=hidden_size, layers=2, heads=heads, context_frames=20)
+    network = PriorNetwork(shape, rng.normal(size=(3, 40, 16)).astype(np.float32), settings).eval()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights += 0.1 * torch.randn_like(weights)
+    return network
+
+
+@torch.no_grad()
+def logits_of(network: PriorNetwork, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the torch module says of codes `[frames, frame codes]`: logits of each, and how probable each end is."""
+    before = np.full((1, codes.shape[1]), network.shape.codebook_size)
+    frames, found, state = torch.as_tensor(np.concatenate([before, codes])[None]), [], None
+    for first in range(0, len(codes), 10):
+        logits, ends, state = network(frames[:, first : first + 11], torch.tensor([first]), state)
+        found.append((logits[0].flatten(1, 2), torch.sigmoid(ends[0])))
+    return torch.cat([logits for logits, _ in found]).numpy(), torch.cat([ends for _, ends in found]).numpy()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "hidden_size", "heads"), [("transformer", 48, 4), ("transformer", 20, 2), ("gru", 42, 1)]
+)
+def test_logits_and_ends_are_those_of_the_torch_module(architecture: str, hidden_size: int, heads: int) -> None:
+    """Over more than 2 000 random codes, several times the context, so that the transformer's window slides."""
+    network = random_network(architecture, hidden_size, heads)
+    codes = np.random.default_rng(1).integers(0, 40, (180, network.shape.frame_codes))
+    expected, expected_ends = logits_of(network, codes)
+    weights, memory = weights_of(network), Memory.of_nothing(network, 1, len(codes))
+    room = Room.for_rows(network, 1, memory.keys.shape[3])
+    found, ends = np.empty_like(expected), np.empty(len(codes))
+    for frame in range(len(codes)):
+        before = memory.hidden.copy()
+        read_band(weights, memory, room, np.zeros(1, np.int64), codes[frame : frame + 1], 0)
+        ends[frame] = end_probability(weights, room, 0)
+        memory.hidden[:] = before  # the frame is read once more, as a whole
+        follow(weights, memory, room, codes[frame : frame + 1], found[frame : frame + 1])
+    assert codes.size >= 2000
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(ends, expected_ends, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["transformer", "gru"])
+def test_codes_are_drawn_from_the_distribution_of_the_torch_module(architecture: str) -> None:
+    """A chi-square test at each of the codes of two frames, given all before it.
+
+    Sums over independent places are chi-square too; a level of 0.001 for the sum accuses a right sampler never, with
+    these seeds, and a sampler that is off by a few percent at once.
+    """
+    network = random_network(architecture, bands=2)
+    network.end.bias.data.fill_(-1e9)
+    start = np.random.default_rng(2).integers(0, 40, (3, 2, 3))
+    grids = np.stack(draw_grids(network, 4000, Wanted(2, 2, seed=5, start=start))).reshape(4000, -1)
+    statistic, freedom = 0.0, 0
+    for place in (0, 1, 5):  # the first code; the second, given the first; one that all the rest of the frame precedes
+        prefixes, counts = np.unique(grids[:, :place], axis=0, return_counts=True)
+        prefix = prefixes[counts.argmax()]
+        rows = grids[(grids[:, :place] == prefix).all(1)]
+        frame = np.concatenate([prefix, np.zeros(6 - place, int)])
+        logits, _ = logits_of(network, np.concatenate([start.reshape(3, 6), frame[None]]))
+        p = np.exp(logits[-1, place] - logits[-1, place].max())
+        expected = len(rows) * p / p.sum()
+        seen = np.bincount(rows[:, place], minlength=40)
+        common = expected >= 5
+        table = [(seen[common], expected[common]), ([seen[~common].sum()], [expected[~common].sum()])]
+        for observed, hoped in table:
+            statistic += float(((np.asarray(observed) - hoped) ** 2 / np.maximum(hoped, 1e-9)).sum())
+        freedom += int(common.sum())
+    limit = freedom + 3.1 * math.sqrt(2 * freedom)  # normal approximation of the 0.999 quantile
+    assert freedom > 20
+    assert statistic < limit
+
+
+def test_the_prior_draws_what_it_calls_likely(run: PriorRun) -> None:
+    """Bits of what is drawn are about the bits of its own entropy: here, that of unheard recordings."""
+    grids = run.prior.samples(100, 10, seed=1)
+    bits = np.mean([-run.prior.log2_probs(grid).mean() for grid in grids])
+    assert perplexity(float(bits)) < 2 * run.report.final_perplexity
+
+
+@pytest.mark.parametrize(("rows", "size", "width"), [(1, 160, 640), (3, 17, 5), (16, 8, 33), (2, 3, 1)])
+def test_a_product_is_that_of_numpy(rows: int, size: int, width: int) -> None:
+    rng = np.random.default_rng(0)
+    x, matrix, y = (rng.normal(size=size).astype(np.float32) for size in ((rows, size), (size, width), (rows, width)))
+    expected = y + x @ matrix
+    add_product(x, matrix, y)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_gelu_is_that_of_torch() -> None:
+    x = np.linspace(-12, 12, 4001, dtype=np.float32)[None]
+    expected = torch.nn.functional.gelu(torch.as_tensor(x)).numpy()
+    gelu(x)
+    np.testing.assert_allclose(x, expected, atol=2e-6)
+
+
+def test_exponentials_are_those_of_numpy() -> None:
+    x = np.linspace(-100, 3, 2001, dtype=np.float32)
+    bits = np.zeros(len(x), np.int32)
+    expected = np.exp(x.astype(np.float64) - 3)
+    total = exponentials(x, len(x), np.float32(3), bits, bits.view(np.float32))
+    np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-36)
+    assert total == pytest.approx(expected.sum(), rel=1e-5)
