@@ -148,6 +148,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.benchmark(group="an epoch of batches of 32 windows of 8 s")
 def test_batches(benchmark: BenchmarkFixture, corpus: CodeCorpus) -> None:
     source = full_batches(corpus)
+    read_all(iter(source))  # compiles
     assert benchmark(lambda: read_all(iter(source))) == len(source)
     assert allocated_bytes(source) == 0
 
@@ -172,6 +173,7 @@ def test_data_loader(benchmark: BenchmarkFixture, corpus: CodeCorpus, workers: i
 @pytest.mark.parametrize("where", ["in memory", "mapped"])
 def test_a_billion_codes(benchmark: BenchmarkFixture, large: dict[str, CodeCorpus], where: str) -> None:
     source = full_batches(large[where])
+    read_all(iter(source))  # compiles
     assert benchmark(lambda: read_all(iter(source))) == len(source)
 
 

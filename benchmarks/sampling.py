@@ -7,16 +7,22 @@ each weight once for a code allows, at the speed at which this machine reads as 
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from operator import truediv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import host_stubs
+from benchmarks.corpora import MADE, demo_dataset
 from benchmarks.reference import Reference
 from sda_prior_plugin import CodeShape, PriorSettings
 from sda_prior_plugin.compiled import compiled_for_speed
@@ -159,3 +165,44 @@ def test_sixteen_sequences_on_two_threads(benchmark: Any) -> None:
         "times one sequence on one thread": round(statistics.median(ratios), 1),
     }
     benchmark.pedantic(lambda: draw_grids(network, 16, Wanted(100, 100, seed=0)), rounds=ROUNDS, warmup_rounds=1)
+
+
+@pytest.fixture(scope="module")
+def model_path() -> Path:
+    """A `.sda` with the prior of the default middle tier: the demo's codec, and two epochs of training."""
+    path = MADE / "demo-prior.sda"
+    if not path.exists():
+        demo_dataset()
+        run_host("train-prior", MADE / "demo-32" / "demo.sda", "--output", path, "--epochs", "2")
+    return path
+
+
+def run_host(*arguments: object) -> None:
+    """Run the command `host` on two threads."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "host_stubs.cli", *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+
+
+def test_a_minute_of_sound_from_the_command_line(benchmark: Any, model_path: Path, tmp_path: Path) -> None:
+    """Under 6 s on 2 cores, start, decoding and all."""
+    arguments = ("generate", model_path, "--seconds", 60, "--seed", 1, "-o", tmp_path / "new.wav", "--overwrite")
+    benchmark.pedantic(run_host, arguments, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["seconds"] = round(benchmark.stats.stats.median, 2)
+
+
+def test_the_start_of_the_command_line(benchmark: Any) -> None:
+    """Under 0.3 s."""
+    benchmark.pedantic(run_host, ("--help",), rounds=ROUNDS, warmup_rounds=1)
+    benchmark.extra_info["seconds"] = round(benchmark.stats.stats.median, 3)
+
+
+def test_the_first_sound_of_a_stream(benchmark: Any, model_path: Path) -> None:
+    """Within 100 ms of asking."""
+    model = host_stubs.open_model(model_path)
+
+    def first_sound() -> None:
+        next(iter(model.codec.decode_stream(model.prior.stream(600, seed=1))))
+
+    benchmark.pedantic(first_sound, rounds=9, warmup_rounds=2)
+    benchmark.extra_info["milliseconds"] = round(1000 * benchmark.stats.stats.median, 1)

@@ -111,6 +111,8 @@ class CorpusCache:
         try:
             corpus = _read(entry, key, codebooks)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            if not os.path.isdir(entry):  # another process has just removed it to make room
+                return None
             self._remove(entry)
             raise DamagedCorpus(str(error)) from error
         with suppress(OSError):  # without it, it looks as if it had not been used for longer than is true
@@ -232,7 +234,11 @@ def _file_name(part: str, array: str) -> str:
 
 
 def _last_used(entry: Path) -> float:
-    return (entry / DOCUMENT).stat().st_mtime
+    """When a corpus was used, in seconds since 1970; one without a document is of no use, as if from long ago."""
+    try:
+        return (entry / DOCUMENT).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _digest(array: np.ndarray) -> list[Any]:

@@ -178,6 +178,15 @@ def test_a_corpus_larger_than_all_may_be_together_is_not_kept_and_drives_nothing
     assert [entry.name for entry in cache.folder.iterdir()] == ["a"]
 
 
+def test_what_has_lost_its_document_makes_room_first(cache: CorpusCache) -> None:
+    for number, key in enumerate(("a", "b")):
+        cache.keep(key, corpus_of(400, seed=number))
+    (cache.folder / "b" / "corpus.json").unlink()
+    cache.most_bytes = used(cache) + 5_000
+    cache.keep("c", corpus_of(400, seed=3))
+    assert sorted(entry.name for entry in cache.folder.iterdir()) == ["a", "c"]
+
+
 def test_what_an_interrupted_process_left_behind_is_cleared_away_a_day_later(cache: CorpusCache) -> None:
     cache.keep("a", corpus_of(20))
     for name, age in ((".making-old", 2 * 24 * 3600), (".making-now", 60)):

@@ -103,6 +103,21 @@ def test_codes_are_drawn_from_the_distribution_of_the_torch_module(architecture:
     assert statistic < limit
 
 
+@pytest.mark.parametrize("architecture", ["transformer", "gru"])
+def test_what_goes_on_from_codes_remembers_more_of_them_than_the_last_frame(architecture: str) -> None:
+    network = random_network(architecture)
+    one, other = np.random.default_rng(2).integers(0, 40, (2, 6, 4, 3))
+    other[-1] = one[-1]
+    after_one, after_other = (draw_grids(network, 5, Wanted(4, 4, seed=5, start=start)) for start in (one, other))
+    assert any((a != b).any() for a, b in zip(after_one, after_other, strict=True))
+
+
+def test_an_hour_needs_no_more_memory_than_the_context() -> None:
+    network = random_network("transformer")
+    context, hour = (Memory.of_nothing(network, 1, frames) for frames in (20, 21_000))
+    assert sum(part.nbytes for part in hour) == sum(part.nbytes for part in context)
+
+
 def test_the_prior_draws_what_it_calls_likely(run: PriorRun) -> None:
     """Bits of what is drawn are about the bits of its own entropy: here, that of unheard recordings."""
     grids = run.prior.samples(100, 10, seed=1)

@@ -137,13 +137,6 @@ def test_what_goes_on_from_codes_is_what_would_have_followed_them(run: PriorRun)
         np.testing.assert_array_equal(grid[:length], whole[2 : 2 + length])
 
 
-def test_what_goes_on_from_codes_remembers_more_of_them_than_the_last_frame(run: PriorRun) -> None:
-    one, other = loops(1, seed=5, frames=(9, 10))[0], loops(1, seed=8, frames=(9, 10))[0]
-    other = np.concatenate([other[:-1], one[-1:]])
-    after = [run.prior.samples(40, 3, seed=5, start=start) for start in (one, other)]
-    assert any((a != b).any() for a, b in zip(*after, strict=True))
-
-
 def test_codes_to_go_on_from_that_do_not_fit_are_refused(run: PriorRun) -> None:
     with pytest.raises(PriorError, match="start: codes have the shape"):
         run.prior.sample(frames=2, start=np.zeros((2, BANDS + 1, LEVELS), int))
