@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from host_stubs.errors import HostError
 
 if TYPE_CHECKING:
-    from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav
+    from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav, write_wav_blocks
     from host_stubs.bundle import Bundle, Entry
     from host_stubs.codec import Codec
+    from host_stubs.continuation import Start, read_start
     from host_stubs.host import Host
     from host_stubs.legacy import read_legacy
     from host_stubs.manifest import DatasetCheck, DatasetManifest, Recording, RecordingEntry, build_manifest
@@ -33,6 +34,7 @@ _HOME = {
     "Plugins": "plugins",
     "Recording": "manifest",
     "RecordingEntry": "manifest",
+    "Start": "continuation",
     "VqvaeRun": "training",
     "VqvaeSettings": "training",
     "build_manifest": "manifest",
@@ -44,10 +46,12 @@ _HOME = {
     "read_document": "sda",
     "read_legacy": "legacy",
     "read_recording": "audio",
+    "read_start": "continuation",
     "save_model": "model",
     "train_vqvae": "training",
     "write_demo_recordings": "synth",
     "write_wav": "audio",
+    "write_wav_blocks": "audio",
 }
 
 __all__ = [
@@ -63,6 +67,7 @@ __all__ = [
     "Plugins",
     "Recording",
     "RecordingEntry",
+    "Start",
     "VqvaeRun",
     "VqvaeSettings",
     "build_manifest",
@@ -74,10 +79,12 @@ __all__ = [
     "read_document",
     "read_legacy",
     "read_recording",
+    "read_start",
     "save_model",
     "train_vqvae",
     "write_demo_recordings",
     "write_wav",
+    "write_wav_blocks",
 ]
 
 

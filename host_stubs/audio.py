@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,14 @@ from host_stubs.replace import new_file_in_place_of
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header that claims anything else is a broken header
 _BLOCK = 1 << 18  # samples read at a time, so that a header's claim about the length allocates nothing
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written to a sound file: how many samples, and the largest of them without its sign."""
+
+    samples: int
+    peak: float
 
 
 def find_recordings(folder: Path) -> list[Path]:
@@ -34,10 +45,11 @@ def find_recordings(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
-def read_recording(path: Path, sample_rate: int) -> np.ndarray:
+def read_recording(path: Path, sample_rate: int, most_seconds: float = math.inf) -> np.ndarray:
     """The recording as float32 mono `[samples]` at `sample_rate` Hz: channels are averaged, then soxr resamples.
 
-    Raises HostError, one line that names the file, if it cannot be read to its end, is empty or is not finite.
+    Raises HostError, one line that names the file, if it cannot be read to its end, is empty or is not finite, or is
+    longer than `most_seconds`, of which no more is read then.
     """
     try:
         if not path.stat().st_size:
@@ -46,11 +58,13 @@ def read_recording(path: Path, sample_rate: int) -> np.ndarray:
             raise HostError(f"{path} is cut off: its header promises {missing} more bytes.")
         with soundfile.SoundFile(path) as file:
             file_rate = file.samplerate
-            mono = _read_mono(file)
+            mono = _read_mono(file, most_seconds * file_rate)
     except (soundfile.SoundFileError, OSError) as error:
         raise HostError(f"{path} cannot be read as sound: {_reason(error)}.") from error
     if file_rate not in SAMPLE_RATES:
         raise HostError(f"{path} cannot be read as sound: its header claims {file_rate} samples per second.")
+    if len(mono) > most_seconds * file_rate:
+        raise HostError(f"{path} is longer than {most_seconds / 60:g} minutes; give a shorter one.")
     if not np.isfinite(mono).all():
         raise HostError(f"{path} holds samples that are not finite numbers.")
     audio = soxr.resample(mono, file_rate, sample_rate) if file_rate != sample_rate else mono
@@ -73,17 +87,32 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
 
     Raises HostError if the file cannot be written; an old one of that name is then as it was.
     """
+    write_wav_blocks(path, [audio], sample_rate)
+
+
+def write_wav_blocks(path: Path, blocks: Iterable[np.ndarray], sample_rate: int) -> Written:
+    """Write sound as `write_wav` does, as it comes, block after block, so that memory does not grow with its length."""
+    samples, peak = 0, 0.0
     try:
-        with new_file_in_place_of(path) as temporary, temporary.open("wb") as file:
-            soundfile.write(file, np.clip(audio, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
+        with (
+            new_file_in_place_of(path) as temporary,
+            temporary.open("wb") as file,
+            soundfile.SoundFile(file, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV") as wav,
+        ):
+            for block in blocks:
+                wav.write(np.clip(block, -1.0, 1.0))
+                samples, peak = samples + len(block), max(peak, float(np.abs(block).max(initial=0.0)))
     except soundfile.SoundFileError as error:
         raise HostError(f"{path} cannot be written: {_reason(error)}.") from error
+    return Written(samples, peak)
 
 
-def _read_mono(file: soundfile.SoundFile) -> np.ndarray:
-    blocks = [np.zeros(0, np.float32)]
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+def _read_mono(file: soundfile.SoundFile, most: float) -> np.ndarray:
+    """All samples, or the first ones, more than `most`."""
+    blocks, read = [np.zeros(0, np.float32)], 0
+    while read <= most and len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
         blocks.append(block.mean(axis=1))
+        read += len(block)
     return np.concatenate(blocks)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,12 @@ from host_stubs.host import Host
 if TYPE_CHECKING:
     import numpy as np
 
+    from host_stubs.continuation import Start
     from host_stubs.model import Model
 
 MAX_SECONDS = 3600.0
 MAX_AUTO_SECONDS = 60.0
+_ABLE = {"max_copy": "keep to --max-copy", "start": "continue a recording"}  # what not every plugin can
 
 
 class Seconds(click.ParamType):
@@ -78,6 +81,13 @@ class Seconds(click.ParamType):
     type=FiniteRange(0, MAX_SECONDS),
     help="Copy no stretch of the recordings that is longer than this.",
 )
+@click.option(
+    "--continue",
+    "recording",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Go on from this recording, of up to 10 minutes; --seconds is the length of what is added.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same sound (default: random).")
 @overwrite_option
 @json_option
@@ -92,6 +102,7 @@ def generate(
     top_p: float,
     top_k: int,
     max_copy: float | None,
+    recording: Path | None,
     seed: int | None,
     overwrite: bool,
     as_json: bool,
@@ -102,14 +113,16 @@ def generate(
     for path in paths:
         check_output(path, ".wav", overwrite)
     model = host.open_model(model_path)
+    start = _read_start(recording, model) if recording is not None else None
     seed = secrets.randbelow(2**32) if seed is None else seed
     rate, frame = model.codec.sample_rate, model.codec.frame_samples
     frames = None if seconds is None else math.ceil(seconds * rate / frame)
     max_frames = math.ceil(MAX_AUTO_SECONDS * rate / frame) if frames is None else frames
+    special = [name for name, value in (("max_copy", max_copy), ("start", start)) if value is not None]
     with commands.working_on("making new codes"):
         grids = host.plugins.first(
             "generate_codes",
-            [] if max_copy is None else ["max_copy"],
+            special,
             model=model,
             frames=frames,
             max_frames=max_frames,
@@ -118,10 +131,11 @@ def generate(
             top_p=top_p,
             top_k=top_k,
             max_copy=max_copy,
+            start=None if start is None else start.codes,
             seed=seed,
         )
     if grids is None:
-        able = "" if max_copy is None else " that can keep to --max-copy"
+        able = f" that can {' and '.join(_ABLE[name] for name in special)}" if special else ""
         offered = f"no installed plugin{able} offered any (host plugins lists them)"
         reason = obstacle(model, command_names(ctx)) or offered
         raise HostError(f"{model_path} cannot make new sound: {reason}")
@@ -134,25 +148,58 @@ def generate(
     for grid, path in zip(grids, paths, strict=True):
         if frames is None and len(grid) >= max_frames:
             say(f"{path.name}: stopped at {MAX_AUTO_SECONDS:.0f} s, the most that auto gives; --seconds sets a length")
-        sound = _write(model, grid, path, samples)
+        sound = _write(model, start, grid, path, samples)
         for text, facts in host.plugins.call("codes_facts", model=model, codes=grid):
             lines.append(f"{path.name}: {text}")
             sound |= facts
         sounds.append(sound)
     result = {"model": str(model_path), "seed": seed, "sounds": sounds}
-    written = [f"{sound['path']}  {sound['seconds']:.2f} s, peak {sound['peak']:.2f}" for sound in sounds]
-    show(result, as_json, "\n".join([*written, *lines]))
+    show(result, as_json, "\n".join([*map(_line, sounds), *lines]))
 
 
-def _write(model: Model, grid: np.ndarray, path: Path, samples: int | None) -> dict[str, Any]:
-    """Decode one grid of codes and write it; `samples` None: all of it. What the command's result says about it."""
+def _read_start(recording: Path, model: Model) -> Start:
+    with commands.working_on(f"reading {recording.name}"):
+        return host_stubs.read_start(recording, model.codec)
+
+
+def _write(model: Model, start: Start | None, grid: np.ndarray, path: Path, samples: int | None) -> dict[str, Any]:
+    """Decode one grid of codes, after those it follows, and write it; what the command's result says about it.
+
+    `samples` is the length of what is new; None: all of it.
+    """
     if len(grid) == 0:
-        raise HostError("The prior ended the sound before it began. Try another --seed, or give --seconds.")
+        ended = "ended the sound before it began" if start is None else "says that the recording is over where it ends"
+        raise HostError(f"The prior {ended}. Try another --seed, or give --seconds.")
+    codec = model.codec
+    before, given = ([], 0) if start is None else ([start.codes], start.samples)
+    lead = 0 if start is None else start.lead
+    new = len(grid) * codec.frame_samples if samples is None else samples
     with commands.working_on(f"decoding {path.name}"):
-        audio = model.codec.decode(grid)[:samples]
-        host_stubs.write_wav(path, audio, model.codec.sample_rate)
-    seconds = len(audio) / model.codec.sample_rate
-    return {"path": str(path), "seconds": seconds, "peak": float(abs(audio).max()), "frames": len(grid)}
+        audio = _between(codec.decode_stream([*before, grid]), lead, lead + given + new)
+        written = host_stubs.write_wav_blocks(path, audio, codec.sample_rate)
+    return {
+        "path": str(path),
+        "seconds": written.samples / codec.sample_rate,
+        "given_seconds": given / codec.sample_rate,
+        "new_seconds": (written.samples - given) / codec.sample_rate,
+        "peak": written.peak,
+        "frames": len(grid),
+    }
+
+
+def _between(blocks: Iterable[np.ndarray], first: int, end: int) -> Iterator[np.ndarray]:
+    """The samples `first` to `end` (excluded) of sound that comes in blocks."""
+    at = 0
+    for block in blocks:
+        yield block[max(0, first - at) : max(0, end - at)]
+        at += len(block)
+
+
+def _line(sound: Mapping[str, Any]) -> str:
+    """What is said of a sound that was written."""
+    given, new = sound["given_seconds"], sound["new_seconds"]
+    parts = f" ({given:.2f} s given, {new:.2f} s new)" if given else ""
+    return f"{sound['path']}  {sound['seconds']:.2f} s{parts}, peak {sound['peak']:.2f}"
 
 
 def _numbered(path: Path, count: int) -> list[Path]:

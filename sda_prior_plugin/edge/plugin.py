@@ -45,6 +45,7 @@ def generate_codes(
     top_p: float,
     top_k: int,
     max_copy: float | None,
+    start: np.ndarray | None,
     seed: int,
 ) -> list[np.ndarray] | None:
     return edge.generated(
@@ -57,6 +58,7 @@ def generate_codes(
         top_k=top_k,
         max_frames=max_frames,
         max_copy=max_copy,
+        start=start,
     )
 
 

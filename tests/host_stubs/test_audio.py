@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav
+from host_stubs.audio import Written, find_recordings, peak_normalized, read_recording, write_wav, write_wav_blocks
 from host_stubs.errors import HostError
 
 
@@ -144,6 +145,30 @@ def test_what_is_written_reads_back_and_is_clipped_not_wrapped(tmp_path: Path) -
     write_wav(tmp_path / "any name", sound, 48_000)
     np.testing.assert_allclose(read_recording(tmp_path / "any name", 48_000), np.clip(sound, -1, 1), atol=1e-4)
     assert soundfile.info(tmp_path / "any name").samplerate == 48_000
+
+
+def test_sound_that_comes_in_blocks_makes_the_same_file(tmp_path: Path) -> None:
+    sound = np.linspace(-1.2, 0.7, 5_000).astype(np.float32)
+    write_wav(tmp_path / "whole.wav", sound, 48_000)
+    blocks = (sound[start : start + 999] for start in range(0, 5_000, 999))
+    written = write_wav_blocks(tmp_path / "blocks.wav", blocks, 48_000)
+    assert (tmp_path / "blocks.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+    assert written == Written(5_000, pytest.approx(1.2))
+
+
+def test_an_error_while_sound_comes_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    write_wav(path, np.ones(10), 48_000)
+    before = path.read_bytes()
+
+    def blocks() -> Iterator[np.ndarray]:
+        yield np.zeros(10)
+        raise HostError("no more")
+
+    with pytest.raises(HostError, match="no more"):
+        write_wav_blocks(path, blocks(), 48_000)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["x.wav"]
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:

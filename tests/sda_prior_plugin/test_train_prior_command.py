@@ -151,6 +151,24 @@ def test_an_opened_model_has_its_prior_ready_in_eval_mode(trained: Path) -> None
     assert len(opened.codec.decode(codes)) == 6 * opened.codec.frame_samples
 
 
+def test_a_recording_is_continued_by_the_prior(trained: Path, recordings: Path, tmp_path: Path) -> None:
+    recording, wav = sorted(recordings.glob("*.wav"))[0], tmp_path / "longer.wav"
+    result = host("generate", trained, "--continue", recording, "--seconds", 1, "--seed", 7, "-o", wav, "--json")
+    assert result.exit_code == 0, result.output
+    (sound,) = json.loads(result.stdout)["sounds"]
+    opened = host_stubs.open_model(trained)
+    start = host_stubs.read_start(recording, opened.codec)
+    new = opened.prior.sample(frames=6, seed=7, start=start.codes)
+    assert not np.array_equal(new, opened.prior.sample(frames=6, seed=7))
+    expected = opened.codec.decode(np.concatenate([start.codes, new]))[start.lead :][: start.samples + 48_000]
+    written, _ = soundfile.read(wav, dtype="float32")
+    assert len(written) == len(expected)
+    np.testing.assert_allclose(written, expected, atol=1e-3)
+    assert sound["given_seconds"] == pytest.approx(soundfile.info(recording).duration, abs=1e-3)
+    assert (sound["new_seconds"], sound["frames"]) == (1.0, 6)
+    assert sound["verbatim"]["share"] <= 1
+
+
 def test_a_fresh_process_samples_the_same_codes(model: Path) -> None:
     """The training process prints what it draws; another one that opens the file draws the same."""
     train = (
