@@ -314,8 +314,8 @@ def main() -> None:
     }
     write_section(
         "Memorization: who is accused",
-        f"{len(rows)} checkpoints of {len(materials)} corpora: the default networks of {DEFAULT_SIZES} of them, and for "
-        f"all of them smaller ones of two architectures with {arguments.seeds} seeds. Reciting: a sample of "
+        f"{len(rows)} checkpoints of {len(materials)} corpora: the default networks of {DEFAULT_SIZES} of them, and "
+        f"for all of them smaller ones of two architectures with {arguments.seeds} seeds. Reciting: a sample of "
         f"{LARGE_SAMPLE} sounds copies at least {FAR_TIMES:g} times as much as unheard recordings and {FAR_ABOVE:.0%} "
         "more, by windows of some length. The reference's rule is a held-out perplexity under 2, 3 or 5, by the number "
         "of files.",
