@@ -216,6 +216,12 @@ KNOBS: tuple[Knob, ...] = tuple(Knob(name=field.name, **field.metadata) for fiel
 KNOBS_BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
 
 
+def meaningful(given: Mapping[str, KnobValue], architecture: str) -> dict[str, KnobValue]:
+    """`given` knobs without those that mean nothing to the architecture: the given one, or else `architecture`."""
+    chosen = given.get("architecture", architecture)
+    return {name: value for name, value in given.items() if KNOBS_BY_NAME[name].architecture in (None, chosen)}
+
+
 @dataclass(frozen=True)
 class Tier:
     """Defaults for datasets of some size.

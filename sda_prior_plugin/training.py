@@ -277,6 +277,7 @@ class Trainer:
                 skipped_batches=progress.skipped,
                 seconds=time.monotonic() - self.started,
                 seconds_left=self.seconds_left(),
+                draw=self.draw,
             )
         )
         if self.watch.finding is not None and not accused:
@@ -318,6 +319,13 @@ class Trainer:
         grids = draw_grids(self.average.cpu(), count, None, frames, Draw(), self.settings.seed + stream)
         self.average.to(device)
         return grids
+
+    def draw(self, frames: int, seed: int) -> np.ndarray:
+        """What the averaged weights draw now, int `[frames, bands, levels]`."""
+        device = self.average.codebooks.device
+        grids = draw_grids(self.average.cpu(), 1, frames, frames, Draw(), seed)
+        self.average.to(device)
+        return grids[0]
 
     def chosen_checkpoint(self) -> tuple[Checkpoint, MemorizationReport]:
         """The checkpoint to keep, now in the averaged weights, and what is known of its memory.

@@ -149,7 +149,8 @@ class Jobs:
                 job.end(FAILED, str(error))
             else:
                 logger.error("%s", job.title, exc_info=error)
-                job.end(FAILED, f"Something unexpected went wrong ({type(error).__name__}). The details are in the log.")
+                what = f"Something unexpected went wrong ({type(error).__name__})"
+                job.end(FAILED, f"{what}. The details are in the log.")
         finally:
             self._turn.release()
 

@@ -26,7 +26,7 @@ class Shown:
             if changed:
                 sent.update(changed)
                 found[component] = gr.update(**changed)
-        return found
+        return found or gr.skip()  # Gradio takes an empty dictionary for a value
 
     def typed(self, component: Block, value: Any) -> None:
         """Note what the user has put into a component: that is on the page already."""

@@ -23,6 +23,8 @@ from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
 
 SECONDS_BETWEEN_LOOKS = 1.0
 MOST_NOTES = 5
+MOST_EPOCHS = 100_000
+LARGEST_SEED = 2**32 - 1
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 TITLE = "training of the VQ-VAE"
 
@@ -63,12 +65,8 @@ class VqvaeSection:
                 label="Name of the model", info="Left empty: that of the folder.", elem_id="vqvae-name"
             )
         with gr.Accordion("Advanced", open=False, elem_id="vqvae-advanced"), gr.Row():
-            self.epochs = gr.Number(
-                value=None, precision=0, minimum=1, label="Most epochs", info="Left empty: auto.", min_width=120
-            )
-            self.seed = gr.Number(
-                0, precision=0, minimum=0, maximum=2**32 - 1, label="Seed", info="Makes a CPU run repeatable.", min_width=120
-            )
+            self.epochs = gr.Textbox(label="Most epochs", info="Left empty: auto.", max_lines=1, min_width=120)
+            self.seed = gr.Textbox("0", label="Seed", info="Makes a CPU run repeatable.", max_lines=1, min_width=120)
             self.device = gr.Dropdown(
                 ["auto", "cpu", "cuda", "mps"],
                 value="auto",
@@ -111,9 +109,7 @@ class VqvaeSection:
     def _opened(self, own: VqvaePage) -> None:
         own.shown.forget()
 
-    def _train(
-        self, own: VqvaePage, folder: str | None, name: str, epochs: int | None, seed: int | None, device: str
-    ) -> None:
+    def _train(self, own: VqvaePage, folder: str | None, name: str, epochs: str, seed: str, device: str) -> None:
         own.problem, own.replacing = "", None
         try:
             path, work = self._settled(folder, name, epochs, seed, device)
@@ -124,9 +120,7 @@ class VqvaeSection:
         except HostError as error:
             own.problem = str(error)
 
-    def _replace(
-        self, own: VqvaePage, folder: str | None, name: str, epochs: int | None, seed: int | None, device: str
-    ) -> None:
+    def _replace(self, own: VqvaePage, folder: str | None, name: str, epochs: str, seed: str, device: str) -> None:
         asked, own.problem, own.replacing = own.replacing, "", None
         try:
             path, work = self._settled(folder, name, epochs, seed, device)
@@ -145,9 +139,7 @@ class VqvaeSection:
         if job is not None and not job.over:
             how(job)
 
-    def _settled(
-        self, folder: str | None, name: str, epochs: int | None, seed: int | None, device: str
-    ) -> tuple[Path, VqvaeWork]:
+    def _settled(self, folder: str | None, name: str, epochs: str, seed: str, device: str) -> tuple[Path, VqvaeWork]:
         """The model file and the work, from the form. Raises HostError where something is missing or wrong."""
         if not (folder or "").strip():
             raise HostError("Choose a folder with recordings first.")
@@ -159,7 +151,8 @@ class VqvaeSection:
             raise HostError(f"A model cannot be called {name!r}: give a name without slashes or a dot before it.")
         path = self.models.folder / f"{name}.sda"
         self.host.check_writable(path)
-        return path, VqvaeWork(self.host, recordings, name, epochs, 0 if seed is None else seed, device)
+        most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs.strip() else None
+        return path, VqvaeWork(self.host, recordings, name, most, _whole(seed, "Seed", 0, LARGEST_SEED), device)
 
     def _job(self) -> Job | None:
         """The VQ-VAE training to show: the one that runs, or the last one."""
@@ -171,16 +164,26 @@ class VqvaeSection:
         going = job is not None and not job.over
         message = said(own.problem, problem=True)
         if own.replacing is not None:
-            message = said(f"{own.replacing.name} exists. Replace it, with a prior that it may have, once the new model is complete?")
+            message = said(
+                f"{own.replacing.name} exists already. Replace it once the new model is complete? "
+                "A prior that it has goes with it."
+            )
         elif not message and job is not None and job.over:
             message = said(job.message, problem=job.state == "failed")
         return {
             self.folder: {"choices": [str(path) for path in dataset_folders(self.datasets)]},
             self.asking: {"visible": own.replacing is not None},
-            self.message: {"value": message},
-            self.going: {"value": "" if job is None else _going(job)},
+            self.message: {"value": message, "visible": message != ""},
+            self.going: {"value": "" if job is None else _going(job), "visible": job is not None},
             self.ending: {"visible": going},
         }
+
+
+def _whole(text: str, name: str, least: int, most: int) -> int:
+    """A whole number as typed. Raises HostError if it is none, or out of bounds."""
+    if not text.strip().isdecimal() or not least <= int(text) <= most:
+        raise HostError(f"{name} must be a whole number from {least} to {most}.")
+    return int(text)
 
 
 def _going(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Where the plugin meets its host: hooks, the command, the bundle entry.
+"""Where the plugin meets its host: hooks, the command, the training tab, the bundle entry.
 
 What knows about priors stands outside this folder and knows nothing of it. Like the package's, this face imports
 its parts when they are first asked for.
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.console import ConsoleProgress
     from sda_prior_plugin.edge.job import PriorJob, prepare_job
     from sda_prior_plugin.edge.picture import draw_training
+    from sda_prior_plugin.edge.tab import PriorSection
 
 __all__ = [
     "ConsoleProgress",
     "PriorJob",
+    "PriorSection",
     "card_lines",
     "draw_training",
     "generated",
@@ -38,6 +40,7 @@ __getattr__ = lazy_face(
         "write_entry": "bundle_entry",
         "ConsoleProgress": "console",
         "PriorJob": "job",
+        "PriorSection": "tab",
         "prepare_job": "job",
         "draw_training": "picture",
     },
