@@ -76,9 +76,11 @@ class Knob:
     @property
     def bounds(self) -> str:
         """The bounds in words."""
-        if self.maximum is None:
-            return f"at least {self.minimum:g}"
-        return f"from {self.minimum:g} to {self.maximum:g}"
+        least, most = (
+            None if bound is None else f"{bound:.0f}" if self.kind is int else f"{bound:g}"
+            for bound in (self.minimum, self.maximum)
+        )
+        return f"at least {least}" if most is None else f"from {least} to {most}"
 
 
 def _knob(kind: type, help: str, **bounds: Any) -> Any:  # noqa: A002 - it becomes Knob.help

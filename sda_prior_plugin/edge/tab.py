@@ -139,7 +139,7 @@ class PriorSection:
         moved = [on(event, PriorPage.say_where, self.folder) for event in (self.look.click, self.folder.submit)]
         for looking in (opened, chosen, *moved):
             on(looking.then, PriorPage.look_at_recordings, long=True)
-        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, PriorPage.look_again)
+        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, PriorPage.look_again, long=True)
         for control in self.knobs:
             on(
                 control.field.input, functools.partial(_turn, control), control.field,

@@ -13,7 +13,7 @@ TOP, BOTTOM, LEFT, RIGHT = 56, 42, 46, 14
 STYLE = """<style>
 .prior-chart { color: var(--body-text-color, #222); --held-out: #0b5fa5; --reciting: #d98200; }
 .dark .prior-chart { --held-out: #6cb6ff; --reciting: #f0a830; }
-.prior-chart svg { display: block; width: 100%; height: auto; font: 13px system-ui, sans-serif; }
+.prior-chart svg { display: block; width: 100%; max-width: 760px; height: auto; font: 13px system-ui, sans-serif; }
 .prior-chart text { fill: currentColor; }
 .prior-chart .grid { stroke: currentColor; opacity: 0.15; }
 .prior-chart .axis { stroke: currentColor; opacity: 0.5; }

@@ -36,9 +36,9 @@ def title(knob: Knob) -> str:
 
 def knob_controls() -> list[KnobControl]:
     """A control for every knob, the main ones first, the others in a closed part. Inside a Gradio context."""
-    with gr.Row():
+    with gr.Row(equal_height=True):
         controls = [_control(knob) for knob in KNOBS if knob.main]
-    with gr.Accordion("Advanced", open=False, elem_id="prior-advanced"), gr.Row():
+    with gr.Accordion("Advanced", open=False, elem_id="prior-advanced"), gr.Row(equal_height=True):
         controls += [_control(knob) for knob in KNOBS if not knob.main]
     return controls
 

@@ -48,6 +48,7 @@ class PriorPage:
         self.host, self.models, self.jobs = host, models, jobs
         self.lock = threading.Lock()
         self.playing_until = 0.0
+        self._looking_at: tuple[Path, Path | None] | None = None
         self.turn_to(None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PriorPage:
@@ -73,7 +74,12 @@ class PriorPage:
         self.turn_to(under_way[0].path if under_way else newest(self.models))
 
     def look_again(self) -> None:
-        """Time has passed: has the model's file changed, or gone? Is there one at last?"""
+        """Time has passed: has the model's file changed, or gone? Is there one at last? Takes the lock by itself."""
+        with self.lock:
+            self._look_at_file()
+        self.look_at_recordings()
+
+    def _look_at_file(self) -> None:
         if self.chosen is None:
             path = newest(self.models)
             if path is not None and not self.problem:
@@ -89,13 +95,19 @@ class PriorPage:
             self.settle()
 
     def look_at_recordings(self) -> None:
-        """See whether the recordings are there. Takes its time, and the lock only at the end."""
-        chosen = self.chosen
-        if chosen is None or self.recordings is not None:
-            return
-        found = look_at_recordings(self.host, chosen)
+        """See whether the recordings are there, if that is not known. Takes its time, and the lock only around it."""
         with self.lock:
-            if self.chosen is chosen:
+            chosen, folder = self.chosen, self.folder
+            if chosen is None or self.recordings is not None or self._looking_at == (chosen.path, folder):
+                return
+            self._looking_at = (chosen.path, folder)
+        try:
+            found = look_at_recordings(self.host, chosen)
+        finally:
+            with self.lock:
+                self._looking_at = None
+        with self.lock:
+            if self.chosen is not None and (self.chosen.path, self.folder) == (chosen.path, folder):
                 self.recordings = found
 
     def say_where(self, folder: str) -> None:

@@ -61,7 +61,7 @@ def going(job: Job) -> str:
     total = progress.job.settings.epochs if progress.job is not None else 0
     value = f' max="{total}" value="{progress.done:.2f}"' if progress.done and total else ""
     bar = "" if job.over else f'<progress{value} aria-label="Training of the prior"></progress>'
-    return f'{bar}<p class="prior-going-text">{html.escape(state(job))} {html.escape(trend(progress))}</p>'
+    return f'{bar}<p class="prior-going-text">{html.escape(state(job))} {html.escape(trend(progress, job.over))}</p>'
 
 
 def state(job: Job) -> str:
@@ -88,8 +88,8 @@ def state(job: Job) -> str:
     return f"Epoch {epoch} of {progress.job.settings.epochs}{left}."
 
 
-def trend(progress: PriorProgress) -> str:
-    """A plain sentence on whether it still learns; nothing before the first epoch is over."""
+def trend(progress: PriorProgress, over: bool = False) -> str:
+    """A plain sentence on whether it still learns, or did at the end; nothing before the first epoch is over."""
     held_out = progress.held_out[:]
     judged = len(held_out)
     best = min(progress.best, judged)
@@ -100,13 +100,14 @@ def trend(progress: PriorProgress) -> str:
     ago = judged - best
     if ago >= LATELY or ago >= max(judged // 4, 2):
         return (
-            f"The best was epoch {best}, {ago} epochs ago: held-out perplexity {held_out[best - 1]:.2f}, "
-            f"now {held_out[-1]:.2f}."
+            f"The best was epoch {best}, {ago} epochs {'before the end' if over else 'ago'}: held-out perplexity "
+            f"{held_out[best - 1]:.2f}, {'at the end' if over else 'now'} {held_out[-1]:.2f}."
         )
     first = max(best - LATELY, 1)
     if first == best:
         return f"The best was epoch {best} so far: held-out perplexity {held_out[best - 1]:.2f}."
-    return f"Still learning: held-out perplexity {held_out[first - 1]:.2f} → {held_out[best - 1]:.2f}."
+    still = "It was still learning at the end" if over else "Still learning"
+    return f"{still}: held-out perplexity {held_out[first - 1]:.2f} → {held_out[best - 1]:.2f}."
 
 
 def clock(seconds: float) -> str:
