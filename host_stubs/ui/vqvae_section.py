@@ -37,6 +37,7 @@ class VqvaePage:
         self.lock = threading.Lock()
         self.problem = ""
         self.replacing: Path | None = None
+        self.folders: list[Path] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VqvaePage:
         return VqvaePage()
@@ -99,6 +100,7 @@ class VqvaeSection:
 
         form = (self.folder, self.name, self.epochs, self.seed, self.device)
         on(page.load, self._opened)
+        on(self.folder.focus, self._looked_for_folders)
         on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, lambda own: None)
         on(self.train.click, self._train, *form)
         on(self.replace.click, self._replace, *form)
@@ -108,6 +110,10 @@ class VqvaeSection:
 
     def _opened(self, own: VqvaePage) -> None:
         own.shown.forget()
+        self._looked_for_folders(own)
+
+    def _looked_for_folders(self, own: VqvaePage) -> None:
+        own.folders = dataset_folders(self.datasets)
 
     def _train(self, own: VqvaePage, folder: str | None, name: str, epochs: str, seed: str, device: str) -> None:
         own.problem, own.replacing = "", None
@@ -171,7 +177,7 @@ class VqvaeSection:
         elif not message and job is not None and job.over:
             message = said(job.message, problem=job.state == "failed")
         return {
-            self.folder: {"choices": [str(path) for path in dataset_folders(self.datasets)]},
+            self.folder: {"choices": [str(path) for path in own.folders]},
             self.asking: {"visible": own.replacing is not None},
             self.message: {"value": message, "visible": message != ""},
             self.going: {"value": "" if job is None else _going(job), "visible": job is not None},

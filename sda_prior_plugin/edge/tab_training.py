@@ -108,8 +108,10 @@ class PriorWork:
         except NothingTrained as error:
             job.go_on()
             return f"{error} {untouched}"
-        except PriorError as error:
-            raise PriorError(f"{error} {untouched}") from error
+        except Exception as error:
+            if getattr(error, "for_user", False):
+                raise PriorError(f"{error} {untouched}") from error
+            raise
         job.go_on()
         progress.saving = True
         saved = prior.save(run, self.path)
