@@ -115,7 +115,9 @@ class VqvaeSection:
     def _looked_for_folders(self, own: VqvaePage) -> None:
         own.folders = dataset_folders(self.datasets)
 
-    def _train(self, own: VqvaePage, folder: str | None, name: str, epochs: str, seed: str, device: str) -> None:
+    def _train(
+        self, own: VqvaePage, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
+    ) -> None:
         own.problem, own.replacing = "", None
         try:
             path, work = self._settled(folder, name, epochs, seed, device)
@@ -126,7 +128,9 @@ class VqvaeSection:
         except HostError as error:
             own.problem = str(error)
 
-    def _replace(self, own: VqvaePage, folder: str | None, name: str, epochs: str, seed: str, device: str) -> None:
+    def _replace(
+        self, own: VqvaePage, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
+    ) -> None:
         asked, own.problem, own.replacing = own.replacing, "", None
         try:
             path, work = self._settled(folder, name, epochs, seed, device)
@@ -145,19 +149,22 @@ class VqvaeSection:
         if job is not None and not job.over:
             how(job)
 
-    def _settled(self, folder: str | None, name: str, epochs: str, seed: str, device: str) -> tuple[Path, VqvaeWork]:
+    def _settled(
+        self, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
+    ) -> tuple[Path, VqvaeWork]:
         """The model file and the work, from the form. Raises HostError where something is missing or wrong."""
-        if not (folder or "").strip():
+        folder, name, epochs, seed = ((text or "").strip() for text in (folder, name, epochs, seed))
+        if not folder:
             raise HostError("Choose a folder with recordings first.")
-        recordings = Path(str(folder).strip()).expanduser()
+        recordings = Path(folder).expanduser()
         if not recordings.is_dir():
             raise HostError(f"There is no folder {recordings}.")
-        name = name.strip() or recordings.resolve().name or "model"
+        name = name or recordings.resolve().name or "model"
         if name != Path(name).name or name.startswith("."):
             raise HostError(f"A model cannot be called {name!r}: give a name without slashes or a dot before it.")
         path = self.models.folder / f"{name}.sda"
         self.host.check_writable(path)
-        most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs.strip() else None
+        most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs else None
         return path, VqvaeWork(self.host, recordings, name, most, _whole(seed, "Seed", 0, LARGEST_SEED), device)
 
     def _job(self) -> Job | None:
@@ -187,7 +194,7 @@ class VqvaeSection:
 
 def _whole(text: str, name: str, least: int, most: int) -> int:
     """A whole number as typed. Raises HostError if it is none, or out of bounds."""
-    if not text.strip().isdecimal() or not least <= int(text) <= most:
+    if not text.isdecimal() or not least <= int(text) <= most:
         raise HostError(f"{name} must be a whole number from {least} to {most}.")
     return int(text)
 
