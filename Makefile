@@ -4,13 +4,13 @@ VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench-quality bench-sizes bench-memorization clean
+.PHONY: setup test lint demo screenshots bench-quality bench-sizes bench-memorization clean
 
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml host_stubs/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./host_stubs --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable './host_stubs[ui]' --editable '.[dev]'
 	touch $@
 
 test: setup
@@ -23,6 +23,9 @@ lint: setup
 
 demo: setup
 	$(BIN)/host demo demo
+
+screenshots: setup
+	$(BIN)/python docs/screenshots.py
 
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality

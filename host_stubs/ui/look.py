@@ -21,9 +21,15 @@ CSS = """
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 .said { border-left: 4px solid var(--border-color-primary); padding: 0.3rem 0.8rem; overflow-wrap: anywhere; }
 .said.problem { border-left-color: var(--error-border-color); }
-.going progress { width: 100%; height: 0.8rem; accent-color: var(--color-accent); }
-.levels { border-collapse: collapse; width: 100%; }
-.levels th, .levels td { text-align: left; padding: 0.2rem 0.6rem 0.2rem 0; }
+.going progress { width: 100%; height: 0.8rem; appearance: none; border: 1px solid var(--body-text-color); }
+.going progress::-webkit-progress-bar { background: var(--background-fill-secondary); }
+.going progress::-webkit-progress-value { background: var(--color-accent); }
+.going progress::-moz-progress-bar { background: var(--color-accent); }
+.going .levels { border-collapse: collapse; width: 100%; }
+.going .levels caption { text-align: left; }
+.going .levels tr, .going .levels th, .going .levels td {
+  text-align: left; padding: 0.2rem 0.6rem 0.2rem 0; border: 0; border-bottom: 1px solid var(--border-color-primary);
+}
 .levels meter { width: 40%; min-width: 4rem; vertical-align: middle; margin-right: 0.5rem; }
 @media (max-width: 600px) {
   .facts { grid-template-columns: 1fr; gap: 0; }

@@ -61,6 +61,7 @@ class VqvaeSection:
                 info="WAV, FLAC, OGG, MP3 or AIFF, in subfolders too. Choose one, or type where it is.",
                 elem_id="vqvae-folder",
                 scale=2,
+                min_width=300,
             )
             self.name = gr.Textbox(
                 label="Name of the model", info="Left empty: that of the folder.", elem_id="vqvae-name"
@@ -165,7 +166,7 @@ class VqvaeSection:
         path = self.models.folder / f"{name}.sda"
         self.host.check_writable(path)
         most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs else None
-        return path, VqvaeWork(self.host, recordings, name, most, _whole(seed, "Seed", 0, LARGEST_SEED), device)
+        return path, VqvaeWork(self.host, recordings, name, most, _whole(seed or "0", "Seed", 0, LARGEST_SEED), device)
 
     def _job(self) -> Job | None:
         """The VQ-VAE training to show: the one that runs, or the last one."""

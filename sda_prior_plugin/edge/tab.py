@@ -60,7 +60,7 @@ class PriorSection:
             self.look = gr.Button("Look there", elem_id="prior-look", scale=1)
 
     def _add_start(self) -> None:
-        self.train = gr.Button("Train prior", variant="primary", elem_id="prior-train")
+        self.train = gr.Button("Train prior", variant="primary", interactive=False, elem_id="prior-train")
         with gr.Column(visible=False, elem_id="prior-question") as self.asking:
             self.question = gr.HTML()
             with gr.Row():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_POINTS = 300
+MOST_TICKS = 8
 TOP, BOTTOM, LEFT, RIGHT = 56, 42, 46, 14
 """Room around the curves."""
 STYLE = """<style>
@@ -154,10 +155,10 @@ def _legend(curve: Curve, *, narrow: bool) -> list[str]:
     ]
     if any(curve.reciting):
         entries.append(('<rect class="reciting" x="0" y="-10" width="26" height="12"/>', "memorizing", 130))
-    drawn, x, y = ['<text x="4" y="46">perplexity</text>'], 84 if not narrow else 4, 46 if not narrow else 14
+    drawn, x, y = ['<text x="4" y="40">perplexity</text>'], 84 if not narrow else 4, 40 if not narrow else 10
     for number, (sign, text, width) in enumerate(entries):
         if narrow and number == 2:
-            x, y = 4, 30
+            x, y = 4, 25
         drawn.append(f'<g transform="translate({x} {y})">{sign}<text x="32" y="0">{html.escape(text)}</text></g>')
         x += width
     return drawn
@@ -173,12 +174,13 @@ def _thinned(values: Sequence[float]) -> list[tuple[int, float]]:
 def _perplexity_ticks(values: Sequence[float]) -> list[float]:
     """Round perplexities from below the lowest to above the highest value, a few of them."""
     low, high = max(min(values), 1.0), min(max(values), 1e6)
-    steps = [mantissa * 10.0**power for power in range(7) for mantissa in (1, 1.5, 2, 3, 5, 7)]
-    first = max((step for step in steps if step <= low), default=1.0)
-    last = min((step for step in steps if step >= high and step > first), default=steps[-1])
-    ticks = [step for step in steps if first <= step <= last]
-    while len(ticks) > 7:
-        ticks = [*ticks[:-1:2], ticks[-1]]
+    for mantissas in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        steps = [mantissa * 10.0**power for power in range(8) for mantissa in mantissas]
+        first = max(step for step in steps if step <= low)
+        last = min(step for step in steps if step >= high and step > first)
+        ticks = [step for step in steps if first <= step <= last]
+        if len(ticks) <= MOST_TICKS:
+            break
     return ticks
 
 

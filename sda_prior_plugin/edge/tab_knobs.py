@@ -53,7 +53,7 @@ def for_the_page(sentence: str) -> str:
 
 
 def _control(knob: Knob) -> KnobControl:
-    with gr.Column(min_width=200, elem_classes="prior-knob") as place:
+    with gr.Column(min_width=200, visible=False, elem_classes="prior-knob") as place:
         field: gr.Number | gr.Dropdown
         if knob.choices:
             field = gr.Dropdown(

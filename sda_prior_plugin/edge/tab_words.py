@@ -19,8 +19,12 @@ STYLE = (
 .prior-said { border-left: 4px solid var(--border-color-primary); padding: 0.3rem 0.8rem; overflow-wrap: anywhere; }
 .prior-said.problem { border-left-color: var(--error-border-color); }
 .prior-knob > .block { flex-grow: 1; }
-.prior-knob .block > label { display: flex; flex-direction: column; justify-content: space-between; height: 100%; }
-.prior-going progress { width: 100%; height: 0.8rem; accent-color: var(--color-accent); }
+.prior-knob .block > label { display: flex; flex-direction: column; height: 100%; }
+.prior-knob .block > label > :last-child { margin-top: auto; }
+.prior-going progress { width: 100%; height: 0.8rem; appearance: none; border: 1px solid var(--body-text-color); }
+.prior-going progress::-webkit-progress-bar { background: var(--background-fill-secondary); }
+.prior-going progress::-webkit-progress-value { background: var(--color-accent); }
+.prior-going progress::-moz-progress-bar { background: var(--color-accent); }
 .prior-banner { border: 3px solid #d98200 !important; border-radius: 8px; padding: 0.8rem !important; }
 .prior-banner p { font-weight: 600; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
@@ -83,7 +87,9 @@ def state(job: Job) -> str:
         if progress.encoded < progress.job.encodings:
             return f"Encoding recordings: {progress.encoded} of {progress.job.encodings}."
         return "Starting to train."
-    epoch = min(int(progress.done) + 1, progress.job.settings.epochs)
+    if progress.done >= progress.job.settings.epochs:
+        return "Looking at the best checkpoint, then saving it."
+    epoch = int(progress.done) + 1
     left = "" if math.isnan(progress.seconds_left) else f", {clock(progress.seconds_left)} left"
     return f"Epoch {epoch} of {progress.job.settings.epochs}{left}."
 
