@@ -1,6 +1,6 @@
 """How fast batches are made: beside a DataLoader, beside copying the same bytes, and from a file larger than memory.
 
-As pytest-benchmark functions (`python -m pytest benchmarks/batches.py`), and with `make bench-batches` as tables in
+As pytest-benchmark functions (`python -m pytest benchmarks/batches.py`), and with `make bench` as tables in
 benchmarks/RESULTS.md, for which everything that is compared is measured in turns in one process.
 """
 

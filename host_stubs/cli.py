@@ -22,6 +22,7 @@ from host_stubs.commands.info import info
 from host_stubs.commands.models import models
 from host_stubs.commands.plugins import plugins as plugins_command
 from host_stubs.commands.train import train
+from host_stubs.commands.ui import ui
 from host_stubs.host import Host
 from host_stubs.plugins import Plugins, load_plugins, logger
 
@@ -56,7 +57,7 @@ def build_cli(plugins: Plugins) -> click.Group:
             ctx.call_on_close(partial(logger.setLevel, logger.level))
             logger.setLevel(logging.DEBUG)
 
-    for command in (train, generate, info, models, plugins_command, import_model, demo):
+    for command in (train, generate, info, models, plugins_command, import_model, ui, demo):
         cli.add_command(command)
     own = dict(cli.commands)
     plugins.call("register_commands", cli=cli, host=host)

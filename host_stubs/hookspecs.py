@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import click
+    import gradio as gr
     import numpy as np
 
     from host_stubs.bundle import Bundle
     from host_stubs.host import Host
     from host_stubs.model import Model
+    from host_stubs.ui.jobs import Jobs
+    from host_stubs.ui.saved import SavedModels
 
 PROJECT = "sda_host"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -77,4 +80,12 @@ def draw_training(model: Model, path: Path) -> bool | None:
     """Draw how what makes the model's new codes was trained, as a PNG at `path`; None where there is nothing to draw.
 
     Called by `host info --plot`, with a path that may be written.
+    """
+
+
+@hookspec
+def training_tab(page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
+    """Add a section to the training tab of `host ui`. Called once, inside the tab's Gradio context.
+
+    Whoever opens the page gets the same components; what takes long belongs into `jobs`.
     """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from sda_prior_plugin.memorization import Finding
 
@@ -37,7 +40,8 @@ class EpochDone:
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end. `skipped_batches` had a loss that was not finite. `memorizing` is whether the prior has
-    very likely gone over to reciting what it was trained on.
+    very likely gone over to reciting what it was trained on. `draw(frames, seed)` gives new codes, int
+    `[frames, bands, levels]`, of that checkpoint; it may be called for as long as the event is being handled.
     """
 
     epoch: int
@@ -50,6 +54,7 @@ class EpochDone:
     skipped_batches: int
     seconds: float
     seconds_left: float
+    draw: Callable[[int, int], np.ndarray] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)

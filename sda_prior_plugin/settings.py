@@ -76,9 +76,11 @@ class Knob:
     @property
     def bounds(self) -> str:
         """The bounds in words."""
-        if self.maximum is None:
-            return f"at least {self.minimum:g}"
-        return f"from {self.minimum:g} to {self.maximum:g}"
+        least, most = (
+            None if bound is None else f"{bound:.0f}" if self.kind is int else f"{bound:g}"
+            for bound in (self.minimum, self.maximum)
+        )
+        return f"at least {least}" if most is None else f"from {least} to {most}"
 
 
 def _knob(kind: type, help: str, **bounds: Any) -> Any:  # noqa: A002 - it becomes Knob.help
@@ -214,6 +216,12 @@ class PriorSettings:
 NETWORK_KNOBS = ("architecture", "hidden_size", "layers", "heads", "context_seconds")
 KNOBS: tuple[Knob, ...] = tuple(Knob(name=field.name, **field.metadata) for field in dataclasses.fields(PriorSettings))
 KNOBS_BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
+
+
+def meaningful(given: Mapping[str, KnobValue], architecture: str) -> dict[str, KnobValue]:
+    """`given` knobs without those that mean nothing to the architecture: the given one, or else `architecture`."""
+    chosen = given.get("architecture", architecture)
+    return {name: value for name, value in given.items() if KNOBS_BY_NAME[name].architecture in (None, chosen)}
 
 
 @dataclass(frozen=True)

@@ -279,6 +279,7 @@ class Trainer:
                 skipped_batches=progress.skipped,
                 seconds=time.monotonic() - self.started,
                 seconds_left=self.seconds_left(),
+                draw=self.draw,
             )
         )
         if self.watch.finding is not None and not accused:
@@ -317,6 +318,10 @@ class Trainer:
         meter = self.watch.meter
         frames = min(meter.sample_frames, max(2 * meter.shortest, round(min(seconds, 3600) / meter.frame_seconds)))
         return draw_grids(self.average, count, Wanted(None, frames, self.settings.seed + stream))
+
+    def draw(self, frames: int, seed: int) -> np.ndarray:
+        """What the averaged weights draw now, int `[frames, bands, levels]`."""
+        return draw_grids(self.average, 1, Wanted(frames, frames, seed))[0]
 
     def chosen_checkpoint(self) -> tuple[Checkpoint, MemorizationReport]:
         """The checkpoint to keep, now in the averaged weights, and what is known of its memory.

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import gradio as gr
 import pytest
 
 from host_stubs.cli import build_cli
 from host_stubs.plugins import Plugins
 from sda_prior_plugin import KNOBS, Knob
 from sda_prior_plugin.edge import plugin as prior_plugin
+from sda_prior_plugin.edge.tab_knobs import KnobControl, knob_controls
 
 ROOT = Path(__file__).parents[1]
 EDGE_LIBRARIES = frozenset({"click", "gradio", "rich", "pluggy", "soundfile", "soxr", "safetensors"})
@@ -105,6 +107,33 @@ def _limits(kind: click.ParamType) -> tuple[Any, ...]:
     return (type(kind),)
 
 
+def differences_from_the_flags(controls: Sequence[KnobControl], command: click.Command) -> list[str]:
+    """Where the page's controls are not what the command's flags say: which there are, their help, kind and bounds."""
+    flags = {parameter.name: parameter for parameter in command.params if parameter.name not in NOT_KNOBS}
+    fields = {control.knob.name: control.field for control in controls}
+    found = [f"{name} is only on one side" for name in flags.keys() ^ fields.keys()]
+    for name in flags.keys() & fields.keys():
+        flag, field = flags[name], fields[name]
+        assert isinstance(flag, click.Option)
+        help_ = (flag.help or "").removesuffix(" [default: auto]")
+        shown: tuple[Any, ...]
+        if isinstance(field, gr.Number):
+            shown = (int if field.precision == 0 else float, field.minimum, field.maximum)
+        else:
+            shown = (str, *(value for _, value in field.choices or []))
+        if shown != _limits(flag.type):
+            found.append(f"{name} is shown as {shown}, its flag as {_limits(flag.type)}")
+        if not (field.info or "").startswith(help_.removesuffix(".")):
+            found.append(f"{name} says {field.info!r}, its flag {help_!r}")
+    return found
+
+
+def page_controls() -> list[KnobControl]:
+    """The controls of the page's section."""
+    with gr.Blocks(analytics_enabled=False):
+        return knob_controls()
+
+
 def knobs_named_in(modules: Mapping[str, str], knobs: Sequence[Knob]) -> list[str]:
     """Literals, in modules at the edge, that are a knob's name or flag: the beginning of a second definition."""
     names = {knob.name for knob in knobs} | {knob.flag for knob in knobs}
@@ -186,6 +215,27 @@ def test_rule_3_a_knob_is_defined_once() -> None:
     assert len(KNOBS) > 4
     assert differences_from_the_knobs(train_prior_command(), KNOBS) == []
     assert knobs_named_in(sources(PLUGIN), KNOBS) == []
+
+
+def test_rule_3_the_page_has_the_knobs_of_the_command() -> None:
+    """That their defaults are the same stands in tests/sda_prior_plugin/test_tab.py."""
+    controls = page_controls()
+    assert [control.knob for control in controls] == sorted(KNOBS, key=lambda knob: not knob.main)
+    assert differences_from_the_flags(controls, train_prior_command()) == []
+
+
+def test_rule_3_is_seen_to_be_broken_by_a_page_that_drifts() -> None:
+    command = train_prior_command()
+    assert differences_from_the_flags(page_controls()[1:], command) == ["epochs is only on one side"]
+    for change in (
+        lambda control: setattr(control.field, "maximum", 3),
+        lambda control: setattr(control.field, "minimum", None),
+        lambda control: setattr(control.field, "precision", None),
+        lambda control: setattr(control.field, "info", "Something else."),
+    ):
+        controls = page_controls()
+        change(next(control for control in controls if control.knob.name == "layers"))
+        assert len(differences_from_the_flags(controls, command)) == 1
 
 
 CHANGES: list[Callable[[Knob], Knob]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
 HOST = [command for command in COMMANDS if command.startswith("host ")]
+SERVES = "ui"  # it goes on until it is told to end
 QUICKER = {"train": ["--epochs", "1"], "train-prior": ["--epochs", "1"], "demo": ["--epochs", "1"]}
 
 
@@ -33,12 +35,28 @@ def test_every_host_command_runs_as_written_one_after_another(tmp_path: Path) ->
             if not legacy.is_file():
                 continue
             arguments = [str(legacy) if word.endswith(".distill") else word for word in arguments]
+        if arguments[0] == SERVES:
+            serve_and_end([*arguments, "--port", "0"], tmp_path, environment)
+            continue
         ran = subprocess.run(
             [sys.executable, "-m", "host_stubs.cli", *arguments, *QUICKER.get(arguments[0], [])],
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert ran.returncode == 0, f"{command}\n{ran.stderr}"
     assert (tmp_path / "new.wav").stat().st_size > 10 * 48_000
+
+
+def serve_and_end(arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command that serves until it has said where, then end it as a user does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "host_stubs.cli", *arguments],
+        cwd=folder, env=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "The page is at http://127.0.0.1:" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_the_readme_shows_every_command_of_the_host() -> None:
@@ -52,7 +70,8 @@ def test_the_readme_shows_every_command_of_the_host() -> None:
 def test_every_make_target_in_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = {shlex.split(command)[1] for command in COMMANDS if command.startswith("make ")}
-    assert {"demo", "test"} <= targets
+    targets |= set(re.findall(r"`make ([a-z-]+)`", README))
+    assert {"demo", "test", "screenshots"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 

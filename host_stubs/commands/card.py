@@ -16,15 +16,16 @@ Lines = list[tuple[str, str]]
 
 def model_card(host: Host, model: Model, *, commands: list[str]) -> str:
     """The card of a saved model as aligned text. `commands`: names of the commands there are, for the advice given."""
-    lines = [("Name", model.name)]
-    if model.path is not None:
-        lines.append(("File", f"{model.path} ({size(model.path.stat().st_size)})"))
-    lines += _codec_lines(model) + _training_lines(model.report) + _dataset_lines(model) + _health_lines(model.report)
     reason = obstacle(model, commands)
-    lines.append(("New sound", f"no: {reason}" if reason else f"yes: host generate {model.path or 'MODEL.sda'}"))
-    lines += host.facts(model)
+    advice = ("New sound", f"no: {reason}" if reason else f"yes: host generate {model.path or 'MODEL.sda'}")
+    lines = [*_own_lines(model), advice, *host.facts(model)]
     width = max(len(label) for label, _ in lines)
     return "\n".join(f"{label.ljust(width)}  {text}" for label, text in lines)
+
+
+def card_lines(host: Host, model: Model) -> Lines:
+    """The card without advice: what the host knows of a model, and what its plugins say."""
+    return _own_lines(model) + host.facts(model)
 
 
 def model_document(model: Model) -> dict[str, Any]:
@@ -55,10 +56,28 @@ def size(count: int) -> str:
     return f"{amount:.1f} GB"
 
 
+def duration(seconds: float) -> str:
+    """A length of sound for people: 59.1 s, 12.5 minutes."""
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+
+
 def codec_in_short(model: Model) -> str:
     """The codec's grid in a few words."""
     codec = model.codec
     return f"{codec.bands} bands x {codec.levels} levels x {codec.codebook_size} codes"
+
+
+def _own_lines(model: Model) -> Lines:
+    lines = [("Name", model.name)]
+    if model.path is not None:
+        lines.append(("File", f"{model.path} ({size(model.path.stat().st_size)})"))
+    return [
+        *lines,
+        *_codec_lines(model),
+        *_training_lines(model.report),
+        *_dataset_lines(model),
+        *_health_lines(model.report),
+    ]
 
 
 def _codec_lines(model: Model) -> Lines:
@@ -97,11 +116,11 @@ def _dataset_lines(model: Model) -> Lines:
     train, held_out = manifest.part("train"), manifest.part("held_out")
     seconds = manifest.seconds("train"), manifest.seconds("held_out")
     if {entry.path for entry, _ in train} & {entry.path for entry, _ in held_out}:
-        text = f"one recording, {seconds[0]:.1f} s trained on, its last {seconds[1]:.1f} s held out"
+        text = f"one recording, {duration(seconds[0])} trained on, its last {duration(seconds[1])} held out"
     else:
         text = (
-            f"{len(manifest.files)} recordings: {len(train)} trained on ({seconds[0]:.1f} s), "
-            f"{len(held_out)} held out ({seconds[1]:.1f} s)"
+            f"{len(manifest.files)} recordings: {len(train)} trained on ({duration(seconds[0])}), "
+            f"{len(held_out)} held out ({duration(seconds[1])})"
         )
     here = "" if Path(manifest.folder).is_dir() else " (not there now)"
     return [("Dataset", text), ("Dataset folder", manifest.folder + here)]

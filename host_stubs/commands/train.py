@@ -90,7 +90,7 @@ def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, 
     settings = host_stubs.VqvaeSettings.for_dataset(len(manifest.files), epochs=epochs, seed=seed, device=device)
     run = _train(manifest, settings)
     model = host_stubs.Model(name, run.codec, manifest, report=run.report)
-    for warning in _health_warnings(run.report):
+    for warning in health_warnings(run.report):
         say(warning)
     return model
 
@@ -123,7 +123,7 @@ def _audio(manifest: DatasetManifest, part: str) -> Iterator[np.ndarray]:
     return (recording.audio for recording in manifest.recordings(part, SAMPLE_RATE))
 
 
-def _health_warnings(report: dict[str, Any]) -> list[str]:
+def health_warnings(report: dict[str, Any]) -> list[str]:
     """A sentence for each level that uses little of its codebook. Without such a level: none."""
     levels = [level.get("utilization") for level in report.get("codebook_health", [])]
     return [

@@ -1,4 +1,4 @@
-"""Where the plugin meets its host: hooks, the command, the bundle entry.
+"""Where the plugin meets its host: hooks, the command, the training tab, the bundle entry.
 
 What knows about priors stands outside this folder and knows nothing of it. Like the package's, this face imports
 its parts when they are first asked for.
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.console import ConsoleProgress
     from sda_prior_plugin.edge.job import PriorJob, counted, prepare_job
     from sda_prior_plugin.edge.picture import draw_training
+    from sda_prior_plugin.edge.tab import PriorSection
 
 __all__ = [
     "ConsoleProgress",
     "PriorJob",
+    "PriorSection",
     "card_lines",
     "counted",
     "draw_training",
@@ -40,6 +42,7 @@ __getattr__ = lazy_face(
         "ConsoleProgress": "console",
         "PriorJob": "job",
         "counted": "job",
+        "PriorSection": "tab",
         "prepare_job": "job",
         "draw_training": "picture",
     },

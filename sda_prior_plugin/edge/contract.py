@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,6 +79,56 @@ class DatasetCheck(Protocol):
     def missing(self) -> Sequence[str]: ...
     @property
     def changed(self) -> Sequence[str]: ...
+
+
+class SavedModel(Protocol):
+    """A model file, as far as a list shows it."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def has_prior(self) -> bool: ...
+
+
+class SavedModels(Protocol):
+    """The model files that the host's page offers."""
+
+    def all(self) -> Sequence[SavedModel]: ...
+    def card(self, model: Model) -> Sequence[tuple[str, str]]: ...
+
+
+class Job(Protocol):
+    """A training in the background."""
+
+    progress: Any
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def started(self) -> datetime.datetime: ...
+    @property
+    def over(self) -> bool: ...
+    @property
+    def stop_requested(self) -> threading.Event: ...
+    @property
+    def cancel_requested(self) -> threading.Event: ...
+    def stop(self) -> None: ...
+    def cancel(self) -> None: ...
+    def go_on(self) -> None: ...
+
+
+class Jobs(Protocol):
+    """The host's runner of jobs."""
+
+    def start(self, path: Path, title: str, work: Callable[[Any], str], progress: Any = None) -> Job: ...
+    def of(self, path: Path) -> Job | None: ...
+    def all(self) -> Sequence[Job]: ...
 
 
 class Host(Protocol):

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import click
+    import gradio as gr
     import numpy as np
 
-    from sda_prior_plugin.edge.contract import Bundle, Host, Model
+    from sda_prior_plugin.edge.contract import Bundle, Host, Jobs, Model, SavedModels
 
 hookimpl = pluggy.HookimplMarker("sda_host")
 
@@ -75,3 +76,8 @@ def model_facts(model: Model) -> list[tuple[str, str]]:
 @hookimpl
 def draw_training(model: Model, path: Path) -> bool | None:
     return edge.draw_training(model, path)
+
+
+@hookimpl
+def training_tab(page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
+    edge.PriorSection(page, host, models, jobs)

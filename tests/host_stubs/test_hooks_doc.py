@@ -23,6 +23,9 @@ from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
 from host_stubs.plugins import GROUP, Plugins
+from host_stubs.ui.jobs import Job, Jobs
+from host_stubs.ui.page import build_page
+from host_stubs.ui.saved import SavedModels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -155,6 +158,24 @@ def example_of_model_facts(saved: Path) -> None:
     assert "Longest recording: 1/tone5.wav, 0.9 s" in run(plugins, "models", saved.parent)
 
 
+def example_of_training_tab(saved: Path) -> None:
+    plugins = with_example("training_tab")
+    host, jobs = Host(plugins), Jobs()
+    models = SavedModels(saved.parent, host)
+    page = build_page(host, models, saved.parent, jobs)
+    assert plugins.failures == []
+    fields = {block.label: block for block in page.blocks.values() if getattr(block, "label", None)}
+    assert fields["Model to listen to"].choices == [("tones.sda", "tones.sda")]
+    (button,) = (block for block in page.blocks.values() if getattr(block, "value", None) == "How loud is it?")
+    (start,) = (event for event in page.fns.values() if (button._id, "click") in event.targets)
+    assert start.fn is not None
+    start.fn("tones.sda")
+    job = jobs.of(saved)
+    assert job is not None
+    assert job.wait(60)
+    assert re.fullmatch(r"tones\.sda: \d recordings, mean level 0\.\d\d", job.message), job.message
+
+
 EXAMPLES: dict[str, Callable[[Path], None]] = {
     name.removeprefix("example_of_"): value for name, value in list(globals().items()) if name.startswith("example_of_")
 }
@@ -216,11 +237,13 @@ def test_the_names_that_are_the_hosts_own_are_listed() -> None:
     assert set(re.findall(r"`(\w+)`", listed[1])) == RESERVED
 
 
-@pytest.mark.parametrize("kind", [Host, Model, Bundle, Codec, DatasetManifest])
+@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model, Bundle, Codec, DatasetManifest])
 def test_the_objects_are_documented_as_they_are(kind: type) -> None:
     rows = re.findall(r"^\| `(\w+)(?:\((.*?)\))?` \|", sections_in(PAGE)[kind.__name__], flags=re.MULTILINE)
     assert rows
     instance_only = {"plugins", "has_prior", "sample_rate", "frame_samples", "bands", "levels", "codebook_size"}
+    instance_only |= {"folder", "path", "title", "progress", "state", "message", "started"}
+    instance_only |= {"stop_requested", "cancel_requested"}
     fields = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
     for name, arguments in rows:
         assert hasattr(kind, name) or name in fields | instance_only, name
@@ -229,7 +252,7 @@ def test_the_objects_are_documented_as_they_are(kind: type) -> None:
             assert arguments.split(", ") == taken if arguments else taken == [], name
 
 
-@pytest.mark.parametrize("kind", [Host, Model])
+@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model])
 def test_nothing_public_is_left_out(kind: type) -> None:
     documented = set(re.findall(r"^\| `(\w+)", sections_in(PAGE)[kind.__name__], flags=re.MULTILINE))
     public = {name for name in vars(kind) if not name.startswith("_")}

@@ -1,0 +1,163 @@
+"""Trainings in the background. They belong to the host: a page starts and shows them, but they do not end with it."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from host_stubs.errors import HostError
+
+logger = logging.getLogger("sda_host")
+
+WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+_LOOK_EVERY = 0.2  # seconds, while a job waits for its turn
+
+
+class Cancelled(Exception):  # noqa: N818 - no error: what the user wanted
+    """Raised inside a job that is to end now and keep nothing."""
+
+
+class Job:
+    """One training for one model file, from its start to what came of it.
+
+    Attributes:
+        path: the model file that it is for.
+        title: what it does, in a few words.
+        progress: whatever its starter made to tell how it goes; pages read it while it changes.
+        state: "waiting" (for another job to end), "running", "done", "failed" or "cancelled".
+        message: once it is over, a sentence that says what came of it.
+        started: when it was asked for.
+        stop_requested: set when it is to end early and keep the best so far.
+    """
+
+    def __init__(self, path: Path, title: str, progress: Any = None) -> None:
+        self.path, self.title, self.progress = path, title, progress
+        self.state = WAITING
+        self.message = ""
+        self.started = datetime.datetime.now().astimezone()
+        self.stop_requested = threading.Event()
+        self.cancel_requested = threading.Event()
+        self._over = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._over.is_set()
+
+    def stop(self) -> None:
+        """Ask it to end early and keep the best so far."""
+        self.stop_requested.set()
+
+    def cancel(self) -> None:
+        """Ask it to end and keep nothing: the file stays as it is. Once it is being saved, it is too late for that."""
+        self.cancel_requested.set()
+        self.stop_requested.set()  # so that whatever looks only for this ends, too
+
+    def go_on(self) -> None:
+        """Come back, unless the user has cancelled the job. To be called by its work, often, and before it saves.
+
+        Raises Cancelled, which the work should let pass.
+        """
+        if self.cancel_requested.is_set():
+            raise Cancelled
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is over, at most so many seconds; whether it is."""
+        return self._over.wait(seconds)
+
+    def end(self, state: str, message: str) -> None:
+        """Note what came of it. For the runner."""
+        self.state, self.message = state, message
+        self._over.set()
+
+
+Work = Callable[[Job], str]
+"""What a job does. It returns a sentence that says what came of it, and raises where nothing did."""
+
+
+class Jobs:
+    """Runs jobs: for a model file one at a time, and of all of them one after another.
+
+    Two trainings beside each other would take as long as one after another, and share random numbers.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[Path, Job] = {}
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._closed = False
+
+    def start(self, path: Path, title: str, work: Work, progress: Any = None) -> Job:
+        """Start a job for a model file, which need not exist yet.
+
+        Raises HostError when one is under way for that file.
+        """
+        job = Job(path, title, progress)
+        with self._lock:
+            earlier = self._latest.get(_key(path))
+            if earlier is not None and not earlier.over:
+                raise HostError(
+                    f"{path.name} is being worked on already ({earlier.title}, since {earlier.started:%H:%M}). "
+                    "Wait for that, or stop or cancel it first."
+                )
+            if self._closed:
+                raise HostError("The host is ending and starts nothing any more.")
+            self._latest.pop(_key(path), None)  # to the end of the order
+            self._latest[_key(path)] = job
+        threading.Thread(target=self._run, args=(job, work), name=f"job {path.name}", daemon=True).start()
+        return job
+
+    def of(self, path: Path) -> Job | None:
+        """The job for a model file: the one under way, or the last one that there was."""
+        with self._lock:
+            return self._latest.get(_key(path))
+
+    def all(self) -> list[Job]:
+        """The latest job of each model file, in the order in which they were started."""
+        with self._lock:
+            return list(self._latest.values())
+
+    def under_way(self) -> list[Job]:
+        """The jobs that are waiting or running, in the order in which they were started."""
+        return [job for job in self.all() if not job.over]
+
+    def close(self) -> None:
+        """Stop every job as `Job.stop` does, and start none any more."""
+        with self._lock:
+            self._closed = True
+        for job in self.under_way():
+            job.stop()
+
+    def _run(self, job: Job, work: Work) -> None:
+        while not self._turn.acquire(timeout=_LOOK_EVERY):
+            if job.stop_requested.is_set():
+                job.end(CANCELLED, _nothing_kept(job.path))
+                return
+        try:
+            job.go_on()
+            job.state = RUNNING
+            job.end(DONE, work(job))
+        except Cancelled:
+            job.end(CANCELLED, _nothing_kept(job.path))
+        except Exception as error:
+            if getattr(error, "for_user", False):
+                logger.info("%s: %s", job.title, error)
+                job.end(FAILED, str(error))
+            else:
+                logger.error("%s", job.title, exc_info=error)
+                what = f"Something unexpected went wrong ({type(error).__name__})"
+                job.end(FAILED, f"{what}. The details are in the log.")
+        finally:
+            self._turn.release()
+
+
+def _key(path: Path) -> Path:
+    return path.resolve()
+
+
+def _nothing_kept(path: Path) -> str:
+    return f"Cancelled. {path.name} is exactly as it was." if path.exists() else "Cancelled. Nothing was written."

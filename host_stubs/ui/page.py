@@ -1,0 +1,46 @@
+"""The page: the training tab with the host's own section, and below it those of the plugins."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import gradio as gr
+
+from host_stubs.host import Host
+from host_stubs.plugins import invoke
+from host_stubs.ui.jobs import Jobs
+from host_stubs.ui.saved import SavedModels
+from host_stubs.ui.vqvae_section import VqvaeSection
+
+TITLE = "host"
+ALONE = (
+    "<p>No installed plugin adds anything here. To make new sound: "
+    "<code>pip install sda-prior-plugin</code>, then start <code>host ui</code> again.</p>"
+)
+
+
+def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs) -> gr.Blocks:
+    """The page, not served yet. A plugin whose section fails is named on it and takes nothing else down."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gr.HTML(
+            f"<h1>host</h1><p class='muted'>Models in {html.escape(str(models.folder.resolve()))}. "
+            "Everything stays on this machine.</p>"
+        )
+        with gr.Tabs(), gr.Tab("Training"):
+            VqvaeSection(page, host, models, datasets, jobs)
+            sections = host.plugins.implementations("training_tab")
+            for implementation in sections:
+                with gr.Column() as place:
+                    try:
+                        invoke(implementation, {"page": page, "host": host, "models": models, "jobs": jobs})
+                    except Exception as error:
+                        host.plugins.failed(implementation.plugin_name, "training_tab", error)
+                        place.visible = False
+                        failed = implementation.plugin_name
+                    else:
+                        continue
+                gr.HTML(f"<p>The plugin {html.escape(failed)} could not add its section; the log says why.</p>")
+            if not sections:
+                gr.HTML(ALONE, elem_id="no-sections")
+    return page

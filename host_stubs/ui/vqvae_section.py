@@ -1,0 +1,254 @@
+"""The section of the training tab that trains a VQ-VAE on a folder of recordings."""
+
+from __future__ import annotations
+
+import html
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from host_stubs.errors import HostError
+from host_stubs.host import Host
+from host_stubs.training import EpochDone
+from host_stubs.ui.jobs import WAITING, Job, Jobs
+from host_stubs.ui.look import said
+from host_stubs.ui.saved import SavedModels, dataset_folders
+from host_stubs.ui.shown import Properties, Shown
+from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
+
+SECONDS_BETWEEN_LOOKS = 1.0
+MOST_NOTES = 5
+MOST_EPOCHS = 100_000
+LARGEST_SEED = 2**32 - 1
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+TITLE = "training of the VQ-VAE"
+
+
+class VqvaePage:
+    """What one open page has in this section. Gradio copies one for each page; a copy starts afresh."""
+
+    def __init__(self) -> None:
+        self.shown = Shown()
+        self.lock = threading.Lock()
+        self.problem = ""
+        self.replacing: Path | None = None
+        self.folders: list[Path] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> VqvaePage:
+        return VqvaePage()
+
+
+class VqvaeSection:
+    """The section's components and what they do. To be made inside the page's Gradio context."""
+
+    def __init__(self, page: gr.Blocks, host: Host, models: SavedModels, datasets: Path, jobs: Jobs) -> None:
+        self.host, self.models, self.datasets, self.jobs = host, models, datasets, jobs
+        gr.HTML(
+            "<h2>Train a model</h2><p>A VQ-VAE learns to turn your recordings into codes and back. It comes first; "
+            "what makes new sound builds on it.</p>"
+        )
+        with gr.Row():
+            self.folder = gr.Dropdown(
+                [],
+                value=None,
+                allow_custom_value=True,
+                label="Folder with recordings",
+                info="WAV, FLAC, OGG, MP3 or AIFF, in subfolders too. Choose one, or type where it is.",
+                elem_id="vqvae-folder",
+                scale=2,
+                min_width=300,
+            )
+            self.name = gr.Textbox(
+                label="Name of the model", info="Left empty: that of the folder.", elem_id="vqvae-name"
+            )
+        with gr.Accordion("Advanced", open=False, elem_id="vqvae-advanced"), gr.Row():
+            self.epochs = gr.Textbox(label="Most epochs", info="Left empty: auto.", max_lines=1, min_width=120)
+            self.seed = gr.Textbox("0", label="Seed", info="Makes a CPU run repeatable.", max_lines=1, min_width=120)
+            self.device = gr.Dropdown(
+                ["auto", "cpu", "cuda", "mps"],
+                value="auto",
+                label="Device",
+                info="auto takes a GPU if there is one.",
+                min_width=120,
+            )
+        self.train = gr.Button("Train VQ-VAE", variant="primary", elem_id="vqvae-train")
+        with gr.Row(visible=False) as self.asking:
+            self.replace = gr.Button("Replace the model", variant="stop", elem_id="vqvae-replace")
+            self.keep = gr.Button("Keep it as it is", elem_id="vqvae-keep")
+        self.message = gr.HTML(elem_id="vqvae-message")
+        self.going = gr.HTML(elem_id="vqvae-going", elem_classes="going")
+        with gr.Row(visible=False) as self.ending:
+            self.stop = gr.Button("Stop and use best epoch", elem_id="vqvae-stop")
+            self.cancel = gr.Button("Cancel and write nothing", elem_id="vqvae-cancel")
+        self._connect(page)
+
+    def _connect(self, page: gr.Blocks) -> None:
+        state = gr.State(VqvaePage())
+        outputs = [self.folder, self.train, self.asking, self.message, self.going, self.ending]
+
+        def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block) -> None:
+            def handle(own: VqvaePage, *values: Any) -> dict[Block, Any]:
+                with own.lock:
+                    act(own, *values)
+                    return own.shown.news(self._wanted(own))
+
+            event(handle, [state, *inputs], outputs, **QUICK)
+
+        form = (self.folder, self.name, self.epochs, self.seed, self.device)
+        on(page.load, self._opened)
+        on(self.folder.focus, self._looked_for_folders)
+        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, lambda own: None)
+        on(self.train.click, self._train, *form)
+        on(self.replace.click, self._replace, *form)
+        on(self.keep.click, self._keep)
+        on(self.stop.click, lambda own: self._tell(Job.stop))
+        on(self.cancel.click, lambda own: self._tell(Job.cancel))
+
+    def _opened(self, own: VqvaePage) -> None:
+        own.shown.forget()
+        self._looked_for_folders(own)
+
+    def _looked_for_folders(self, own: VqvaePage) -> None:
+        own.folders = dataset_folders(self.datasets)
+
+    def _train(
+        self, own: VqvaePage, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
+    ) -> None:
+        own.problem, own.replacing = "", None
+        try:
+            path, work = self._settled(folder, name, epochs, seed, device)
+            if path.exists():
+                own.replacing = path
+            else:
+                self.jobs.start(path, TITLE, work, VqvaeProgress())
+        except HostError as error:
+            own.problem = str(error)
+
+    def _replace(
+        self, own: VqvaePage, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
+    ) -> None:
+        asked, own.problem, own.replacing = own.replacing, "", None
+        try:
+            path, work = self._settled(folder, name, epochs, seed, device)
+            if path != asked:  # the name was changed after the question: it is another question now
+                own.replacing = path if path.exists() else None
+                raise HostError("The name has changed since; press Train VQ-VAE again.")
+            self.jobs.start(path, TITLE, work, VqvaeProgress())
+        except HostError as error:
+            own.problem = str(error)
+
+    def _keep(self, own: VqvaePage) -> None:
+        own.problem, own.replacing = "", None
+
+    def _tell(self, how: Callable[[Job], None]) -> None:
+        job = self._job()
+        if job is not None and not job.over:
+            how(job)
+
+    def _settled(
+        self, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
+    ) -> tuple[Path, VqvaeWork]:
+        """The model file and the work, from the form. Raises HostError where something is missing or wrong."""
+        folder, name, epochs, seed = ((text or "").strip() for text in (folder, name, epochs, seed))
+        if not folder:
+            raise HostError("Choose a folder with recordings first.")
+        recordings = Path(folder).expanduser()
+        if not recordings.is_dir():
+            raise HostError(f"There is no folder {recordings}.")
+        name = name or recordings.resolve().name or "model"
+        if name != Path(name).name or name.startswith("."):
+            raise HostError(f"A model cannot be called {name!r}: give a name without slashes or a dot before it.")
+        path = self.models.folder / f"{name}.sda"
+        self.host.check_writable(path)
+        most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs else None
+        return path, VqvaeWork(self.host, recordings, name, most, _whole(seed or "0", "Seed", 0, LARGEST_SEED), device)
+
+    def _job(self) -> Job | None:
+        """The VQ-VAE training to show: the one that runs, or the last one."""
+        trainings = [job for job in self.jobs.all() if isinstance(job.progress, VqvaeProgress)]
+        return next((job for job in trainings if not job.over), trainings[-1] if trainings else None)
+
+    def _wanted(self, own: VqvaePage) -> dict[Block, Properties]:
+        job = self._job()
+        going = job is not None and not job.over
+        message = said(own.problem, problem=True)
+        if own.replacing is not None:
+            message = said(
+                f"{own.replacing.name} exists already. Replace it once the new model is complete? "
+                "A prior that it has goes with it."
+            )
+        elif not message and job is not None and job.over:
+            message = said(job.message, problem=job.state == "failed")
+        return {
+            self.folder: {"choices": [str(path) for path in own.folders]},
+            self.asking: {"visible": own.replacing is not None},
+            self.message: {"value": message, "visible": message != ""},
+            self.going: {"value": "" if job is None else _going(job), "visible": job is not None},
+            self.ending: {"visible": going},
+        }
+
+
+def _whole(text: str, name: str, least: int, most: int) -> int:
+    """A whole number as typed. Raises HostError if it is none, or out of bounds."""
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise HostError(f"{name} must be a whole number from {least} to {most}.")
+    return int(text)
+
+
+def _going(job: Job) -> str:
+    """How a training goes, as HTML."""
+    progress: VqvaeProgress = job.progress
+    epochs = list(progress.epochs)
+    parts = [f"<p><strong>{html.escape(job.path.name)}</strong>: {_state(job, epochs)}</p>"]
+    if epochs:
+        last = epochs[-1]
+        parts.append(
+            f'<progress max="{last.epochs}" value="{last.epochs if job.over else last.epoch}" '
+            'aria-label="Epochs of the VQ-VAE"></progress>'
+        )
+        parts.append(_levels(last))
+    elif not job.over:
+        parts.append('<progress aria-label="Looking at the recordings"></progress>')
+    notes = progress.notes[:MOST_NOTES]
+    if len(progress.notes) > MOST_NOTES:
+        notes.append(f"… and {len(progress.notes) - MOST_NOTES} more.")
+    parts += [f'<p class="muted">{html.escape(note)}</p>' for note in notes]
+    return "".join(parts)
+
+
+def _state(job: Job, epochs: list[EpochDone]) -> str:
+    if job.state == WAITING:
+        return "waiting for another training to end."
+    if not epochs:
+        return "looking at the recordings."
+    last = epochs[-1]
+    losses = f"epoch {last.epoch} of {last.epochs}, loss on what it trains on {last.train_loss:.4f}"
+    if math.isfinite(last.held_out_loss):
+        losses += f", held out {last.held_out_loss:.4f} (best: epoch {last.best_epoch})"
+    if job.over:
+        return losses + "."
+    if job.stop_requested.is_set():
+        return losses + ". Ending after the current step."
+    return f"{losses}. At most {_clock(last.seconds_left)} left."
+
+
+def _levels(event: EpochDone) -> str:
+    """Codebook health of each level as a table."""
+    rows = "".join(
+        f'<tr><td>{number}</td><td><meter min="0" max="1" value="{health.utilization:.3f}" '
+        f'aria-label="Share of codes in use, level {number}"></meter>{health.utilization:.0%}</td>'
+        f"<td>{health.perplexity:.1f}</td><td>{health.dead_codes}</td></tr>"
+        for number, health in enumerate(event.levels)
+    )
+    head = "<tr><th>Level</th><th>Codes in use</th><th>Perplexity</th><th>Dead codes</th></tr>"
+    return f'<table class="levels"><caption class="muted">Codebook health</caption>{head}{rows}</table>' if rows else ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

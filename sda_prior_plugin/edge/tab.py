@@ -1,0 +1,283 @@
+"""The prior's section of the training tab: its components, and what a page has to show in them."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from sda_prior_plugin.edge.tab_chart import Curve, chart
+from sda_prior_plugin.edge.tab_knobs import AUTO, SET, WRONG, KnobControl, for_the_page, knob_controls, title
+from sda_prior_plugin.edge.tab_model import choices, replacing
+from sda_prior_plugin.edge.tab_page import MOST_SECONDS, PriorPage
+from sda_prior_plugin.edge.tab_sent import Properties, Sent
+from sda_prior_plugin.edge.tab_sounds import Sound, SoundFiles
+from sda_prior_plugin.edge.tab_training import PriorProgress
+from sda_prior_plugin.edge.tab_words import STYLE, banner, facts, going, said
+
+if TYPE_CHECKING:
+    from sda_prior_plugin.edge.contract import Host, Jobs, SavedModels
+
+SECONDS_BETWEEN_LOOKS = 1.0
+STOP = "Stop and use best checkpoint"
+CANCEL = "Cancel and keep the file as it was"
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+class PriorSection:
+    """The section. To be made once, inside the page's Gradio context; every page that is opened shows it."""
+
+    def __init__(self, page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
+        self.models = models
+        self._add_model()
+        self.knobs = knob_controls()
+        self.knob_problem = gr.HTML(elem_id="prior-knob-problem")
+        self._add_start()
+        self._add_training()
+        self._add_listening()
+        self.files = SoundFiles(Path(self.player.GRADIO_CACHE) / "prior")
+        self._connect(page, gr.State(PriorPage(host, models, jobs)))
+
+    def _add_model(self) -> None:
+        gr.HTML(
+            f"{STYLE}<h2>Teach a model to make new sound</h2><p>A prior learns which codes tend to follow which in a "
+            "model's recordings. It is saved in the model's file.</p>"
+        )
+        self.model = gr.Dropdown(
+            [], value=None, label="Model", info="Those with a prior say so.", elem_id="prior-model"
+        )
+        self.card = gr.HTML(elem_id="prior-card")
+        self.dataset = gr.HTML(elem_id="prior-dataset")
+        with gr.Row(visible=False) as self.elsewhere:
+            self.folder = gr.Textbox(
+                label="Folder where the recordings are now", elem_id="prior-folder", scale=3, max_lines=1
+            )
+            self.look = gr.Button("Look there", elem_id="prior-look", scale=1)
+
+    def _add_start(self) -> None:
+        self.train = gr.Button("Train prior", variant="primary", interactive=False, elem_id="prior-train")
+        with gr.Column(visible=False, elem_id="prior-question") as self.asking:
+            self.question = gr.HTML()
+            with gr.Row():
+                self.replace = gr.Button("Replace the prior", variant="stop", elem_id="prior-replace")
+                self.keep = gr.Button("Keep it as it is", elem_id="prior-keep")
+        self.message = gr.HTML(elem_id="prior-message")
+
+    def _add_training(self) -> None:
+        with gr.Column(visible=False, elem_id="prior-banner", elem_classes="prior-banner") as self.banner:
+            self.warning = gr.HTML()
+            self.stop_in_banner = gr.Button(STOP, variant="primary", elem_id="prior-banner-stop")
+        self.progress = gr.HTML(elem_id="prior-progress", elem_classes="prior-going")
+        with gr.Row(visible=False) as self.ending:
+            self.stop = gr.Button(STOP, elem_id="prior-stop")
+            self.cancel = gr.Button(CANCEL, elem_id="prior-cancel")
+        self.chart = gr.HTML(elem_id="prior-chart")
+        self.player = gr.Audio(
+            visible=False, interactive=False, label="New sound", elem_id="prior-player", buttons=["download"]
+        )
+
+    def _add_listening(self) -> None:
+        with gr.Column(visible=False, elem_id="prior-listening") as self.listening:
+            gr.HTML("<h2>Listen</h2>")
+            with gr.Row():
+                self.seconds = gr.Number(
+                    5, label="Seconds", info=f"Up to {MOST_SECONDS:g}.", elem_id="listen-seconds", min_width=120
+                )
+                self.temperature = gr.Number(
+                    1.0,
+                    step=0.1,
+                    label="Temperature",
+                    info="Below 1 more predictable, above 1 more surprising.",
+                    elem_id="listen-temperature",
+                    min_width=120,
+                )
+                self.random = gr.Textbox(
+                    label="Seed",
+                    info="The same seed gives the same sound. Left empty: another one each time.",
+                    max_lines=1,
+                    elem_id="listen-seed",
+                    min_width=120,
+                )
+            self.listen = gr.Button("Listen", variant="primary", elem_id="prior-listen")
+            self.heard = gr.HTML(elem_id="listen-said", min_height=24)
+            self.drawn = gr.Audio(
+                visible=False, interactive=False, label="New sound", elem_id="listen-player", buttons=["download"]
+            )
+
+    def _connect(self, page: gr.Blocks, state: gr.State) -> None:
+        outputs = [*self.wanted(state.value)]
+        sent = gr.State(Sent())
+
+        def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block, **how: Any) -> Any:
+            """Let `act` change what the page has, then send what is new. What is long takes the lock by itself."""
+            long = how.pop("long", False)
+
+            def handle(own: PriorPage, there: Sent, *values: Any) -> dict[Block, Any]:
+                there.typed(inputs, values)
+                if long:
+                    act(own, *values)
+                with own.lock:
+                    if not long:
+                        act(own, *values)
+                    return there.news(self.wanted(own))
+
+            return event(handle, [state, sent, *inputs], outputs, **{**QUICK, **how})
+
+        def open_page(own: PriorPage, there: Sent) -> dict[Block, Any]:
+            there.clear()
+            with own.lock:
+                own.open()
+                return there.news(self.wanted(own))
+
+        opened = page.load(open_page, [state, sent], outputs, **QUICK)
+        chosen = on(self.model.input, lambda own, path: own.turn_to(Path(path) if path else None), self.model)
+        moved = [on(event, PriorPage.say_where, self.folder) for event in (self.look.click, self.folder.submit)]
+        for looking in (opened, chosen, *moved):
+            on(looking.then, PriorPage.look_at_recordings, long=True)
+        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, PriorPage.look_again, long=True)
+        for control in self.knobs:
+            on(
+                control.field.input, functools.partial(_turn, control), control.field,
+                preprocess=False, trigger_mode="always_last",
+            )  # fmt: skip
+            on(control.field.blur, functools.partial(_leave, control))
+            on(control.back.click, functools.partial(_give_back, control))
+        on(self.train.click, PriorPage.ask_to_train)
+        on(self.replace.click, PriorPage.start)
+        on(self.keep.click, PriorPage.keep)
+        for button in (self.stop, self.stop_in_banner):
+            on(button.click, PriorPage.stop)
+        on(self.cancel.click, PriorPage.cancel)
+        on(self.player.play, PriorPage.play)
+        for event in (self.player.pause, self.player.stop):
+            on(event, PriorPage.play_no_more)
+        on(
+            self.listen.click, PriorPage.draw, self.seconds, self.temperature, self.random, long=True, queue=True,
+            preprocess=False, show_progress="minimal", show_progress_on=self.heard,
+        )  # fmt: skip
+
+    def wanted(self, page: PriorPage) -> dict[Block, Properties]:
+        """What a page has to show: the properties of every component that changes."""
+        return {
+            **self._model_wanted(page),
+            **self._knobs_wanted(page),
+            **self._training_wanted(page),
+            **self._listening_wanted(page),
+        }
+
+    def _model_wanted(self, page: PriorPage) -> dict[Block, Properties]:
+        chosen, recordings = page.chosen, page.recordings
+        lost = recordings is not None and not recordings.usable
+        if chosen is None:
+            card = said("" if page.problem else "There are no models in the folder yet. Train one above.")
+        else:
+            card = said(chosen.problem, problem=True) if chosen.model is None else facts(chosen.card)
+        looking = "" if chosen is None or chosen.model is None else "Looking at the recordings."
+        return {
+            self.model: {"choices": choices(self.models), "value": None if chosen is None else str(chosen.path)},
+            self.card: _html(card),
+            self.dataset: _html(said(recordings.sentence, problem=lost) if recordings else said(looking)),
+            self.elsewhere: {"visible": lost and chosen is not None and chosen.model is not None},
+            self.folder: {"value": "" if chosen is None or chosen.folder is None else str(chosen.folder)},
+        }
+
+    def _knobs_wanted(self, page: PriorPage) -> dict[Block, Properties]:
+        """The knobs as they are in the training under way, or else as they would be."""
+        training = None if page.under_way is None else page.under_way.progress.job
+        running = training is not None
+        settings = page.settings if training is None else training.settings
+        given = page.given if training is None else training.given
+        wanted: dict[Block, Properties] = {}
+        for control in self.knobs:
+            name = control.knob.name
+            wrong = name in page.wrong and not running
+            mark = WRONG if wrong else SET if name in given else AUTO
+            field: Properties = {"label": control.label(mark), "interactive": not running}
+            if settings is not None and (running or name not in page.wrong.keys() | page.emptied):
+                field["value"] = getattr(settings, name)
+            means_something = settings is not None and control.knob.architecture in (None, settings.architecture)
+            wanted[control.place] = {"visible": means_something}
+            wanted[control.field] = field
+            wanted[control.back] = {"visible": mark != AUTO and not running}
+        sentence = " ".join([*page.wrong.values(), page.unsettled]).strip()
+        return wanted | {self.knob_problem: _html(said(for_the_page(sentence), problem=True))}
+
+    def _training_wanted(self, page: PriorPage) -> dict[Block, Properties]:
+        job, chosen = page.job, page.chosen
+        going_on = job is not None and not job.over
+        progress = PriorProgress() if job is None else job.progress
+        message = said(for_the_page(page.problem), problem=True)
+        if not message and job is not None and job.over:
+            message = said(for_the_page(job.message), problem=job.state == "failed")
+        usable = page.recordings is not None and page.recordings.usable
+        warned = going_on and progress.memorizing and progress.finding != ""
+        asked = job is not None and job.stop_requested.is_set()
+        return {
+            self.train: {"interactive": usable},
+            self.asking: {"visible": page.asking},
+            self.question: {"value": said(replacing(chosen)) if page.asking and chosen is not None else ""},
+            self.message: _html(message),
+            self.banner: {"visible": warned},
+            self.warning: {"value": banner(progress) if warned else ""},
+            self.stop_in_banner: {"interactive": not asked},
+            self.progress: _html("" if job is None else going(job)),
+            self.ending: {"visible": going_on},
+            self.stop: {"interactive": not asked},
+            self.cancel: {"interactive": job is not None and not job.cancel_requested.is_set()},
+            self.chart: _html(chart(_curve(progress))),
+            self.player: self._player_wanted(page, progress.sound),
+        }
+
+    def _player_wanted(self, page: PriorPage, sound: Sound | None) -> Properties:
+        if sound is None:
+            return {"visible": False}
+        if time.monotonic() < page.playing_until:
+            return {}
+        return {"visible": True, "label": sound.title, "value": str(self.files.of(sound))}
+
+    def _listening_wanted(self, page: PriorPage) -> dict[Block, Properties]:
+        can = page.chosen is not None and page.chosen.prior is not None
+        drawn: Properties = {"visible": False}
+        sentence = page.listening_problem
+        if page.drawn is not None:
+            sound, what = page.drawn
+            drawn = {"visible": True, "value": str(self.files.of(sound))}
+            sentence = sentence or what
+        return {
+            self.listening: {"visible": can},
+            self.heard: {"value": said(sentence, problem=page.listening_problem != "")},
+            self.drawn: drawn,
+        }
+
+
+def _html(value: str) -> Properties:
+    """A piece of HTML, which takes no room where there is none."""
+    return {"value": value, "visible": value != ""}
+
+
+def _turn(control: KnobControl, page: PriorPage, value: object) -> None:
+    page.turn(control.knob, value, title(control.knob))
+
+
+def _leave(control: KnobControl, page: PriorPage) -> None:
+    page.leave(control.knob)
+
+
+def _give_back(control: KnobControl, page: PriorPage) -> None:
+    page.give_back(control.knob)
+
+
+def _curve(progress: PriorProgress) -> Curve:
+    judged = len(progress.held_out)
+    return Curve(
+        epochs=0 if progress.job is None else progress.job.settings.epochs,
+        train=progress.train[:judged],
+        held_out=progress.held_out[:judged],
+        best=progress.best,
+        reciting=progress.reciting[:judged],
+    )

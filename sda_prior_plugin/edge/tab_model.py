@@ -1,0 +1,154 @@
+"""The model that a page has chosen: what is known of it, its dataset, and the settings its prior would get."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sda_prior_plugin.edge.job import FileState, file_state, listed
+from sda_prior_plugin.prior import Prior
+from sda_prior_plugin.settings import KnobValue, PriorSettings
+
+if TYPE_CHECKING:
+    from sda_prior_plugin.edge.contract import DatasetCheck, Host, Model, SavedModels
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model file as it was when it was looked at.
+
+    Attributes:
+        path, state: the file, and what tells it from a later one of the same name.
+        model: None if it cannot be opened; `problem` says why.
+        card: lines of the model card.
+        folder: where the recordings are, as the user said or as the model does; None if nobody has.
+    """
+
+    path: Path
+    state: FileState
+    model: Model | None
+    problem: str
+    card: tuple[tuple[str, str], ...]
+    folder: Path | None
+
+    @property
+    def prior(self) -> Prior | None:
+        """The prior, if it has one that can be used."""
+        return self.model.prior if self.model is not None and isinstance(self.model.prior, Prior) else None
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the file holds a prior, whoever can use it."""
+        return self.model is not None and self.model.bundle.has_prior
+
+    @property
+    def files(self) -> int:
+        """Recordings in the dataset; 0 where that is not known."""
+        manifest = None if self.model is None else self.model.manifest
+        return 0 if manifest is None else len(manifest.files)
+
+    @property
+    def train_seconds(self) -> list[float]:
+        """Length of each recording to train on."""
+        manifest = None if self.model is None else self.model.manifest
+        spans = [] if manifest is None else [entry.train for entry in manifest.files]
+        return [span[1] - span[0] for span in spans if span is not None]
+
+    def settings(self, given: Mapping[str, KnobValue]) -> PriorSettings:
+        """Every knob, `given` ones as they are and the others by the size of the dataset.
+
+        Raises:
+            PriorError: they do not go together, or there is nothing to train on.
+        """
+        return PriorSettings.for_size(file_count=self.files, train_seconds=self.train_seconds, given=given)
+
+
+def look_at(host: Host, models: SavedModels, path: Path, folder: Path | None) -> ChosenModel:
+    """Open a model file; `folder` is where its recordings are now, None for where it says they are.
+
+    What is wrong stands in the result: a page goes on with another model.
+    """
+    state = file_state(path)
+    try:
+        model = host.open_model(path)
+        if folder is not None:
+            host.set_dataset(model, folder)
+        card = tuple(models.card(model))
+    except Exception as error:
+        if not getattr(error, "for_user", False):
+            raise
+        return ChosenModel(path, state, None, str(error), (), folder)
+    known = folder or (None if model.manifest is None else Path(model.manifest.folder))
+    return ChosenModel(path, state, model, "", card, known)
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What a look at the recordings of a model gave: a sentence, and whether they can be trained on."""
+
+    sentence: str
+    usable: bool
+
+
+def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
+    """Which recordings will be used, or which are missing. Reads all of them: for a large dataset it takes a while."""
+    model = chosen.model
+    if model is None:
+        return Recordings("", False)
+    if model.manifest is None:
+        return Recordings("This model does not say which recordings it was trained on. Say where they are:", False)
+    try:
+        check: DatasetCheck = host.check_dataset(model)
+    except Exception as error:
+        if not getattr(error, "for_user", False):
+            raise
+        return Recordings(str(error), False)
+    if check.missing:
+        return Recordings(
+            f"{len(check.missing)} of {chosen.files} recordings are missing from {chosen.folder}: "
+            f"{listed(check.missing)}. Say where they are now:",
+            False,
+        )
+    counted = "1 recording" if chosen.files == 1 else f"{chosen.files} recordings"
+    sentence = f"It learns from the recordings of this model: {counted} in {chosen.folder}."
+    if check.changed:
+        sentence += (
+            f" {len(check.changed)} of them changed since the VQ-VAE was trained; it learns from what is there now: "
+            f"{listed(check.changed)}."
+        )
+    return Recordings(sentence, True)
+
+
+def replacing(chosen: ChosenModel) -> str:
+    """The question before a prior is replaced."""
+    known = "that cannot be read"
+    if chosen.prior is not None:
+        report = chosen.prior.report
+        known = f"of {day(report.training_date)}, held-out perplexity {report.final_perplexity:.2f}"
+    return f"{chosen.path.name} has a prior already, {known}. Replace it once the new one is complete?"
+
+
+def day(date: str) -> str:
+    """An ISO 8601 date and time for people, in the time of this machine."""
+    try:
+        moment = datetime.datetime.fromisoformat(date).astimezone()
+    except ValueError:
+        return date
+    return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+
+def choices(models: SavedModels) -> list[tuple[str, str]]:
+    """The saved models for a dropdown, pairs of label and value; those with a prior are marked."""
+    return [
+        (f"{saved.path.stem} (with a prior)" if saved.has_prior else saved.path.stem, str(saved.path))
+        for saved in models.all()
+    ]
+
+
+def newest(models: SavedModels) -> Path | None:
+    """The model that was saved last."""
+    found: Sequence[Path] = [saved.path for saved in models.all()]
+    return max(found, key=lambda path: (file_state(path) or (0, 0, 0))[2], default=None)

@@ -1,0 +1,46 @@
+"""What a page was sent, so that it is only sent what is new to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+Properties = dict[str, Any]
+
+
+class Sent:
+    """The properties of components as one page has them. Gradio copies one for each page; a copy starts empty."""
+
+    def __init__(self) -> None:
+        self._there: dict[Block, Properties] = {}
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sent:
+        return Sent()
+
+    def clear(self) -> None:
+        """The page is new."""
+        with self._lock:
+            self._there.clear()
+
+    def typed(self, components: Sequence[Block], values: Sequence[Any]) -> None:
+        """What the user has put into components is on the page already."""
+        with self._lock:
+            for component, value in zip(components, values, strict=True):
+                self._there.setdefault(component, {})["value"] = value
+
+    def news(self, wanted: Mapping[Block, Properties]) -> dict[Block, Any]:
+        """Gradio's updates for what is wanted and not on the page yet."""
+        found = {}
+        with self._lock:
+            for component, properties in wanted.items():
+                there = self._there.setdefault(component, {})
+                new = {name: value for name, value in properties.items() if name not in there or there[name] != value}
+                if new:
+                    there.update(new)
+                    found[component] = gr.update(**new)
+        return found or gr.skip()  # Gradio takes an empty dictionary for a value

@@ -1,0 +1,49 @@
+"""Sounds that a page can play, and the files in which it fetches them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import wave
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A new sound: float `[samples]` in -1..1 at `rate` Hz, a name for its file, and what to call it."""
+
+    name: str
+    title: str
+    rate: int
+    audio: np.ndarray
+
+    @property
+    def seconds(self) -> float:
+        return len(self.audio) / self.rate
+
+
+class SoundFiles:
+    """WAV files of sounds, each written once, in a folder of their own. A file goes when its sound is forgotten."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: weakref.WeakKeyDictionary[Sound, Path] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def of(self, sound: Sound) -> Path:
+        """The file of a sound, 16 bits a sample."""
+        with self._lock:
+            if (path := self._paths.get(sound)) is None:
+                path = self._paths[sound] = self._folder / secrets.token_hex(8) / sound.name
+                path.parent.mkdir(parents=True)
+                with wave.open(str(path), "wb") as file:
+                    file.setnchannels(1)
+                    file.setsampwidth(2)
+                    file.setframerate(sound.rate)
+                    file.writeframes((np.clip(sound.audio, -1, 1) * 32767).astype("<i2").tobytes())
+                weakref.finalize(sound, path.unlink, missing_ok=True)
+            return path

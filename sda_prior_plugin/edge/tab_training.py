@@ -1,0 +1,163 @@
+"""Training a prior as a job of the host's, and what a page can tell of it meanwhile."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sda_prior_plugin.compiled import COMPILING, compile_time
+from sda_prior_plugin.edge.job import PriorJob, prepare_job
+from sda_prior_plugin.edge.tab_sounds import Sound
+from sda_prior_plugin.encoding import Codec
+from sda_prior_plugin.errors import NothingTrained, PriorError
+from sda_prior_plugin.events import BatchDone, EpochDone, MemorizingFound, TrainingEvent, TrainingStarted
+from sda_prior_plugin.settings import KnobValue
+
+if TYPE_CHECKING:
+    from sda_prior_plugin.edge.contract import Host, Job
+
+SOUND_SECONDS = 3.0
+SHARE_FOR_SOUNDS = 0.04
+"""Of the training's time, the most that sounds to listen to may take; only the first one comes in any case."""
+SECONDS_BETWEEN_SOUNDS = 5.0
+
+
+@dataclass
+class PriorProgress:
+    """How a training goes. The thread that trains writes it, pages read it.
+
+    Attributes:
+        job: what is trained and how, once that is known.
+        encoded: recordings that are encoded.
+        note: the latest sentence on where their codes come from, or on what there is to wait for.
+        train, held_out: perplexity of each epoch that is over.
+        reciting: for each epoch, whether it has very likely gone over to memorizing.
+        finding: the sentence on that, from when it was first found.
+        best: epoch with the lowest held-out perplexity, from 1; 0 before there is one.
+        started: whether the codes are there and it trains.
+        done: epochs, with the share of the one under way.
+        seconds_left: of the training; not a number before it is known.
+        sound: the latest new sound.
+        saving: whether training is over and the model is being saved.
+    """
+
+    job: PriorJob | None = None
+    encoded: int = 0
+    note: str = ""
+    train: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    reciting: list[bool] = field(default_factory=list)
+    finding: str = ""
+    best: int = 0
+    started: bool = False
+    done: float = 0.0
+    seconds_left: float = math.nan
+    sound: Sound | None = None
+    saving: bool = False
+
+    @property
+    def memorizing(self) -> bool:
+        """Whether it is, as of the last epoch."""
+        return bool(self.reciting) and self.reciting[-1]
+
+    def on_recording(self, name: str) -> None:
+        """One more recording is encoded."""
+        self.encoded += 1
+
+    def on_note(self, sentence: str) -> None:
+        """Something that is to be known before the training begins."""
+        self.note = f"{sentence[:1].upper()}{sentence[1:]}."
+
+    def on_event(self, event: TrainingEvent) -> None:
+        """Take in one event of `train_prior`."""
+        if isinstance(event, TrainingStarted):
+            self.started = True
+        elif isinstance(event, BatchDone):
+            self.done = event.epoch - 1 + event.batch / event.batches
+            self.seconds_left = event.seconds_left
+        elif isinstance(event, EpochDone):
+            self.train.append(event.train_perplexity)
+            self.reciting.append(event.memorizing)
+            self.best, self.done = event.best_epoch, float(event.epoch)
+            self.seconds_left = event.seconds_left
+            self.held_out.append(event.held_out_perplexity)  # last: its length is how many epochs there are
+        elif isinstance(event, MemorizingFound):
+            self.finding = f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}"
+
+
+@dataclass(frozen=True)
+class PriorWork:
+    """What the job does; call it with the job. `folder`: where the recordings are now, None for where they were."""
+
+    host: Host
+    path: Path
+    given: Mapping[str, KnobValue]
+    folder: Path | None = None
+
+    def __call__(self, job: Job) -> str:
+        progress: PriorProgress = job.progress
+        untouched = f"{self.path.name} is exactly as it was."
+        try:
+            progress.job = prior = prepare_job(self.host, self.path, self.given, dataset=self.folder)
+            listening = Listening(prior.model.codec, self.path.stem, prior.settings.seed)
+
+            def on_recording(name: str) -> None:
+                job.go_on()
+                progress.on_recording(name)
+
+            def on_event(event: TrainingEvent) -> None:
+                job.go_on()
+                progress.on_event(event)
+                if isinstance(event, EpochDone) and not job.stop_requested.is_set():
+                    progress.sound = listening.sound(event) or progress.sound
+
+            with compile_time(lambda: progress.on_note(COMPILING)):
+                run = prior.train(
+                    on_recording=on_recording, on_note=progress.on_note, on_event=on_event, stop=job.stop_requested
+                )
+        except NothingTrained as error:
+            job.go_on()
+            return f"{error} {untouched}"
+        except Exception as error:
+            if getattr(error, "for_user", False):
+                raise PriorError(f"{error} {untouched}") from error
+            raise
+        job.go_on()
+        progress.saving = True
+        saved = prior.save(run, self.path)
+        report = run.report
+        ended = {"finished": "is finished", "stopped": "was stopped", "diverged": "diverged"}[report.ended]
+        kept = f"the best checkpoint (epoch {report.best_epoch}, perplexity {report.final_perplexity:.2f})"
+        if saved != self.path:
+            return (
+                f"Training {ended}. {self.path.name} was changed by something else meanwhile and is left alone; "
+                f"the model with {kept} is saved in {saved.name}."
+            )
+        return f"Training {ended}. {kept[0].upper()}{kept[1:]} is saved in {saved.name}."
+
+
+class Listening:
+    """Draws a sound every few epochs, as seldom as it takes to cost little beside the training."""
+
+    def __init__(self, codec: Codec, name: str, seed: int) -> None:
+        self._codec, self._name, self._seed = codec, name, seed
+        self._frames = math.ceil(SOUND_SECONDS * codec.sample_rate / codec.frame_samples)
+        self._due = -math.inf
+
+    def sound(self, event: EpochDone) -> Sound | None:
+        """A sound of `SOUND_SECONDS` from the checkpoint of an epoch, or None where none is due yet.
+
+        The seed stays the same, so that what changes is what was learned.
+        """
+        started = time.monotonic()
+        if started < self._due:
+            return None
+        rate = self._codec.sample_rate
+        audio = self._codec.decode(event.draw(self._frames, self._seed))[: round(SOUND_SECONDS * rate)]
+        cost = time.monotonic() - started
+        self._due = started + max(cost / SHARE_FOR_SOUNDS, SECONDS_BETWEEN_SOUNDS)
+        return Sound(f"{self._name}-epoch-{event.epoch}.wav", f"New sound after epoch {event.epoch}", rate, audio)

@@ -1,0 +1,123 @@
+"""What the page says of a training, in words and a little HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable
+
+from sda_prior_plugin.edge.contract import Job
+from sda_prior_plugin.edge.tab_chart import STYLE as CHART_STYLE
+from sda_prior_plugin.edge.tab_training import PriorProgress
+
+STYLE = (
+    CHART_STYLE
+    + """<style>
+.prior-facts { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; margin: 0; }
+.prior-facts dt { color: var(--body-text-color-subdued); }
+.prior-facts dd { margin: 0; overflow-wrap: anywhere; }
+.prior-said { border-left: 4px solid var(--border-color-primary); padding: 0.3rem 0.8rem; overflow-wrap: anywhere; }
+.prior-said.problem { border-left-color: var(--error-border-color); }
+.prior-knob > .block { flex-grow: 1; }
+.prior-knob .block > label { display: flex; flex-direction: column; height: 100%; }
+.prior-knob .block > label > :last-child { margin-top: auto; }
+.prior-going progress { width: 100%; height: 0.8rem; appearance: none; border: 1px solid var(--body-text-color); }
+.prior-going progress::-webkit-progress-bar { background: var(--background-fill-secondary); }
+.prior-going progress::-webkit-progress-value { background: var(--color-accent); }
+.prior-going progress::-moz-progress-bar { background: var(--color-accent); }
+.prior-banner { border: 3px solid #d98200 !important; border-radius: 8px; padding: 0.8rem !important; }
+.prior-banner p { font-weight: 600; overflow-wrap: anywhere; }
+@media (max-width: 600px) {
+  .prior-facts { grid-template-columns: 1fr; gap: 0; }
+  .prior-facts dd { margin-bottom: 0.4rem; }
+}
+</style>"""
+)
+LATELY = 5
+"""Epochs over which "lately" looks back."""
+
+
+def facts(lines: Iterable[tuple[str, str]]) -> str:
+    """Lines `(label, text)` as HTML."""
+    rows = "".join(f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in lines)
+    return f'<dl class="prior-facts">{rows}</dl>' if rows else ""
+
+
+def said(sentence: str, *, problem: bool = False) -> str:
+    """A sentence as HTML that a screen reader announces; nothing for none."""
+    if not sentence:
+        return ""
+    kind, role = ("prior-said problem", "alert") if problem else ("prior-said", "status")
+    return f'<p class="{kind}" role="{role}">{"Problem: " if problem else ""}{html.escape(sentence)}</p>'
+
+
+def banner(progress: PriorProgress) -> str:
+    """The warning that it recites."""
+    return (
+        f'<p role="alert">⚠ {html.escape(progress.finding)}</p>'
+        "<p>Training goes on until you decide. The best checkpoint is kept in any case.</p>"
+    )
+
+
+def going(job: Job) -> str:
+    """A bar and a plain sentence on how a training goes, or went."""
+    progress: PriorProgress = job.progress
+    total = progress.job.settings.epochs if progress.job is not None else 0
+    value = f' max="{total}" value="{progress.done:.2f}"' if progress.done and total else ""
+    bar = "" if job.over else f'<progress{value} aria-label="Training of the prior"></progress>'
+    return f'{bar}<p class="prior-going-text">{html.escape(state(job))} {html.escape(trend(progress, job.over))}</p>'
+
+
+def state(job: Job) -> str:
+    """What it is doing, and for how long yet."""
+    progress: PriorProgress = job.progress
+    if job.over:
+        return ""
+    if job.cancel_requested.is_set():
+        return "Cancelling."
+    if progress.saving:
+        return "Saving."
+    if job.stop_requested.is_set():
+        return "Stopping: looking at the best checkpoint, then saving it."
+    if job.state == "waiting":
+        return "Waiting for another training to end."
+    if progress.job is None:
+        return "Opening the model and looking at its recordings."
+    if not progress.done:
+        doing = "Starting to train."
+        if not progress.started:
+            doing = f"Encoding recordings: {progress.encoded} of {progress.job.encodings}."
+        return f"{progress.note} {doing}".strip()
+    if progress.done >= progress.job.settings.epochs:
+        return "Looking at the best checkpoint, then saving it."
+    epoch = int(progress.done) + 1
+    left = "" if math.isnan(progress.seconds_left) else f", {clock(progress.seconds_left)} left"
+    return f"Epoch {epoch} of {progress.job.settings.epochs}{left}."
+
+
+def trend(progress: PriorProgress, over: bool = False) -> str:
+    """A plain sentence on whether it still learns, or did at the end; nothing before the first epoch is over."""
+    held_out = progress.held_out[:]
+    judged = len(held_out)
+    best = min(progress.best, judged)
+    if not judged or not best:
+        return ""
+    if judged == 1:
+        return f"After the first epoch the held-out perplexity is {held_out[0]:.2f}."
+    ago = judged - best
+    if ago >= LATELY or ago >= max(judged // 4, 2):
+        return (
+            f"The best was epoch {best}, {ago} epochs {'before the end' if over else 'ago'}: held-out perplexity "
+            f"{held_out[best - 1]:.2f}, {'at the end' if over else 'now'} {held_out[-1]:.2f}."
+        )
+    first = max(best - LATELY, 1)
+    if first == best:
+        return f"The best was epoch {best} so far: held-out perplexity {held_out[best - 1]:.2f}."
+    still = "It was still learning at the end" if over else "Still learning"
+    return f"{still}: held-out perplexity {held_out[first - 1]:.2f} → {held_out[best - 1]:.2f}."
+
+
+def clock(seconds: float) -> str:
+    """A time for people: 1:32."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

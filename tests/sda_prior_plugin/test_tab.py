@@ -1,0 +1,427 @@
+"""The prior's section of the training tab without a browser: what a page knows, does and says."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import host_stubs
+from host_stubs.host import Host
+from host_stubs.plugins import Plugins
+from host_stubs.ui import Job, Jobs, SavedModels
+from sda_prior_plugin import KNOBS, Knob
+from sda_prior_plugin.edge import plugin as prior_plugin
+from sda_prior_plugin.edge import prepare_job
+from sda_prior_plugin.edge.tab_chart import Curve, chart, summary
+from sda_prior_plugin.edge.tab_knobs import for_the_page
+from sda_prior_plugin.edge.tab_model import choices, replacing
+from sda_prior_plugin.edge.tab_page import PriorPage
+from sda_prior_plugin.edge.tab_sounds import Sound, SoundFiles
+from sda_prior_plugin.edge.tab_training import PriorProgress
+from sda_prior_plugin.edge.tab_words import going, trend
+
+SECONDS = 60
+KNOB: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
+SMALL = {"epochs": 2, "hidden_size": 16, "layers": 1, "heads": 2, "start_offsets": 1, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five short recordings."""
+    folder = tmp_path_factory.mktemp("recordings") / "demo"
+    host_stubs.write_demo_recordings(folder, seed=3, count=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_codec(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model whose codec was trained for an epoch."""
+    manifest = host_stubs.build_manifest(recordings).manifest
+    parts = [[each.audio for each in manifest.recordings(part, 48_000)] for part in ("train", "held_out")]
+    settings = host_stubs.VqvaeSettings(codebook_size=32, epochs=1, batch_size=4)
+    run = host_stubs.train_vqvae(*parts, settings)
+    path = tmp_path_factory.mktemp("trained") / "demo.sda"
+    host_stubs.save_model(host_stubs.Model("demo", run.codec, manifest, report=run.report), path, Plugins())
+    return path
+
+
+@pytest.fixture
+def host() -> Host:
+    plugins = Plugins()
+    plugins.add(prior_plugin, "prior")
+    return Host(plugins)
+
+
+@pytest.fixture
+def model(trained_codec: Path, tmp_path: Path) -> Path:
+    """The model, for one test alone, in a folder of its own."""
+    (tmp_path / "models").mkdir()
+    return Path(shutil.copy(trained_codec, tmp_path / "models" / "demo.sda"))
+
+
+@pytest.fixture
+def page(host: Host, model: Path) -> PriorPage:
+    """A page that was just opened."""
+    page = PriorPage(host, SavedModels(model.parent, host), Jobs())
+    page.open()
+    page.look_at_recordings()
+    return page
+
+
+def turn(page: PriorPage, **knobs: object) -> None:
+    for name, value in knobs.items():
+        page.turn(KNOB[name], value, name)
+
+
+def ended(page: PriorPage) -> Job:
+    """The page's job, once it is over and the page has looked again."""
+    job = page.job
+    assert isinstance(job, Job)
+    assert job.wait(SECONDS)
+    page.look_again()
+    return job
+
+
+def after_an_epoch(page: PriorPage) -> Job:
+    """The page's job, once its first epoch is over."""
+    job = page.job
+    assert isinstance(job, Job)
+    until = time.monotonic() + SECONDS
+    while not job.progress.held_out:
+        assert not job.over, job.message
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return job
+
+
+def test_a_page_opens_with_the_newest_model_and_its_recordings(page: PriorPage, model: Path, recordings: Path) -> None:
+    assert page.chosen is not None
+    assert page.chosen.path == model
+    assert ("Name", "demo") in page.chosen.card
+    assert page.recordings is not None
+    assert page.recordings.usable
+    assert page.recordings.sentence == f"It learns from the recordings of this model: 5 recordings in {recordings}."
+
+
+def test_the_defaults_are_those_of_the_command(page: PriorPage, host: Host, model: Path) -> None:
+    assert page.settings == prepare_job(host, model, {}).settings
+    turn(page, context_seconds=2.0, batch_size=3)
+    assert page.settings == prepare_job(host, model, {"context_seconds": 2.0, "batch_size": 3}).settings
+
+
+def test_a_knob_is_set_refused_or_given_back(page: PriorPage) -> None:
+    auto = page.settings
+    assert auto is not None
+    turn(page, layers=5)
+    assert page.settings is not None
+    assert (page.settings.layers, page.given) == (5, {"layers": 5})
+    turn(page, layers=65)
+    assert page.wrong == {"layers": "layers is 65; it must be from 1 to 64."}
+    page.start()
+    assert page.problem == "layers is 65; it must be from 1 to 64."
+    assert page.job is None
+    page.give_back(KNOB["layers"])
+    assert (page.settings, page.given, page.wrong) == (auto, {}, {})
+
+
+def test_an_emptied_field_is_auto_but_stays_empty_until_it_is_left(page: PriorPage) -> None:
+    turn(page, layers=5)
+    turn(page, layers=None)
+    assert (page.given, page.emptied) == ({}, {"layers"})
+    page.leave(KNOB["layers"])
+    assert page.emptied == set()
+
+
+def test_knobs_that_do_not_go_together_are_named_and_nothing_starts(page: PriorPage) -> None:
+    turn(page, hidden_size=30, heads=4)
+    assert "30 cannot be shared by 4 heads" in page.unsettled
+    page.start()
+    assert "30 cannot be shared by 4 heads" in page.problem
+    assert page.job is None
+
+
+def test_a_knob_that_means_nothing_to_the_architecture_is_left_out(page: PriorPage) -> None:
+    turn(page, heads=2, architecture="gru")
+    assert page.unsettled == ""
+    assert page.meant() == {"architecture": "gru"}
+
+
+def test_training_puts_a_prior_into_the_file_as_the_command_would(page: PriorPage, host: Host, model: Path) -> None:
+    reference = prepare_job(host, model, SMALL).train().report
+    turn(page, **SMALL)
+    page.ask_to_train()
+    job = ended(page)
+    assert re.fullmatch(
+        r"Training is finished\. The best checkpoint \(epoch \d, perplexity \d+\.\d\d\) is saved in demo\.sda\.",
+        job.message,
+    )
+    assert page.chosen is not None
+    assert page.chosen.prior is not None
+    assert page.chosen.prior.report.held_out_perplexities == reference.held_out_perplexities
+    assert any(label == "Held-out perplexity" for label, _ in page.chosen.card)
+    assert choices(page.models) == [("demo (with a prior)", str(model))]
+
+
+def test_while_it_trains_a_sound_is_drawn_that_is_not_silence(page: PriorPage) -> None:
+    turn(page, **SMALL)
+    page.ask_to_train()
+    sound = ended(page).progress.sound
+    assert (sound.title, sound.name, sound.seconds) == ("New sound after epoch 1", "demo-epoch-1.wav", 3.0)
+    assert float(np.abs(sound.audio).max()) > 1e-3
+
+
+def test_a_prior_is_replaced_only_after_a_second_yes(page: PriorPage, model: Path) -> None:
+    turn(page, **SMALL)
+    page.ask_to_train()
+    ended(page)
+    first = model.read_bytes()
+    page.ask_to_train()
+    assert page.asking
+    assert page.under_way is None
+    assert page.chosen is not None
+    assert re.fullmatch(
+        r"demo\.sda has a prior already, of \d+ \w+ 20\d\d, \d\d:\d\d, held-out perplexity \d+\.\d\d\. "
+        r"Replace it once the new one is complete\?",
+        replacing(page.chosen),
+    )
+    page.keep()
+    assert not page.asking
+    assert model.read_bytes() == first
+    page.ask_to_train()
+    turn(page, **{**SMALL, "seed": 5})
+    page.start()
+    assert ended(page).state == "done"
+    assert model.read_bytes() != first
+
+
+def test_stopping_keeps_the_best_checkpoint(page: PriorPage, model: Path) -> None:
+    turn(page, **{**SMALL, "epochs": 5000})
+    page.ask_to_train()
+    after_an_epoch(page)
+    page.stop()
+    job = ended(page)
+    assert (job.state, job.message[:21]) == ("done", "Training was stopped.")
+    assert page.chosen is not None
+    assert page.chosen.prior is not None
+    assert page.chosen.prior.report.ended == "stopped"
+
+
+def test_cancelling_leaves_the_file_as_it_was(page: PriorPage, model: Path) -> None:
+    before = model.read_bytes()
+    turn(page, **{**SMALL, "epochs": 5000})
+    page.ask_to_train()
+    after_an_epoch(page)
+    page.cancel()
+    job = ended(page)
+    assert (job.state, job.message) == ("cancelled", "Cancelled. demo.sda is exactly as it was.")
+    assert model.read_bytes() == before
+
+
+def test_another_page_finds_the_training_and_cannot_start_a_second_one(page: PriorPage) -> None:
+    turn(page, **{**SMALL, "epochs": 5000})
+    page.ask_to_train()
+    job = after_an_epoch(page)
+    other = copy.deepcopy(page)  # as Gradio makes one for each page that is opened
+    other.open()
+    assert other.under_way is job
+    assert other.given == {}
+    other.ask_to_train()
+    assert other.problem.startswith("demo.sda is being worked on already (training of the prior, since ")
+    other.cancel()
+    ended(page)
+
+
+def test_missing_recordings_are_named_until_the_user_says_where_they_are(
+    page: PriorPage, recordings: Path, tmp_path: Path, model: Path, host: Host
+) -> None:
+    elsewhere = Path(shutil.copytree(recordings, tmp_path / "elsewhere"))
+    gone = sorted(elsewhere.iterdir())[0]
+    kept = gone.read_bytes()
+    gone.unlink()
+    page.say_where(str(elsewhere))
+    page.look_at_recordings()
+    assert page.recordings is not None
+    assert not page.recordings.usable
+    assert page.recordings.sentence == (
+        f"1 of 5 recordings are missing from {elsewhere}: {gone.name}. Say where they are now:"
+    )
+    gone.write_bytes(kept)
+    page.say_where(f" {elsewhere} ")
+    page.look_at_recordings()
+    assert page.recordings.usable
+    turn(page, **SMALL)
+    page.ask_to_train()
+    assert ended(page).state == "done"
+    manifest = host.open_model(model).manifest
+    assert manifest is not None
+    assert manifest.folder == str(elsewhere)
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(page: PriorPage, tmp_path: Path) -> None:
+    page.say_where(str(tmp_path / "none"))
+    assert page.problem == f"There is no folder {tmp_path / 'none'}."
+
+
+def test_a_training_that_fails_says_that_the_file_is_as_it_was(
+    page: PriorPage, recordings: Path, tmp_path: Path
+) -> None:
+    elsewhere = Path(shutil.copytree(recordings, tmp_path / "elsewhere"))
+    page.say_where(str(elsewhere))
+    shutil.rmtree(elsewhere)
+    page.start()
+    job = ended(page)
+    assert job.state == "failed"
+    assert job.message.endswith("demo.sda is exactly as it was.")
+
+
+def test_a_model_that_goes_is_noticed_and_one_that_comes_is_chosen(
+    page: PriorPage, model: Path, tmp_path: Path
+) -> None:
+    model.rename(tmp_path / "demo.sda")
+    page.look_again()
+    assert page.chosen is None
+    assert page.problem == "demo.sda is not there any more. Choose another model."
+    page.open()
+    shutil.copy(tmp_path / "demo.sda", model.with_name("new.sda"))
+    page.look_again()
+    assert page.chosen is not None
+    assert page.chosen.path.name == "new.sda"
+
+
+def test_a_file_that_cannot_be_opened_is_a_sentence_on_its_card(page: PriorPage, model: Path) -> None:
+    broken = model.with_name("broken.sda")
+    broken.write_bytes(b"nothing")
+    page.turn_to(broken)
+    assert page.chosen is not None
+    assert "broken.sda" in page.chosen.problem
+    assert page.settings is None
+
+
+def test_listening_draws_a_new_sound_at_once(page: PriorPage, tmp_path: Path) -> None:
+    turn(page, **SMALL)
+    page.ask_to_train()
+    ended(page)
+    page.draw(1.5, 1.0, "7")
+    assert page.listening_problem == ""
+    assert page.drawn is not None
+    sound, sentence = page.drawn
+    assert (sound.name, sound.seconds) == ("demo-7.wav", 1.5)
+    assert re.fullmatch(r"Seed 7\. \d+% is verbatim from the recordings.*\.", sentence)
+    page.draw(1.5, 1.0, "7")
+    assert np.array_equal(page.drawn[0].audio, sound.audio)
+    path = SoundFiles(tmp_path / "sounds").of(sound)
+    with wave.open(str(path)) as file:
+        assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (72_000, 48_000, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ((0, 1.0, ""), "Seconds must be a number above 0, up to 600."),
+        ((None, 1.0, ""), "Seconds must be a number above 0, up to 600."),
+        ((5, -1, ""), "Temperature must be a number above 0, up to 10."),
+        ((5, 1.0, "x"), "Seed must be a whole number from 0 to 4294967295, or empty."),
+        ((5, 1.0, "1"), "This model has no prior yet; train one first."),
+    ],
+)
+def test_what_cannot_be_drawn_is_a_sentence(page: PriorPage, asked: tuple[object, ...], problem: str) -> None:
+    page.draw(*asked)
+    assert page.listening_problem == problem
+
+
+def test_a_sounds_file_goes_when_the_sound_is_forgotten(tmp_path: Path) -> None:
+    files = SoundFiles(tmp_path)
+    sound = Sound("a.wav", "New sound", 8000, np.zeros(80, np.float32))
+    path = files.of(sound)
+    assert files.of(sound) == path
+    assert path.is_file()
+    del sound
+    assert not path.exists()
+
+
+def progress_of(held_out: list[float]) -> PriorProgress:
+    progress = PriorProgress()
+    progress.held_out = held_out
+    progress.best = held_out.index(min(held_out)) + 1 if held_out else 0
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("held_out", "sentence"),
+    [
+        ([], ""),
+        ([5.0], "After the first epoch the held-out perplexity is 5.00."),
+        ([5.0, 4.0, 3.4, 3.3], "Still learning: held-out perplexity 5.00 → 3.30."),
+        ([5.0] * 20 + [3.4] + [3.6] * 12, "The best was epoch 21, 12 epochs ago: held-out perplexity 3.40, now 3.60."),
+    ],
+)
+def test_a_plain_sentence_says_how_it_goes(held_out: list[float], sentence: str) -> None:
+    assert trend(progress_of(held_out)) == sentence
+
+
+def test_what_the_job_does_is_said_from_its_start_to_its_end(page: PriorPage) -> None:
+    assert page.chosen is not None
+    job = Job(page.chosen.path, "training", PriorProgress())
+    assert "Waiting for another training to end." in going(job)
+    job.state = "running"
+    assert "Opening the model" in going(job)
+    job.stop()
+    assert "Stopping: looking at the best checkpoint" in going(job)
+    job.cancel()
+    assert "Cancelling." in going(job)
+
+
+@pytest.fixture
+def curve() -> Curve:
+    held_out = [9.0, 5.0, 4.0, 4.5, 6.0, 8.0]
+    return Curve(100, [10.0, 5.0, 3.0, 2.0, 1.5, 1.2], held_out, best=3, reciting=[False] * 4 + [True] * 2)
+
+
+def test_the_chart_shows_both_curves_the_best_epoch_and_where_it_recites(curve: Curve) -> None:
+    drawn = chart(curve)
+    for line in ("train", "held-out"):
+        (points,) = set(
+            re.findall(rf'<polyline class="{line}" points="([^"]+)"', drawn[: drawn.index('class="narrow"')])
+        )
+        assert len(points.split()) == 6
+    assert "best: epoch 3, 4.00" in drawn
+    assert drawn.count('class="reciting"') == 4  # a band and a sign in the legend, wide and narrow
+    assert summary(curve) == (
+        "After epoch 6 of 100: perplexity 1.20 on what it trains on, 8.00 on the held-out recordings. "
+        "The best was epoch 3 with 4.00. It was very likely memorizing in 2 of them."
+    )
+    assert drawn.count('role="img"') == 2
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 1000])
+def test_the_chart_stays_inside_its_frame_and_small(epochs: int) -> None:
+    values = np.geomspace(60.0, 1.5, epochs).tolist()
+    drawn = chart(Curve(epochs, values, values, best=epochs, reciting=[False] * epochs))
+    assert len(drawn) < 40_000
+    for points in re.findall(r'points="([^"]+)"', drawn[: drawn.index('class="narrow"')]):
+        for x, y in (point.split(",") for point in points.split()):
+            assert 0 <= float(x) <= 720
+            assert 0 <= float(y) <= 300
+
+
+def test_before_the_first_epoch_there_is_no_chart() -> None:
+    assert chart(Curve(9, [], [], best=0, reciting=[])) == ""
+
+
+@pytest.mark.parametrize(
+    ("sentence", "on_the_page"),
+    [
+        ("Try again with a smaller --learning-rate than 1.", "Try again with a smaller “Learning rate” than 1."),
+        ("If they have moved, say where they are: --dataset DIR", "If they have moved, say where they are, above"),
+        ("The prior is damaged; train it again with train-prior --overwrite.", "The prior is damaged; train it again."),
+    ],
+)
+def test_sentences_for_the_command_line_are_put_in_the_pages_words(sentence: str, on_the_page: str) -> None:
+    assert for_the_page(sentence) == on_the_page
