@@ -41,6 +41,12 @@ from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.training import Trainer
 
 RECITING_STEPS = 900
+SMALLER: list[dict[str, int | str]] = [
+    {"architecture": "transformer", "hidden_size": 64, "layers": 1},
+    {"architecture": "gru", "hidden_size": 96, "layers": 1},
+]
+"""Networks that every corpus is tried with; the first DEFAULT_SIZES corpora also have those of the defaults."""
+DEFAULT_SIZES = 3
 PATIENCE = 12
 """Epochs without a better one after which a healthy run is cut short."""
 LARGE_SAMPLE = 300
@@ -91,11 +97,11 @@ class Material:
         return cls(name, dataset.corpus(OFFSETS), dataset.corpus(1), dataset.file_count)
 
 
-def judged(material: Material, architecture: str, seed: int, reciting: bool) -> Judged:
+def judged(material: Material, network: dict[str, int | str], seed: int, reciting: bool) -> Judged:
     """Train one prior, on one thread, and label and judge its last (reciting) or best (healthy) checkpoint."""
     torch.set_num_threads(1)
     codes = material.plain if reciting else material.varied
-    settings = PriorSettings.for_corpus(codes, file_count=material.file_count, architecture=architecture, seed=seed)
+    settings = PriorSettings.for_corpus(codes, file_count=material.file_count, **network, seed=seed)
     if reciting:
         steps = len(CodeBatches(codes, context=EIGHT_SECONDS, batch_size=settings.batch_size, seed=seed))
         epochs_needed = max(60, RECITING_STEPS // steps)
@@ -136,7 +142,8 @@ def judged(material: Material, architecture: str, seed: int, reciting: bool) -> 
     shown = max(far, key=lambda rate: rate.samples - rate.held_out, default=rates[0])
     return Judged(
         corpus=material.name,
-        kind=f"{architecture}, seed {seed}, {'past the best' if reciting else 'defaults'}",
+        kind=f"{settings.architecture} {settings.layers} x {settings.hidden_size}, seed {seed}, "
+        f"{'past the best' if reciting else 'at the best'}",
         copies=shown.samples,
         natural=shown.held_out,
         reciting=bool(far),
@@ -273,8 +280,11 @@ def main() -> None:
     """Train, label and judge them all, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--onsets", action="store_true", help="measure only how soon reciting is told of")
     arguments = parser.parse_args()
-    write_onsets()
+    if arguments.onsets:
+        write_onsets()
+        return
     datasets = [*legacy_datasets(), demo_dataset(), loops_dataset()]
     materials = [
         *map(Material.of_pieces, piece_corpora()),
@@ -284,13 +294,16 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = [
             pool.submit(judged, *case)
-            for case in itertools.product(materials, ("transformer", "gru"), range(arguments.seeds), (True, False))
+            for case in [
+                *itertools.product(materials[:DEFAULT_SIZES], [{}], [0], (True, False)),
+                *itertools.product(materials, SMALLER, range(arguments.seeds), (True, False)),
+            ]
         ]
         rows = []
         for job in jobs:
             rows.append(job.result())
             print(rows[-1], flush=True)
-    healthy = [row for row in rows if row.kind.endswith("defaults")]
+    healthy = [row for row in rows if row.kind.endswith("at the best")]
     reciting = [row for row in rows if row.reciting and row not in healthy]
     unclear = [row for row in rows if row not in healthy and not row.reciting]
     parts = {
@@ -301,10 +314,11 @@ def main() -> None:
     }
     write_section(
         "Memorization: who is accused",
-        f"{len(rows)} checkpoints of {len(materials)} corpora, two architectures, {arguments.seeds} seeds. Reciting: a "
-        f"sample of {LARGE_SAMPLE} sounds copies at least {FAR_TIMES:g} times as much as unheard recordings and "
-        f"{FAR_ABOVE:.0%} more, by windows of some length. The reference's rule is a held-out perplexity under 2, 3 or "
-        "5, by the number of files.",
+        f"{len(rows)} checkpoints of {len(materials)} corpora: the default networks of {DEFAULT_SIZES} of them, and "
+        f"for all of them smaller ones of two architectures with {arguments.seeds} seeds. Reciting: a sample of "
+        f"{LARGE_SAMPLE} sounds copies at least {FAR_TIMES:g} times as much as unheard recordings and {FAR_ABOVE:.0%} "
+        "more, by windows of some length. The reference's rule is a held-out perplexity under 2, 3 or 5, by the number "
+        "of files.",
         [
             ["checkpoints", "accused by this detector", "by the reference's rule"],
             *([name, rate(part, "accused"), rate(part, "reference_accuses")] for name, part in parts.items()),
@@ -347,6 +361,7 @@ def main() -> None:
             ],
         ],
     )
+    write_onsets()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from typing import Any, TypeVar, cast
 from numba import njit
 from numba.core.event import Event, Listener, install_listener
 
+COMPILING = "compiling the fast loops for this machine, once"
+"""What a person is told where there is something to wait for."""
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 

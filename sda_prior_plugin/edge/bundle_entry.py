@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 import torch
 
+from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.encoding import Codec, code_shape
 from sda_prior_plugin.errors import PriorError
@@ -112,7 +114,10 @@ def codebooks_digest(codec: Codec) -> str:
 
 def generated(model: Model, count: int, frames: int | None, **how: Any) -> list[np.ndarray] | None:
     """New code grids from the model's prior, or None if it has none of this plugin's; see `Prior.samples`."""
-    return model.prior.samples(count, frames, **how) if isinstance(model.prior, Prior) else None
+    if not isinstance(model.prior, Prior):
+        return None
+    with compile_time(lambda: click.echo(COMPILING, err=True)):
+        return model.prior.samples(count, frames, **how)
 
 
 def card_lines(model: Model) -> list[tuple[str, str]]:

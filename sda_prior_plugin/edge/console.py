@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from sda_prior_plugin.compiled import compile_time
+from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.edge.job import PriorJob
 from sda_prior_plugin.events import BatchDone, EpochDone, MemorizingFound, TrainingEvent, TrainingStarted
 
@@ -99,7 +99,7 @@ class ConsoleProgress:
             )
 
     def _on_compiling(self) -> None:
-        self.console.print("compiling the fast loops for this machine, once", soft_wrap=True)
+        self.console.print(COMPILING, soft_wrap=True)
 
     def _line(self, text: str, *, due: bool) -> None:
         """A plain line where there is no terminal to draw on, every few seconds and where it is `due`."""
