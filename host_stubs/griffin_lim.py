@@ -13,7 +13,7 @@ from host_stubs.banded import Banded
 from host_stubs.mel import Mel
 
 _FIRST_WINDOWS = (16, 16, 32, 64)  # mel frames, few, so that sound starts soon
-_WINDOW = 128  # mel frames of all other windows: more would not be faster, and would have to be waited for longer
+_WINDOW = 128  # mel frames of all other windows: longer ones do less work twice, but have to be waited for
 _INVERSION_ROUNDS = 4
 _LEAST_WEIGHT = 0.05  # where a window's last frame ends, little is known of the sound: it is let fade out
 _FLOOR = 1e-4  # mel power below which nothing is audible, nor visible in log(1 + mel)
@@ -111,7 +111,7 @@ class GriffinLim:
             spectrogram = self._corrected(self._extrapolated(previous, current), target)
             previous = current
         done = len(target) if last else max(0, len(target) - self._ahead)
-        audio, settled, weight = window.settled(spectrogram[:done])
+        audio, settled, weight = window.settled(spectrogram, done)
         left = max(0, before.early - len(audio))
         return audio[before.early :], _Open(target[done:], spectrogram[done:], settled, weight, left)
 
@@ -184,11 +184,10 @@ class _Window:
         """`[samples]` -> complex `[frames, bins]`, framed as the mel is."""
         return self._mel.spectrogram(audio[None])[0]
 
-    def settled(self, spectrogram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The first frames, as they are to stay -> their sound in -1..1, and what `_Open` is to have of them."""
+    def settled(self, spectrogram: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The first `frames`, as they are to stay: their sound in -1..1, and what `_Open` is to have of them."""
         n_fft, hop = self._mel.settings.n_fft, self._mel.settings.hop_length
-        frames = len(spectrogram)
-        added = _overlap_add(self._frames(spectrogram), hop, self._before.settled)
+        added = _overlap_add(self._frames(spectrogram)[:frames], hop, self._before.settled)
         weight = _overlap_add(self._mel.window.square().expand(frames, n_fft), hop, self._before.weight)
         done = (frames - 1) * hop + n_fft // 2 if self._ends else frames * hop
         audio = (added[:done] / weight[:done].clamp(min=1e-6)).clamp(-1, 1)

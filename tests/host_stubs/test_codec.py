@@ -244,6 +244,15 @@ def test_other_spectrogram_settings_decode_too(settings: MelSettings) -> None:
     assert (mel.log_mel(audio[None])[0, :, :100] - log_mel).abs().mean() < 0.12
 
 
+@pytest.mark.parametrize("hop", [65, 512, 1024])
+@pytest.mark.parametrize("frames", [1, 2, 9, 40])
+def test_sounds_of_few_frames_decode_whatever_the_hop(hop: int, frames: int) -> None:
+    mel = Mel(MelSettings(hop_length=hop))
+    audio = GriffinLim(mel).audio(mel.log_mel(torch.from_numpy(noise(hop * frames))[None])[0, :, :frames])
+    assert audio.shape == (hop * frames,)
+    assert audio.isfinite().all()
+
+
 def test_sound_above_full_scale_keeps_its_log_mel_and_stays_in_range() -> None:
     mel = Mel(MelSettings())
     log_mel = mel.log_mel(torch.from_numpy(0.9 * peak_normalized(noise(512 * 100)))[None])[0, :, :100]
