@@ -41,8 +41,16 @@ class NetworkSettings:
 
 def normalized(codebooks: np.ndarray) -> Tensor:
     """Codebooks `[L, C, dim]` with numbers of about size 1 at each level; later levels hold ever smaller residuals."""
-    vectors = torch.as_tensor(codebooks, dtype=torch.float32)
-    return vectors / vectors.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+    # in numpy: torch would load its compiler for a mere standard deviation of tensors without data, for over a second
+    vectors = np.asarray(codebooks, dtype=np.float32)
+    spread = vectors.std(axis=(1, 2), ddof=1, keepdims=True)
+    return torch.as_tensor(vectors / np.maximum(spread, np.float32(1e-6)))
+
+
+def random_weights(*shape: int, spread: float) -> nn.Parameter:
+    """Normal numbers to start from, but for a network without data, for which torch would load its compiler."""
+    weights = torch.empty(shape)
+    return nn.Parameter(weights if weights.is_meta else weights.normal_(std=spread))
 
 
 class CodeEmbedding(nn.Module):
@@ -51,8 +59,8 @@ class CodeEmbedding(nn.Module):
     def __init__(self, codebooks: Tensor, size: int) -> None:
         super().__init__()
         levels, codebook_size, dim = codebooks.shape
-        self.own = nn.Parameter(torch.randn(levels, codebook_size + 1, size) * 0.02)  # the last row: no code
-        self.projection = nn.Parameter(torch.randn(dim, size) * dim**-0.5)
+        self.own = random_weights(levels, codebook_size + 1, size, spread=0.02)  # the last row: no code
+        self.projection = random_weights(dim, size, spread=dim**-0.5)
 
     def forward(self, codebooks: Tensor) -> Tensor:
         """The vectors of all codes, `[L, C + 1, D]`."""
@@ -65,9 +73,9 @@ class CodeLogits(nn.Module):
     def __init__(self, codebooks: Tensor, size: int) -> None:
         super().__init__()
         levels, codebook_size, dim = codebooks.shape
-        self.own = nn.Parameter(torch.randn(levels, codebook_size, size) * 0.02)
+        self.own = random_weights(levels, codebook_size, size, spread=0.02)
         self.bias = nn.Parameter(torch.zeros(levels, codebook_size))
-        self.projection = nn.Parameter(torch.randn(levels, dim, size) * size**-0.5)
+        self.projection = random_weights(levels, dim, size, spread=size**-0.5)
         self.scale = nn.Parameter(torch.full((levels, 1, 1), dim**-0.5))
 
     def forward(self, codebooks: Tensor) -> Tensor:
@@ -279,12 +287,12 @@ class PriorNetwork(nn.Module):
         size = settings.hidden_size
         self.register_buffer("codebooks", normalized(codebooks), persistent=False)
         self.embedding = CodeEmbedding(self.codebooks, size)
-        self.frame_back = nn.Parameter(torch.randn(size, size) * size**-0.5)
-        self.coarser = nn.Parameter(torch.randn(size, size) * size**-0.5)
-        self.same_level = nn.Parameter(torch.randn(size, size) * size**-0.5)
-        self.band = nn.Parameter(torch.randn(shape.bands, size) * 0.02)  # which band is next
-        self.time = nn.Parameter(torch.randn(KNOWN_FRAMES, size) * 0.02)  # its frame in the recording
-        self.level = nn.Parameter(torch.randn(shape.levels, size) * 0.02)
+        self.frame_back = random_weights(size, size, spread=size**-0.5)
+        self.coarser = random_weights(size, size, spread=size**-0.5)
+        self.same_level = random_weights(size, size, spread=size**-0.5)
+        self.band = random_weights(shape.bands, size, spread=0.02)  # which band is next
+        self.time = random_weights(KNOWN_FRAMES, size, spread=0.02)  # its frame in the recording
+        self.level = random_weights(shape.levels, size, spread=0.02)
         self.dropout = Dropout(settings.dropout)
         self.core: TransformerCore | GruCore = (
             GruCore(settings) if settings.architecture == "gru" else TransformerCore(settings, shape.bands)

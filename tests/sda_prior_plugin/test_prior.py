@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -195,6 +197,20 @@ def test_weights_that_do_not_fit_are_refused(run: PriorRun, corpus: CodeCorpus, 
             damaged(run.prior.weights, how), run.prior.settings, run.report,
             shape=corpus.shape, codebooks=corpus.codebooks, frame_seconds=corpus.frame_seconds,
         )  # fmt: skip
+
+
+def test_a_prior_is_rebuilt_without_torchs_compiler_whose_import_takes_a_second() -> None:
+    program = (
+        "import sys, numpy as np, torch\n"
+        "from sda_prior_plugin import CodeShape\n"
+        "from sda_prior_plugin.network import NetworkSettings, PriorNetwork\n"
+        "with torch.device('meta'):\n"
+        "    for architecture in ('transformer', 'gru'):\n"
+        "        settings = NetworkSettings(architecture, 16, 1, 2, 8)\n"
+        "        PriorNetwork(CodeShape(2, 2, 8), np.random.rand(2, 8, 4), settings)\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_settings_of_a_giant_network_are_refused_before_it_is_allocated(run: PriorRun, corpus: CodeCorpus) -> None:
