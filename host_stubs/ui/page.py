@@ -14,6 +14,7 @@ from host_stubs.ui.saved import SavedModels
 from host_stubs.ui.vqvae_section import VqvaeSection
 
 TITLE = "host"
+SECONDS_BETWEEN_LOOKS_AT_QUEUE = 0.05
 ALONE = (
     "<p>No installed plugin adds anything here. To make new sound: "
     "<code>pip install sda-prior-plugin</code>, then start <code>host ui</code> again.</p>"
@@ -43,4 +44,6 @@ def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs) -> g
                 gr.HTML(f"<p>The plugin {html.escape(failed)} could not add its section; the log says why.</p>")
             if not sections:
                 gr.HTML(ALONE, elem_id="no-sections")
+    # Gradio looks a thousand times a second whether anything is queued, in the process that trains.
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = SECONDS_BETWEEN_LOOKS_AT_QUEUE
     return page

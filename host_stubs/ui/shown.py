@@ -18,20 +18,25 @@ class Shown:
         self._sent: dict[Block, Properties] = {}
 
     def news(self, wanted: Mapping[Block, Properties]) -> dict[Block, Any]:
-        """Gradio's updates for what is wanted and not on the page yet."""
-        found = {}
-        for component, properties in wanted.items():
-            sent = self._sent.setdefault(component, {})
-            changed = {name: value for name, value in properties.items() if name not in sent or sent[name] != value}
-            if changed:
-                sent.update(changed)
-                found[component] = gr.update(**changed)
-        return found or gr.skip()  # Gradio takes an empty dictionary for a value
+        """Gradio's updates for what is wanted and not on the page yet; it counts as being there from now on."""
+        found = self._missing(wanted)
+        for component, properties in found.items():
+            self._sent.setdefault(component, {}).update(properties)
+        return {component: gr.update(**properties) for component, properties in found.items()}
 
-    def typed(self, component: Block, value: Any) -> None:
-        """Note what the user has put into a component: that is on the page already."""
-        self._sent.setdefault(component, {})["value"] = value
+    def lacks(self, wanted: Mapping[Block, Properties]) -> bool:
+        """Whether anything is wanted that is not on the page yet."""
+        return bool(self._missing(wanted))
 
     def forget(self) -> None:
         """The page is new: nothing is on it."""
         self._sent.clear()
+
+    def _missing(self, wanted: Mapping[Block, Properties]) -> dict[Block, Properties]:
+        found = {}
+        for component, properties in wanted.items():
+            sent = self._sent.get(component, {})
+            missing = {name: value for name, value in properties.items() if name not in sent or sent[name] != value}
+            if missing:
+                found[component] = missing
+        return found

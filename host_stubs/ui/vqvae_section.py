@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from host_stubs.ui.saved import SavedModels, dataset_folders
 from host_stubs.ui.shown import Properties, Shown
 from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LOOKS = 2.0
 MOST_NOTES = 5
 MOST_EPOCHS = 100_000
 LARGEST_SEED = 2**32 - 1
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+NOTHING: dict[Any, Any] = gr.skip()
+"""Gradio's word for it: it would take an empty dictionary for a value."""
 TITLE = "training of the VQ-VAE"
 
 
@@ -88,21 +91,30 @@ class VqvaeSection:
         self._connect(page)
 
     def _connect(self, page: gr.Blocks) -> None:
-        state = gr.State(VqvaePage())
+        state, more = gr.State(VqvaePage()), gr.State(0)
         outputs = [self.folder, self.train, self.asking, self.message, self.going, self.ending]
 
         def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block) -> None:
             def handle(own: VqvaePage, *values: Any) -> dict[Block, Any]:
                 with own.lock:
                     act(own, *values)
-                    return own.shown.news(self._wanted(own))
+                    return own.shown.news(self._wanted(own)) or NOTHING
 
             event(handle, [state, *inputs], outputs, **QUICK)
+
+        def look(own: VqvaePage) -> dict[Block, Any]:
+            """Send how the training goes. Where there is more, the page is told to ask for all of it: a browser is
+            busy for a while with every component that an answer could change, whether or not it does."""
+            with own.lock:
+                wanted = self._wanted(own)
+                news = own.shown.news({self.going: wanted.pop(self.going)})
+                return {**news, more: time.monotonic_ns()} if own.shown.lacks(wanted) else news or NOTHING
 
         form = (self.folder, self.name, self.epochs, self.seed, self.device)
         on(page.load, self._opened)
         on(self.folder.focus, self._looked_for_folders)
-        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, lambda own: None)
+        gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, state, [self.going, more], **QUICK)
+        on(more.change, lambda own: None)
         on(self.train.click, self._train, *form)
         on(self.replace.click, self._replace, *form)
         on(self.keep.click, self._keep)

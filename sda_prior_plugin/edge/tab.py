@@ -29,6 +29,10 @@ CANCEL = "Cancel and keep the file as it was"
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
+NOTHING: dict[Any, Any] = gr.skip()
+"""Gradio's word for it: it would take an empty dictionary for a value."""
+
+
 class PriorSection:
     """The section. To be made once, inside the page's Gradio context; every page that is opened shows it."""
 
@@ -111,7 +115,8 @@ class PriorSection:
 
     def _connect(self, page: gr.Blocks, state: gr.State) -> None:
         outputs = [*self.wanted(state.value)]
-        sent = gr.State(Sent())
+        moving: list[Block] = [self.progress, self.chart, self.player]
+        sent, more = gr.State(Sent()), gr.State(0)
 
         def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block, **how: Any) -> Any:
             """Let `act` change what the page has, then send what is new. What is long takes the lock by itself."""
@@ -124,7 +129,7 @@ class PriorSection:
                 with own.lock:
                     if not long:
                         act(own, *values)
-                    return there.news(self.wanted(own))
+                    return there.news(self.wanted(own)) or NOTHING
 
             return event(handle, [state, sent, *inputs], outputs, **{**QUICK, **how})
 
@@ -132,14 +137,26 @@ class PriorSection:
             there.clear()
             with own.lock:
                 own.open()
-                return there.news(self.wanted(own))
+                return there.news(self.wanted(own)) or NOTHING
+
+        def look(own: PriorPage, there: Sent) -> dict[Block, Any]:
+            """Send what moves while a training goes on. Where there is more, the page is told to ask for all of it.
+
+            A browser is busy for a while with every component that an answer could change, whether or not it does.
+            """
+            own.look_again()
+            with own.lock:
+                wanted = self.wanted(own)
+            news = there.news({component: wanted.pop(component) for component in moving})
+            return {**news, more: time.monotonic_ns()} if there.lacks(wanted) else news or NOTHING
 
         opened = page.load(open_page, [state, sent], outputs, **QUICK)
         chosen = on(self.model.input, lambda own, path: own.turn_to(Path(path) if path else None), self.model)
         moved = [on(event, PriorPage.say_where, self.folder) for event in (self.look.click, self.folder.submit)]
         for looking in (opened, chosen, *moved):
             on(looking.then, PriorPage.look_at_recordings, long=True)
-        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, PriorPage.look_again, long=True)
+        gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, [state, sent], [*moving, more], **QUICK)
+        on(more.change, lambda own: None)
         for control in self.knobs:
             on(
                 control.field.input, functools.partial(_turn, control), control.field,

@@ -34,13 +34,23 @@ class Sent:
                 self._there.setdefault(component, {})["value"] = value
 
     def news(self, wanted: Mapping[Block, Properties]) -> dict[Block, Any]:
-        """Gradio's updates for what is wanted and not on the page yet."""
-        found = {}
+        """Gradio's updates for what is wanted and not on the page yet; it counts as being there from now on."""
         with self._lock:
-            for component, properties in wanted.items():
-                there = self._there.setdefault(component, {})
-                new = {name: value for name, value in properties.items() if name not in there or there[name] != value}
-                if new:
-                    there.update(new)
-                    found[component] = gr.update(**new)
-        return found or gr.skip()  # Gradio takes an empty dictionary for a value
+            found = self._missing(wanted)
+            for component, properties in found.items():
+                self._there.setdefault(component, {}).update(properties)
+        return {component: gr.update(**properties) for component, properties in found.items()}
+
+    def lacks(self, wanted: Mapping[Block, Properties]) -> bool:
+        """Whether anything is wanted that is not on the page yet."""
+        with self._lock:
+            return bool(self._missing(wanted))
+
+    def _missing(self, wanted: Mapping[Block, Properties]) -> dict[Block, Properties]:
+        found = {}
+        for component, properties in wanted.items():
+            there = self._there.get(component, {})
+            missing = {name: value for name, value in properties.items() if name not in there or there[name] != value}
+            if missing:
+                found[component] = missing
+        return found
