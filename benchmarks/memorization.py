@@ -50,6 +50,8 @@ DEFAULT_SIZES = 3
 PATIENCE = 12
 """Epochs without a better one after which a healthy run is cut short."""
 LARGE_SAMPLE = 300
+ONSET_CORPUS, ONSET_SAMPLE = "tabla2", 100
+"""Where it is measured how soon reciting is told of, and the sounds that are drawn for that after each epoch."""
 FAR_TIMES, FAR_ABOVE = 3.0, 0.2
 """A large sample that copies so many times as much as unheard recordings, and so much more, is reciting."""
 FEW_FILES = 10
@@ -193,7 +195,7 @@ def onset(codes: CodeCorpus, settings: PriorSettings) -> Onset:
     twice: list[bool] = []
     for epoch in range(1, settings.epochs + 1):
         trainer.judge_epoch(epoch, trainer.train_epoch(epoch) or math.inf)
-        grids = draw_grids(trainer.average, LARGE_SAMPLE, Wanted(None, meter.sample_frames, 1_000_003 + epoch))
+        grids = draw_grids(trainer.average, ONSET_SAMPLE, Wanted(None, meter.sample_frames, 1_000_003 + epoch))
         shortest = meter.rates(grids)[0]
         twice.append(shortest.samples >= 2 * shortest.held_out)
         if trainer.watch.memorizing:
@@ -229,13 +231,15 @@ def onset_row(name: str, material: Material, past_the_best: bool) -> list[str]:
 def write_onsets() -> None:
     """When trainings go over to reciting, and how soon that is said."""
     torch.set_num_threads(os.cpu_count() or 1)
-    materials = [(f"{one.name}, pieces", Material.of_pieces(one)) for one in piece_corpora()]
-    materials += [(f"{one.name}, whole files", Material.of_files(one, one.name)) for one in legacy_datasets()]
+    pieces = [one for one in piece_corpora() if one.name == ONSET_CORPUS]
+    files = [one for one in legacy_datasets() if one.name == ONSET_CORPUS]
+    materials = [(f"{one.name}, pieces", Material.of_pieces(one)) for one in pieces]
+    materials += [(f"{one.name}, whole files", Material.of_files(one, one.name)) for one in files]
     rows = [onset_row(*material, past) for material in materials for past in (False, True)]
     write_section(
         "Memorization: how soon it is said",
         "Each training until it is accused. Doubled: the first of two epochs in a row after which a sample of "
-        f"{LARGE_SAMPLE} sounds copies at least twice as many of the shortest stretches as unheard recordings do. "
+        f"{ONSET_SAMPLE} sounds copies at least twice as many of the shortest stretches as unheard recordings do. "
         "Copies and natural rate are those of the last epoch.",
         [["corpus", "settings", "epochs", "doubled", "accused", "copies", "natural"], *rows],
     )
