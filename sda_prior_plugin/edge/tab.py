@@ -116,7 +116,7 @@ class PriorSection:
     def _connect(self, page: gr.Blocks, state: gr.State) -> None:
         outputs = [*self.wanted(state.value)]
         moving: list[Block] = [self.progress, self.chart, self.player]
-        sent, more = gr.State(Sent()), gr.State(0)
+        sent, more = gr.State(Sent()), gr.Number(0, label="There is more", visible="hidden")
 
         def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block, **how: Any) -> Any:
             """Let `act` change what the page has, then send what is new. What is long takes the lock by itself."""
@@ -148,7 +148,7 @@ class PriorSection:
             with own.lock:
                 wanted = self.wanted(own)
             news = there.news({component: wanted.pop(component) for component in moving})
-            return {**news, more: time.monotonic_ns()} if there.lacks(wanted) else news or NOTHING
+            return {**news, more: time.monotonic()} if there.lacks(wanted) else news or NOTHING
 
         opened = page.load(open_page, [state, sent], outputs, **QUICK)
         chosen = on(self.model.input, lambda own, path: own.turn_to(Path(path) if path else None), self.model)
