@@ -91,7 +91,7 @@ class VqvaeSection:
         self._connect(page)
 
     def _connect(self, page: gr.Blocks) -> None:
-        state, more = gr.State(VqvaePage()), gr.State(0)
+        state, more = gr.State(VqvaePage()), gr.Number(0, label="There is more", visible="hidden")
         outputs = [self.folder, self.train, self.asking, self.message, self.going, self.ending]
 
         def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block) -> None:
@@ -108,7 +108,7 @@ class VqvaeSection:
             with own.lock:
                 wanted = self._wanted(own)
                 news = own.shown.news({self.going: wanted.pop(self.going)})
-                return {**news, more: time.monotonic_ns()} if own.shown.lacks(wanted) else news or NOTHING
+                return {**news, more: time.monotonic()} if own.shown.lacks(wanted) else news or NOTHING
 
         form = (self.folder, self.name, self.epochs, self.seed, self.device)
         on(page.load, self._opened)

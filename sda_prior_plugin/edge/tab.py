@@ -115,12 +115,19 @@ class PriorSection:
 
     def _connect(self, page: gr.Blocks, state: gr.State) -> None:
         outputs = [*self.wanted(state.value)]
-        moving: list[Block] = [self.progress, self.chart, self.player]
-        sent, more = gr.State(Sent()), gr.State(0)
+        sent, more = gr.State(Sent()), gr.Number(0, label="There is more", visible="hidden")
+
+        def some(own: PriorPage, there: Sent, components: list[Block]) -> dict[Block, Any]:
+            """Send what is new in these components. Where there is more, the page is told to ask for all of it: a
+            browser is busy for a while with every component that an answer could change, whether or not it does."""
+            wanted = self.wanted(own)
+            news = there.news({component: wanted.pop(component) for component in components})
+            return {**news, more: time.monotonic()} if there.lacks(wanted) else news or NOTHING
 
         def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block, **how: Any) -> Any:
-            """Let `act` change what the page has, then send what is new. What is long takes the lock by itself."""
-            long = how.pop("long", False)
+            """Let `act` change what the page has, then send what is new, `first` in some components if that is given.
+            What is long takes the lock by itself."""
+            long, first = how.pop("long", False), how.pop("first", None)
 
             def handle(own: PriorPage, there: Sent, *values: Any) -> dict[Block, Any]:
                 there.typed(inputs, values)
@@ -129,9 +136,9 @@ class PriorSection:
                 with own.lock:
                     if not long:
                         act(own, *values)
-                    return there.news(self.wanted(own)) or NOTHING
+                    return some(own, there, first) if first else there.news(self.wanted(own)) or NOTHING
 
-            return event(handle, [state, sent, *inputs], outputs, **{**QUICK, **how})
+            return event(handle, [state, sent, *inputs], [*first, more] if first else outputs, **{**QUICK, **how})
 
         def open_page(own: PriorPage, there: Sent) -> dict[Block, Any]:
             there.clear()
@@ -139,40 +146,33 @@ class PriorSection:
                 own.open()
                 return there.news(self.wanted(own)) or NOTHING
 
-        def look(own: PriorPage, there: Sent) -> dict[Block, Any]:
-            """Send what moves while a training goes on. Where there is more, the page is told to ask for all of it.
-
-            A browser is busy for a while with every component that an answer could change, whether or not it does.
-            """
-            own.look_again()
-            with own.lock:
-                wanted = self.wanted(own)
-            news = there.news({component: wanted.pop(component) for component in moving})
-            return {**news, more: time.monotonic_ns()} if there.lacks(wanted) else news or NOTHING
-
         opened = page.load(open_page, [state, sent], outputs, **QUICK)
         chosen = on(self.model.input, lambda own, path: own.turn_to(Path(path) if path else None), self.model)
         moved = [on(event, PriorPage.say_where, self.folder) for event in (self.look.click, self.folder.submit)]
         for looking in (opened, chosen, *moved):
             on(looking.then, PriorPage.look_at_recordings, long=True)
-        gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, [state, sent], [*moving, more], **QUICK)
+        moving = [self.progress, self.chart, self.player]
+        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, PriorPage.look_again, long=True, first=moving)
         on(more.change, lambda own: None)
         for control in self.knobs:
+            own = [control.field, control.back, self.knob_problem]
             on(
                 control.field.input, functools.partial(_turn, control), control.field,
-                preprocess=False, trigger_mode="always_last",
+                preprocess=False, trigger_mode="always_last", first=own,
             )  # fmt: skip
-            on(control.field.blur, functools.partial(_leave, control))
-            on(control.back.click, functools.partial(_give_back, control))
-        on(self.train.click, PriorPage.ask_to_train)
-        on(self.replace.click, PriorPage.start)
-        on(self.keep.click, PriorPage.keep)
+            on(control.field.blur, functools.partial(_leave, control), first=own)
+            on(control.back.click, functools.partial(_give_back, control), first=own)
+        starting = [self.asking, self.question, self.message, self.ending, self.progress]
+        on(self.train.click, PriorPage.ask_to_train, first=starting)
+        on(self.replace.click, PriorPage.start, first=starting)
+        on(self.keep.click, PriorPage.keep, first=starting)
+        ending = [self.stop, self.stop_in_banner, self.cancel, self.progress]
         for button in (self.stop, self.stop_in_banner):
-            on(button.click, PriorPage.stop)
-        on(self.cancel.click, PriorPage.cancel)
-        on(self.player.play, PriorPage.play)
+            on(button.click, PriorPage.stop, first=ending)
+        on(self.cancel.click, PriorPage.cancel, first=ending)
+        on(self.player.play, PriorPage.play, first=[self.player])
         for event in (self.player.pause, self.player.stop):
-            on(event, PriorPage.play_no_more)
+            on(event, PriorPage.play_no_more, first=[self.player])
         on(
             self.listen.click, PriorPage.draw, self.seconds, self.temperature, self.random, long=True, queue=True,
             preprocess=False, show_progress="minimal", show_progress_on=self.heard,

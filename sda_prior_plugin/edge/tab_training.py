@@ -20,7 +20,7 @@ from sda_prior_plugin.settings import KnobValue
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Job
 
-SOUND_SECONDS = 3.0
+SOUND_SECONDS = 2.0
 SHARE_FOR_SOUNDS = 0.03
 """Of the training's time, the most that sounds to listen to may take; only the first one comes in any case."""
 SECONDS_BETWEEN_SOUNDS = 5.0

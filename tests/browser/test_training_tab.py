@@ -139,7 +139,7 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
     assert re.search(r"Epoch \d+ of 20000, \d+:\d\d left\.", page.inner_text("#prior-progress"))
 
     sound = page.wait_for_selector("#prior-player a[download]").evaluate(LOUDNESS)
-    assert sound["seconds"] == pytest.approx(3.0, abs=0.01)
+    assert sound["seconds"] == pytest.approx(2.0, abs=0.01)
     assert sound["peak"] > 0.001
     page.click("#prior-player button[aria-label='Play']")
     page.wait_for_function("document.querySelector('#prior-player #time').innerText !== '0:00'")

@@ -173,7 +173,7 @@ def test_while_it_trains_a_sound_is_drawn_that_is_not_silence(page: PriorPage) -
     turn(page, **SMALL)
     page.ask_to_train()
     sound = ended(page).progress.sound
-    assert (sound.title, sound.name, sound.seconds) == ("New sound after epoch 1", "demo-epoch-1.wav", 3.0)
+    assert (sound.title, sound.name, sound.seconds) == ("New sound after epoch 1", "demo-epoch-1.wav", 2.0)
     assert float(np.abs(sound.audio).max()) > 1e-3
 
 
