@@ -93,11 +93,15 @@ class Dataset:
         return PieceCorpus(
             name=self.name,
             train=self._encoded_pieces("train", 1),
-            held_out=self._encoded_pieces("held_out", 1),
+            held_out=self.held_out_pieces(),
             augmented=np.unique(self._encoded_pieces("train", OFFSETS), axis=0),
             codebooks=self.codec.codebooks,
             file_count=self.file_count,
         )
+
+    def held_out_pieces(self) -> np.ndarray:
+        """What is held out, cut and encoded as `pieces` has it."""
+        return self._encoded_pieces("held_out", 1)
 
     def _encoded_pieces(self, part: str, offsets: int) -> np.ndarray:
         length = PIECE_SECONDS * self.codec.sample_rate
