@@ -56,8 +56,8 @@ def main() -> None:
     write_section(
         "What the past is worth",
         "Bits per code of the default prior, trained on whole recordings, over all codes of the held-out ones: read at "
-        f"full length; the same codes in pieces of a second, each read on its own; and the sound in such pieces, each with "
-        f"its peak at 1, encoded and read on its own. One seed, {machine()}.",
+        "full length; the same codes in pieces of a second, each read on its own; and the sound in such pieces, each "
+        f"with its peak at 1, encoded and read on its own. One seed, {machine()}.",
         [
             [
                 "dataset",
