@@ -30,7 +30,7 @@ IMAGES = Path(__file__).parent / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 LOOKS = {"wide": (1280, "light"), "narrow": (390, "dark")}
-"""Pictures of each state: width, and light or dark."""
+"""Pictures of each state: width, and light or dark. Others with arguments such as `1280,dark 390,light`."""
 COLOURS = 64
 WITHOUT_PLUGINS = (
     "import sys; from host_stubs.cli import build_cli; from host_stubs.plugins import Plugins; "
@@ -46,24 +46,41 @@ def main() -> None:
         name: (int(width), scheme) for name, look in looks.items() for width, scheme in [look.split(",")]
     } or LOOKS
     IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+    folder = Path(tempfile.gettempdir()) / "music"  # it can be read on some of the pictures
+    folder.mkdir()
+    try:
+        take_pictures(folder, chosen)
+    finally:
+        shutil.rmtree(folder)
+
+
+def take_pictures(folder: Path, looks: dict[str, tuple[int, str]]) -> None:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        models, recordings = Path(folder) / "models", Path(folder) / "recordings" / "strings and bells"
+        models, recordings = folder / "models", folder / "recordings" / "strings and bells"
         models.mkdir()
         host_stubs.write_demo_recordings(recordings, seed=3, count=8)
         model = trained(recordings)
         with serving(models, recordings.parent, ["-m", "host_stubs.cli"]) as url:
 
             def pages() -> dict[str, Any]:
-                return {name: opened(browser, url, *look) for name, look in chosen.items()}
+                for context in browser.contexts:
+                    context.close()
+                return {name: opened(browser, url, *look) for name, look in looks.items()}
 
             every_state(pages, models, model)
         with serving(models, recordings.parent, ["-c", WITHOUT_PLUGINS]) as url:
-            for name, look in chosen.items():
+            for name, look in looks.items():
                 page = opened(browser, url, *look)
                 page.wait_for_selector("#no-sections")
                 picture(page, "without-plugin", name, "#vqvae-folder", "#no-sections")
         browser.close()
+
+
+def split(look: str) -> tuple[str, str]:
+    """An argument such as `1280,dark`: pictures of that look instead."""
+    width, scheme = look.split(",")
+    return width, scheme
 
 
 def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_stubs.Model) -> None:
@@ -156,6 +173,7 @@ def train_vqvae(page: Any) -> None:
     page.click("#vqvae-folder input")
     page.get_by_role("option").first.click()
     page.click("#vqvae-train")
+    page.wait_for_selector("#vqvae-cancel")
 
 
 def start(page: Any, name: str, knobs: dict[str, float]) -> None:
