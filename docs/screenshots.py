@@ -30,7 +30,7 @@ IMAGES = Path(__file__).parent / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 LOOKS = {"wide": (1280, "light"), "narrow": (390, "dark")}
-"""Pictures of each state: width, and light or dark."""
+"""Pictures of each state: width, and light or dark. Others with arguments such as `1280,dark 390,light`."""
 COLOURS = 64
 WITHOUT_PLUGINS = (
     "import sys; from host_stubs.cli import build_cli; from host_stubs.plugins import Plugins; "
@@ -46,24 +46,41 @@ def main() -> None:
         name: (int(width), scheme) for name, look in looks.items() for width, scheme in [look.split(",")]
     } or LOOKS
     IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+    folder = Path(tempfile.gettempdir()) / "music"  # it can be read on some of the pictures
+    folder.mkdir()
+    try:
+        take_pictures(folder, chosen)
+    finally:
+        shutil.rmtree(folder)
+
+
+def take_pictures(folder: Path, looks: dict[str, tuple[int, str]]) -> None:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        models, recordings = Path(folder) / "models", Path(folder) / "recordings" / "strings and bells"
+        models, recordings = folder / "models", folder / "recordings" / "strings and bells"
         models.mkdir()
         host_stubs.write_demo_recordings(recordings, seed=3, count=8)
         model = trained(recordings)
         with serving(models, recordings.parent, ["-m", "host_stubs.cli"]) as url:
 
             def pages() -> dict[str, Any]:
-                return {name: opened(browser, url, *look) for name, look in chosen.items()}
+                for context in browser.contexts:
+                    context.close()
+                return {name: opened(browser, url, *look) for name, look in looks.items()}
 
             every_state(pages, models, model)
         with serving(models, recordings.parent, ["-c", WITHOUT_PLUGINS]) as url:
-            for name, look in chosen.items():
+            for name, look in looks.items():
                 page = opened(browser, url, *look)
                 page.wait_for_selector("#no-sections")
                 picture(page, "without-plugin", name, "#vqvae-folder", "#no-sections")
         browser.close()
+
+
+def split(look: str) -> tuple[str, str]:
+    """An argument such as `1280,dark`: pictures of that look instead."""
+    width, scheme = look.split(",")
+    return width, scheme
 
 
 def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_stubs.Model) -> None:
@@ -116,7 +133,7 @@ def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_s
     save(model, models / "moved.sda")
     for name, page in pages().items():
         page.wait_for_selector("#prior-folder")
-        picture(page, "missing", name, "#prior-dataset", "#prior-folder")
+        picture(page, "missing", name, "#prior-dataset", "#prior-folder", "#prior-look")
 
 
 def trained(recordings: Path) -> host_stubs.Model:
@@ -156,6 +173,7 @@ def train_vqvae(page: Any) -> None:
     page.click("#vqvae-folder input")
     page.get_by_role("option").first.click()
     page.click("#vqvae-train")
+    page.wait_for_selector("#vqvae-cancel")
 
 
 def start(page: Any, name: str, knobs: dict[str, float]) -> None:
@@ -179,17 +197,13 @@ def epochs(page: Any, count: int) -> None:
     )
 
 
-def picture(page: Any, state: str, look: str, first: str, last: str) -> None:
-    """Save what lies between two elements, over the whole width of the page, as a small PNG."""
-    top, bottom = (page.locator(selector).bounding_box() for selector in (first, last))
+def picture(page: Any, state: str, look: str, first: str, *last: str) -> None:
+    """Save what lies between an element and the lowest of some others, over the whole width of the page, as a PNG."""
     offset = page.evaluate("window.scrollY")
-    start = max(top["y"] + offset - 16, 0)
-    area = {
-        "x": 0,
-        "y": start,
-        "width": page.viewport_size["width"],
-        "height": bottom["y"] + bottom["height"] + offset + 16 - start,
-    }
+    top = max(page.locator(first).bounding_box()["y"] + offset - 16, 0)
+    boxes = [page.locator(selector).bounding_box() for selector in last]
+    bottom = max(box["y"] + box["height"] for box in boxes) + offset + 16
+    area = {"x": 0, "y": top, "width": page.viewport_size["width"], "height": bottom - top}
     shot = page.screenshot(full_page=True, clip=area, animations="disabled")
     path = IMAGES / f"{state}-{look}.png"
     Image.open(BytesIO(shot)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
