@@ -133,7 +133,7 @@ def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_s
     save(model, models / "moved.sda")
     for name, page in pages().items():
         page.wait_for_selector("#prior-folder")
-        picture(page, "missing", name, "#prior-dataset", "#prior-folder")
+        picture(page, "missing", name, "#prior-dataset", "#prior-folder", "#prior-look")
 
 
 def trained(recordings: Path) -> host_stubs.Model:
@@ -197,17 +197,13 @@ def epochs(page: Any, count: int) -> None:
     )
 
 
-def picture(page: Any, state: str, look: str, first: str, last: str) -> None:
-    """Save what lies between two elements, over the whole width of the page, as a small PNG."""
-    top, bottom = (page.locator(selector).bounding_box() for selector in (first, last))
+def picture(page: Any, state: str, look: str, first: str, *last: str) -> None:
+    """Save what lies between an element and the lowest of some others, over the whole width of the page, as a PNG."""
     offset = page.evaluate("window.scrollY")
-    start = max(top["y"] + offset - 16, 0)
-    area = {
-        "x": 0,
-        "y": start,
-        "width": page.viewport_size["width"],
-        "height": bottom["y"] + bottom["height"] + offset + 16 - start,
-    }
+    top = max(page.locator(first).bounding_box()["y"] + offset - 16, 0)
+    boxes = [page.locator(selector).bounding_box() for selector in last]
+    bottom = max(box["y"] + box["height"] for box in boxes) + offset + 16
+    area = {"x": 0, "y": top, "width": page.viewport_size["width"], "height": bottom - top}
     shot = page.screenshot(full_page=True, clip=area, animations="disabled")
     path = IMAGES / f"{state}-{look}.png"
     Image.open(BytesIO(shot)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)

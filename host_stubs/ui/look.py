@@ -11,7 +11,7 @@ FONTS = ("system-ui", "sans-serif")
 MONO_FONTS = ("ui-monospace", "monospace")
 
 CSS = """
-.gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 1100px !important; margin: 0 auto !important; }
 .gradio-container h1 { font-size: 1.5rem; margin: 0.2rem 0; }
 .gradio-container h2 { font-size: 1.2rem; margin: 0.6rem 0 0.2rem; }
 .gradio-container p { margin: 0.2rem 0; }
@@ -26,6 +26,7 @@ CSS = """
 .going progress::-webkit-progress-value { background: var(--color-accent); }
 .going progress::-moz-progress-bar { background: var(--color-accent); }
 .going .levels { border-collapse: collapse; width: 100%; }
+.going .levels, .going .levels :is(thead, tbody) { border: 0; }
 .going .levels caption { text-align: left; }
 .going .levels tr, .going .levels th, .going .levels td {
   text-align: left; padding: 0.2rem 0.6rem 0.2rem 0; border: 0; border-bottom: 1px solid var(--border-color-primary);

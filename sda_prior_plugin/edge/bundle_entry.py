@@ -126,11 +126,12 @@ def card_lines(model: Model) -> list[tuple[str, str]]:
         return []
     settings, report = model.prior.settings, model.prior.report
     heads = f", {settings.heads} heads" if settings.architecture == "transformer" else ""
+    layers = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
     stopped = "" if report.ended == "finished" else f" ({report.ended} early)"
     return [
         (
             "Prior",
-            f"{settings.architecture}, {settings.layers} layers of {settings.hidden_size}{heads}, "
+            f"{settings.architecture}, {layers} of {settings.hidden_size}{heads}, "
             f"{report.parameters / 1e6:.2f} M parameters",
         ),
         (

@@ -109,7 +109,7 @@ def _axes(frame: _Frame) -> list[str]:
     for tick in frame.ticks:
         y = frame.y(tick)
         drawn.append(f'<line class="grid" x1="{LEFT}" x2="{frame.right}" y1="{y}" y2="{y}"/>')
-        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{_short(tick)}</text>')
     for epoch in _epoch_ticks(frame.last, 4 if frame.width < 500 else 8):
         drawn.append(f'<text x="{frame.x(epoch)}" y="{frame.bottom + 17}" text-anchor="middle">{epoch}</text>')
     drawn.append(f'<line class="axis" x1="{LEFT}" x2="{frame.right}" y1="{frame.bottom}" y2="{frame.bottom}"/>')
@@ -182,6 +182,14 @@ def _perplexity_ticks(values: Sequence[float]) -> list[float]:
         if len(ticks) <= MOST_TICKS:
             break
     return ticks
+
+
+def _short(number: float) -> str:
+    """A round number in at most four characters: 1.5, 200, 10k, 1M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if number >= 10 * size or (number >= size and unit == "M"):
+            return f"{number / size:g}{unit}"
+    return f"{number:g}"
 
 
 def _epoch_ticks(last: int, most: int) -> list[int]:

@@ -411,6 +411,13 @@ def test_the_chart_stays_inside_its_frame_and_small(epochs: int) -> None:
             assert 0 <= float(y) <= 300
 
 
+def test_large_perplexities_fit_beside_the_chart() -> None:
+    drawn = chart(Curve(3, [50.0, 5.0, 1.0], [60.0, 2e4, 9e5], best=1, reciting=[False] * 3))
+    labels = re.findall(r'text-anchor="end">([^<]+)<', drawn)
+    assert {"10k", "1M"} <= set(labels)
+    assert max(map(len, labels)) <= 4
+
+
 def test_before_the_first_epoch_there_is_no_chart() -> None:
     assert chart(Curve(9, [], [], best=0, reciting=[])) == ""
 
