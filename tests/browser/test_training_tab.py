@@ -32,7 +32,8 @@ UNNAMED = """() => [...document.querySelectorAll('button, input, textarea, selec
 
 
 def choose(page: Any, name: str) -> None:
-    """Choose a model by its name in the list."""
+    """Choose a model by its name in the list, which needs room below."""
+    page.locator("#prior-model").evaluate("element => element.scrollIntoView()")
     page.click("#prior-model input")
     page.get_by_role("option", name=name, exact=True).click()
     page.wait_for_function("name => document.querySelector('#prior-card').innerText.includes(name + '.sda')", arg=name)
