@@ -80,8 +80,8 @@ def codes_a_second(network: PriorNetwork, count: int = 1, frames: int = 100) -> 
 @compiled_for_speed
 def _sum(numbers: np.ndarray) -> np.float32:
     total = np.float32(0)
-    for number in numbers:
-        total += number
+    for place in range(len(numbers)):
+        total += numbers[place]
     return total
 
 
