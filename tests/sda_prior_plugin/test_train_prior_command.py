@@ -209,7 +209,7 @@ def test_generated_sound_has_the_length_asked_for_and_the_same_seed_gives_the_sa
 def test_the_model_card_shows_the_prior(trained: Path) -> None:
     card = host("info", trained).stdout
     assert "Held-out perplexity" in card
-    assert "transformer, 1 layers of 16, 2 heads" in card
+    assert "transformer, 1 layer of 16, 2 heads" in card
 
 
 def test_the_model_card_and_its_json_say_what_the_prior_has_memorized(trained: Path) -> None:
