@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 

@@ -70,9 +70,11 @@ def build_cli(plugins: Plugins) -> click.Group:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `host` command. Exits with 0, 1 for an error, or 2 for a mistake in the arguments."""
-    # Threads that wait for each other must not spin: on a busy machine that made training over ten times slower. Torch
-    # reads this when it is first imported.
+    # Threads that wait for each other must not spin for long: on a busy machine that made training over ten times
+    # slower. Some microseconds they may: being woken up for each small step made decoding three times slower. Torch
+    # reads both when it is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     handler = WarningsToStderr()
     logger.addHandler(handler)
     try:

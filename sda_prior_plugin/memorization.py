@@ -26,7 +26,9 @@ FEWEST_NATURAL_PIECES = 5
 FEWEST_WINDOWS = 10
 """Of any other length."""
 
-SIGNIFICANCE = 0.01
+SIGNIFICANCE = 0.05
+"""Of one look, over all window lengths; two in a row and the second witness are wanted besides. With few long recordings
+held out even a prior that does nothing but recite comes no lower than 0.02 by the windows that tell."""
 PERMUTATIONS = 1999
 TIMES_NATURAL = 2.0
 ABOVE_NATURAL = 0.05
