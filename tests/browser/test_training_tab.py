@@ -31,6 +31,11 @@ UNNAMED = """() => [...document.querySelectorAll('button, input, textarea, selec
     || one.title)).map(one => one.outerHTML)"""
 
 
+def see(page: Any, selector: str, text: str | re.Pattern[str]) -> None:
+    """Wait until an element shows some text: what a page is told of comes piece by piece."""
+    page.locator(selector, has_text=text).first.wait_for()
+
+
 def choose(page: Any, name: str) -> None:
     """Choose a model by its name in the list, which needs room below."""
     page.locator("#prior-model").evaluate("element => element.scrollIntoView()")
@@ -108,23 +113,23 @@ def test_choosing_a_model_shows_its_card_and_defaults_that_can_be_changed_and_gi
     new_model("choosing")  # while the page is open: it appears by itself
     page.wait_for_selector("#prior-card dl")
     choose(page, "choosing")
-    assert "6 recordings: " in page.inner_text("#prior-card")
-    assert "6 recordings in " in page.inner_text("#prior-dataset")
-    assert "Layers (auto)" in page.inner_text("#knob-layers")
+    see(page, "#prior-card", "6 recordings: ")
+    see(page, "#prior-dataset", "6 recordings in ")
+    see(page, "#knob-layers", "Layers (auto)")
     before = page.input_value("#knob-layers input")
     page.fill("#knob-layers input", "3")
     page.wait_for_selector("#auto-layers")
-    assert "Layers (set)" in page.inner_text("#knob-layers")
+    see(page, "#knob-layers", "Layers (set)")
     page.click("#auto-layers")
     page.wait_for_selector("#auto-layers", state="hidden")
-    assert "Layers (auto)" in page.inner_text("#knob-layers")
+    see(page, "#knob-layers", "Layers (auto)")
     assert page.input_value("#knob-layers input") == before
     page.fill("#knob-layers input", "99")
     page.wait_for_selector("#prior-knob-problem p")
-    assert "Layers is 99; it must be from 1 to 64." in page.inner_text("#prior-knob-problem")
+    see(page, "#prior-knob-problem", "Layers is 99; it must be from 1 to 64.")
     page.click("#prior-train")
     page.wait_for_selector("#prior-message p")
-    assert "Layers is 99" in page.inner_text("#prior-message")
+    see(page, "#prior-message", "Layers is 99")
     assert page.evaluate(UNNAMED) == []
 
 
@@ -137,7 +142,7 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
     wait_for_epochs(page, 2)
     drawn = epochs_drawn(page)
     wait_for_epochs(page, drawn + 2)
-    assert re.search(r"Epoch \d+ of 20000, \d+:\d\d left\.", page.inner_text("#prior-progress"))
+    see(page, "#prior-progress", re.compile(r"Epoch \d+ of 20000, \d+:\d\d left\."))
 
     sound = page.wait_for_selector("#prior-player a[download]").evaluate(LOUDNESS)
     assert sound["seconds"] == pytest.approx(2.0, abs=0.01)
@@ -147,17 +152,17 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
 
     page.reload()  # the job is not the page's
     wait_for_epochs(page, drawn)
-    assert "Hidden size (set)" in page.inner_text("#knob-hidden_size")
+    see(page, "#knob-hidden_size", "Hidden size (set)")
     other = open_page(server.url)
     wait_for_epochs(other, drawn)
     other.click("#prior-train")
     other.wait_for_selector("#prior-message p")
-    assert "training.sda is being worked on already" in other.inner_text("#prior-message")
+    see(other, "#prior-message", "training.sda is being worked on already")
 
     page.click("#prior-stop")
     assert "Training was stopped. The best checkpoint (epoch " in said_at_the_end(page)
     page.wait_for_selector("#prior-listen")
-    assert "Held-out perplexity" in page.inner_text("#prior-card")
+    see(page, "#prior-card", "Held-out perplexity")
     assert page.input_value("#prior-model input") == "training (with a prior)"
     opened = host_stubs.open_model(path)
     assert isinstance(opened.prior, Prior)
@@ -171,13 +176,13 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
     sound = link.evaluate(LOUDNESS)
     assert sound["seconds"] == pytest.approx(1.5, abs=0.01)
     assert sound["peak"] > 0.001
-    assert "Seed 7." in page.inner_text("#listen-said")
+    see(page, "#listen-said", "Seed 7.")
 
     before = path.read_bytes()
     page.click("#prior-train")
     page.wait_for_selector("#prior-replace")
-    question = page.inner_text("#prior-question")
-    assert re.search(r"training\.sda has a prior already, of \d+ \w+ 20\d\d.*held-out perplexity \d+\.\d\d", question)
+    question = r"training\.sda has a prior already, of \d+ \w+ 20\d\d.*held-out perplexity \d+\.\d\d"
+    see(page, "#prior-question", re.compile(question))
     page.click("#prior-keep")
     page.wait_for_selector("#prior-replace", state="hidden")
     page.click("#prior-train")
@@ -195,15 +200,13 @@ def test_a_run_that_recites_raises_a_banner_whose_button_stops_it(
     page = open_page(server.url)
     start(page, "reciting", RECITING)
     page.wait_for_selector("#prior-banner-stop")
-    assert re.search(
-        r"Very likely memorizing since about epoch \d+: .* best checkpoint: epoch \d+\.",
-        page.inner_text("#prior-banner"),
-    )
-    assert "Training goes on until you decide" in page.inner_text("#prior-banner")
-    assert page.is_visible("#prior-chart .wide rect.reciting")
+    words = r"Very likely memorizing since about epoch \d+: .* best checkpoint: epoch \d+\."
+    see(page, "#prior-banner", re.compile(words))
+    see(page, "#prior-banner", "Training goes on until you decide")
+    page.wait_for_selector("#prior-chart .wide rect.reciting")
     page.click("#prior-banner-stop")
     assert "Training was stopped." in said_at_the_end(page)
-    assert page.is_hidden("#prior-banner")
+    page.wait_for_selector("#prior-banner", state="hidden")
     report = host_stubs.open_model(path).prior.report
     assert report.best_epoch < report.epochs_trained
     assert report.memorization.memorizing_epochs
@@ -226,13 +229,13 @@ def test_missing_recordings_are_named_and_can_be_pointed_to(
     page.click("#prior-model input")
     page.get_by_role("option", name="moved", exact=True).click()
     page.wait_for_selector("#prior-folder")
-    assert "6 of 6 recordings are missing from" in page.inner_text("#prior-dataset")
-    assert sorted(recordings.iterdir())[0].name in page.inner_text("#prior-dataset")
+    see(page, "#prior-dataset", "6 of 6 recordings are missing from")
+    see(page, "#prior-dataset", sorted(recordings.iterdir())[0].name)
     assert page.is_disabled("#prior-train")
     page.fill("#prior-folder input, #prior-folder textarea", str(here))
     page.click("#prior-look")
     page.wait_for_selector("#prior-train:enabled")
-    assert f"6 recordings in {here}" in page.inner_text("#prior-dataset")
+    see(page, "#prior-dataset", f"6 recordings in {here}")
     assert page.is_hidden("#prior-folder")
 
 
@@ -250,8 +253,8 @@ def test_an_error_in_training_is_a_sentence_and_the_page_lives_on(
     lost.rename(tmp_path / lost.name)
     page.click("#prior-train")
     page.wait_for_selector("#prior-message p")
-    assert f"1 of 6 recordings are missing from {here}: {lost.name}" in page.inner_text("#prior-message")
-    assert "failing.sda is exactly as it was." in page.inner_text("#prior-message")
+    see(page, "#prior-message", f"1 of 6 recordings are missing from {here}: {lost.name}")
+    see(page, "#prior-message", "failing.sda is exactly as it was.")
     assert path.read_bytes() == before
     (tmp_path / lost.name).rename(lost)
     page.click("#prior-train")
@@ -275,7 +278,7 @@ def test_without_the_plugin_there_is_no_section_for_priors(start_server: Any, op
     page = open_page(start_server(plugins=False).url)
     page.wait_for_selector("#vqvae-train")
     assert page.locator("#prior-train").count() == 0
-    assert "pip install sda-prior-plugin" in page.inner_text("#no-sections")
+    see(page, "#no-sections", "pip install sda-prior-plugin")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
