@@ -169,6 +169,24 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 @compiled_in_order
+def _add_sixteen(rows: np.ndarray, factors: np.ndarray, sums: np.ndarray) -> None:
+    """`sums [out] += factors [16] @ rows [16, out]`, in that order: the sums are read and written once for all."""
+    m0, m1, m2, m3, m4, m5, m6, m7 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7]
+    n0, n1, n2, n3, n4, n5, n6, n7 = rows[8], rows[9], rows[10], rows[11], rows[12], rows[13], rows[14], rows[15]
+    a0, a1, a2, a3, a4, a5, a6, a7 = (
+        factors[0], factors[1], factors[2], factors[3], factors[4], factors[5], factors[6], factors[7],
+    )  # fmt: skip
+    b0, b1, b2, b3, b4, b5, b6, b7 = (
+        factors[8], factors[9], factors[10], factors[11], factors[12], factors[13], factors[14], factors[15],
+    )  # fmt: skip
+    for place in range(len(sums)):
+        some = (((sums[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
+        some = (((some + a4 * m4[place]) + a5 * m5[place]) + a6 * m6[place]) + a7 * m7[place]
+        some = (((some + b0 * n0[place]) + b1 * n1[place]) + b2 * n2[place]) + b3 * n3[place]
+        sums[place] = (((some + b4 * n4[place]) + b5 * n5[place]) + b6 * n6[place]) + b7 * n7[place]
+
+
+@compiled_in_order
 def add_product(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
     """`y [R, out] += x [R, in] @ matrix [in, out]`.
 
@@ -178,10 +196,13 @@ def add_product(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
     """
     rows, size = x.shape
     width = matrix.shape[1]
-    step = 4 if rows > 1 else 8
+    step = 4 if rows > 1 else 16
     whole = size - size % step
     order = np.arange(rows)  # read from memory, so that the compiler checks each pair of rows for overlap, not all
     for first in range(0, whole, step):
+        if rows == 1:
+            _add_sixteen(matrix[first : first + 16], x[0, first : first + 16], y[0])
+            continue
         m0, m1, m2, m3 = matrix[first], matrix[first + 1], matrix[first + 2], matrix[first + 3]
         for row in range(0, rows - 1, 2):
             one, two = order[row], order[row + 1]
@@ -195,16 +216,8 @@ def add_product(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
         for row in range(rows - rows % 2, rows):
             a0, a1, a2, a3 = x[row, first], x[row, first + 1], x[row, first + 2], x[row, first + 3]
             out = y[row]
-            if step == 4:
-                for place in range(width):
-                    sums = (((out[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
-                    out[place] = sums
-            else:
-                m4, m5, m6, m7 = matrix[first + 4], matrix[first + 5], matrix[first + 6], matrix[first + 7]
-                a4, a5, a6, a7 = x[row, first + 4], x[row, first + 5], x[row, first + 6], x[row, first + 7]
-                for place in range(width):
-                    sums = (((out[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
-                    out[place] = (((sums + a4 * m4[place]) + a5 * m5[place]) + a6 * m6[place]) + a7 * m7[place]
+            for place in range(width):
+                out[place] = (((out[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
     for first in range(whole, size):
         m0 = matrix[first]
         for row in range(rows):

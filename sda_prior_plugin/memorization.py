@@ -27,8 +27,8 @@ FEWEST_WINDOWS = 10
 """Of any other length."""
 
 SIGNIFICANCE = 0.05
-"""Of one look, over all window lengths; two in a row and the second witness are wanted besides. With few long recordings
-held out even a prior that does nothing but recite comes no lower than 0.02 by the windows that tell."""
+"""Of one look, over all window lengths; two in a row and the second witness are wanted besides. With few long
+recordings held out even a prior that does nothing but recite comes no lower than 0.02 by the windows that tell."""
 PERMUTATIONS = 1999
 TIMES_NATURAL = 2.0
 ABOVE_NATURAL = 0.05

@@ -139,7 +139,7 @@ def card_lines(model: Model) -> list[tuple[str, str]]:
             f"{report.final_perplexity:.2f} ({report.bits_per_code:.3f} bits per code), "
             f"on {len(report.held_out)} {'recording' if len(report.held_out) == 1 else 'recordings'}",
         ),
-        ("Prior trained", f"{report.training_date}, {report.epochs_trained} epochs{stopped}, best {report.best_epoch}"),
+        ("Prior trained", f"{report.day}, {report.epochs_trained} epochs{stopped}, best {report.best_epoch}"),
         *memorization_lines(report.memorization),
     ]
 

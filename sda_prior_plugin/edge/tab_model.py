@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,17 +126,8 @@ def replacing(chosen: ChosenModel) -> str:
     known = "that cannot be read"
     if chosen.prior is not None:
         report = chosen.prior.report
-        known = f"of {day(report.training_date)}, held-out perplexity {report.final_perplexity:.2f}"
+        known = f"of {report.day}, held-out perplexity {report.final_perplexity:.2f}"
     return f"{chosen.path.name} has a prior already, {known}. Replace it once the new one is complete?"
-
-
-def day(date: str) -> str:
-    """An ISO 8601 date and time for people, in the time of this machine."""
-    try:
-        moment = datetime.datetime.fromisoformat(date).astimezone()
-    except ValueError:
-        return date
-    return f"{moment.day} {moment:%B %Y, %H:%M}"
 
 
 def choices(models: SavedModels) -> list[tuple[str, str]]:

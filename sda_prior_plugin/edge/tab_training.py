@@ -158,6 +158,7 @@ class Listening:
             return None
         rate = self._codec.sample_rate
         audio = self._codec.decode(event.draw(self._frames, self._seed))[: round(SOUND_SECONDS * rate)]
-        cost = time.monotonic() - started
-        self._due = started + max(cost / SHARE_FOR_SOUNDS, SECONDS_BETWEEN_SOUNDS)
+        now, first = time.monotonic(), self._due == -math.inf
+        cost = 0.0 if first else now - started  # the first one also loads what draws: it does not tell what others cost
+        self._due = now + max(cost / SHARE_FOR_SOUNDS, SECONDS_BETWEEN_SOUNDS)
         return Sound(f"{self._name}-epoch-{event.epoch}.wav", f"New sound after epoch {event.epoch}", rate, audio)
