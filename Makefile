@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page clean
 
 setup: $(VENV)/ready
 
@@ -16,7 +16,7 @@ $(VENV)/ready: pyproject.toml host_stubs/pyproject.toml constraints.txt
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -45,6 +45,9 @@ bench-sizes: setup
 
 bench-memorization: setup
 	$(BIN)/python -m benchmarks.memorization
+
+bench-page: setup
+	$(BIN)/python -m benchmarks.page
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info

@@ -1,0 +1,99 @@
+"""Whether the page stays quick beside a training, and the training beside the page. Run it with `make bench-page`.
+
+The same training of the demo's prior, in turn from the command line and on the page, with a real server and browser;
+while it runs on the page, a button is clicked again and again, and the time taken until the page shows the answer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+import host_stubs
+from benchmarks.corpora import MADE, demo_dataset
+from benchmarks.results import machine, write_section
+from docs.screenshots import FLAGS, opened, serving, start
+
+EPOCHS, PAIRS = 6, 3
+CLICKED = """async () => {
+  const shown = id => document.querySelector(id)?.offsetParent;
+  const started = performance.now();
+  document.querySelector('#auto-layers').click();
+  while (shown('#auto-layers')) await new Promise(requestAnimationFrame);
+  return performance.now() - started;
+}"""
+"""Gives a knob back to its default, which the server has to find out."""
+
+
+def from_the_command_line(path: Path) -> float:
+    """Seconds of a training."""
+    command = [sys.executable, "-m", "host_stubs.cli", "train-prior", path, "--epochs", EPOCHS, "--overwrite"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    return seconds_of(path)
+
+
+def on_the_page(page: Any, path: Path) -> tuple[float, list[float]]:
+    """Seconds of a training, and milliseconds of each click while it ran."""
+    start(page, path.stem, {"epochs": EPOCHS})
+    page.wait_for_selector("#prior-chart polyline.held-out")
+    clicks = []
+    while page.is_visible("#prior-stop"):
+        page.fill("#knob-layers input", "3")
+        page.wait_for_selector("#auto-layers")
+        clicks.append(float(page.evaluate(CLICKED)))
+        page.wait_for_timeout(300)
+    page.wait_for_selector("#prior-listen")
+    return seconds_of(path), clicks
+
+
+def seconds_of(path: Path) -> float:
+    """What the report in a model says that the training took."""
+    return float(host_stubs.open_model(path).prior.report.seconds)
+
+
+def main() -> None:
+    """Train in turn, and write the table."""
+    demo_dataset()
+    command_line, page_seconds, clicks = [], [], []
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        models = Path(folder)
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        with serving(models, MADE / "demo-32", ["-m", "host_stubs.cli"]) as url:
+            page = opened(browser, url, 1280, "light")
+            for number in range(PAIRS):
+                paths = [models / f"{name}-{number}.sda" for name in ("command", "page")]
+                for path in paths:
+                    shutil.copy(MADE / "demo-32" / "demo.sda", path)
+                command_line.append(from_the_command_line(paths[0]))
+                seconds, answered = on_the_page(page, paths[1])
+                page_seconds.append(seconds)
+                clicks += answered
+        browser.close()
+    ratios = [page / command for page, command in zip(page_seconds, command_line, strict=True)]
+    clicks.sort()
+    write_section(
+        "The page beside a training",
+        f"{PAIRS} trainings of {EPOCHS} epochs of the demo's prior from the command line, and as many on the page, in "
+        f"turn; {machine()}, {os.cpu_count()} cores.",
+        [
+            ["what", "figure"],
+            ["training on the page, over training from the command line, median", f"{statistics.median(ratios):.3f}"],
+            ["each pair", ", ".join(f"{ratio:.3f}" for ratio in ratios)],
+            ["clicks while it trained", str(len(clicks))],
+            ["from click to answer, median", f"{statistics.median(clicks):.0f} ms"],
+            ["95 of 100 within", f"{clicks[int(0.95 * (len(clicks) - 1))]:.0f} ms"],
+            ["the slowest", f"{clicks[-1]:.0f} ms"],
+        ],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
