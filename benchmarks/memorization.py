@@ -47,7 +47,7 @@ SMALLER: list[dict[str, int | str]] = [
     {"architecture": "gru", "hidden_size": 96, "layers": 1},
 ]
 """Networks that every corpus is tried with; the first DEFAULT_SIZES corpora also have those of the defaults."""
-DEFAULT_SIZES = 3
+DEFAULT_SIZES = 1
 PATIENCE = 12
 """Epochs without a better one after which a healthy run is cut short."""
 LARGE_SAMPLE = 300

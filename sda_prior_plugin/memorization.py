@@ -31,7 +31,7 @@ SIGNIFICANCE = 0.05
 recordings held out even a prior that does nothing but recite comes no lower than 0.02 by the windows that tell."""
 PERMUTATIONS = 1999
 TIMES_NATURAL = 2.0
-ABOVE_NATURAL = 0.05
+ABOVE_NATURAL = 0.03
 CONSECUTIVE = 2
 """Looks in a row that have to agree before a prior is accused or cleared."""
 

@@ -44,7 +44,7 @@ STEPS_BETWEEN_LOOKS = 200
 """Between two looks at whether the prior recites; each costs about as much as ten steps."""
 EPOCHS_BETWEEN_HURRIED_LOOKS = 5
 """The same where the gap between training and held-out bits is wide."""
-SOUNDS_IN_A_LOOK = 48
+SOUNDS_IN_A_LOOK = 96
 LOOK_SECONDS = 1.0
 SOUNDS_IN_REPORT = 64
 
@@ -293,7 +293,7 @@ class Trainer:
         if hurried:
             between = EPOCHS_BETWEEN_HURRIED_LOOKS
             if not self.watch.undecided:  # the longer there was nothing, the less there is to hurry about
-                between += (epoch - progress.hurried_since) // 4
+                between += (epoch - progress.hurried_since) // 8
             due = epoch - progress.looked_at[0] >= between
         else:
             due = self.step - progress.looked_at[1] >= STEPS_BETWEEN_LOOKS
