@@ -6,10 +6,15 @@ import secrets
 import threading
 import wave
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+
+KEPT = 8
+"""Files of the latest sounds that stay in any case: a page may still show one that another has replaced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +32,15 @@ class Sound:
 
 
 class SoundFiles:
-    """WAV files of sounds, each written once, in a folder of their own. A file goes when its sound is forgotten."""
+    """WAV files of sounds, each written once, in a folder of their own.
+
+    A file goes when its sound is forgotten and some others have come.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths: weakref.WeakKeyDictionary[Sound, Path] = weakref.WeakKeyDictionary()
+        self._latest: deque[Sound] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
 
     def of(self, sound: Sound) -> Path:
@@ -46,4 +55,5 @@ class SoundFiles:
                     file.setframerate(sound.rate)
                     file.writeframes((np.clip(sound.audio, -1, 1) * 32767).astype("<i2").tobytes())
                 weakref.finalize(sound, path.unlink, missing_ok=True)
+                self._latest.append(sound)
             return path

@@ -23,7 +23,7 @@ from sda_prior_plugin.edge.tab_chart import Curve, chart, summary
 from sda_prior_plugin.edge.tab_knobs import for_the_page
 from sda_prior_plugin.edge.tab_model import choices, replacing
 from sda_prior_plugin.edge.tab_page import PriorPage
-from sda_prior_plugin.edge.tab_sounds import Sound, SoundFiles
+from sda_prior_plugin.edge.tab_sounds import KEPT, Sound, SoundFiles
 from sda_prior_plugin.edge.tab_training import PriorProgress
 from sda_prior_plugin.edge.tab_words import going, trend
 
@@ -336,13 +336,19 @@ def test_what_cannot_be_drawn_is_a_sentence(page: PriorPage, asked: tuple[object
     assert page.listening_problem == problem
 
 
-def test_a_sounds_file_goes_when_the_sound_is_forgotten(tmp_path: Path) -> None:
+def test_a_sounds_file_goes_when_the_sound_is_forgotten_and_others_have_come(tmp_path: Path) -> None:
+    def new() -> Sound:
+        return Sound("a.wav", "New sound", 8000, np.zeros(80, np.float32))
+
     files = SoundFiles(tmp_path)
-    sound = Sound("a.wav", "New sound", 8000, np.zeros(80, np.float32))
+    sound = new()
     path = files.of(sound)
     assert files.of(sound) == path
-    assert path.is_file()
     del sound
+    for _ in range(KEPT - 1):
+        files.of(new())
+    assert path.is_file(), "a page may show it still"
+    files.of(new())
     assert not path.exists()
 
 
