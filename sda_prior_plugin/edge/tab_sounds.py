@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 KEPT = 8
 """Files of the latest sounds that stay in any case: a page may still show one that another has replaced."""
 
