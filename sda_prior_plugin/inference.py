@@ -169,21 +169,28 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 @compiled_in_order
-def _add_sixteen(rows: np.ndarray, factors: np.ndarray, sums: np.ndarray) -> None:
-    """`sums [out] += factors [16] @ rows [16, out]`, in that order: the sums are read and written once for all."""
-    m0, m1, m2, m3, m4, m5, m6, m7 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7]
-    n0, n1, n2, n3, n4, n5, n6, n7 = rows[8], rows[9], rows[10], rows[11], rows[12], rows[13], rows[14], rows[15]
-    a0, a1, a2, a3, a4, a5, a6, a7 = (
-        factors[0], factors[1], factors[2], factors[3], factors[4], factors[5], factors[6], factors[7],
-    )  # fmt: skip
-    b0, b1, b2, b3, b4, b5, b6, b7 = (
-        factors[8], factors[9], factors[10], factors[11], factors[12], factors[13], factors[14], factors[15],
-    )  # fmt: skip
-    for place in range(len(sums)):
-        some = (((sums[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
-        some = (((some + a4 * m4[place]) + a5 * m5[place]) + a6 * m6[place]) + a7 * m7[place]
-        some = (((some + b0 * n0[place]) + b1 * n1[place]) + b2 * n2[place]) + b3 * n3[place]
-        sums[place] = (((some + b4 * n4[place]) + b5 * n5[place]) + b6 * n6[place]) + b7 * n7[place]
+def _add_product_of_one(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
+    """`y [out] += x [in] @ matrix [in, out]`: sixteen rows at a time, so that `y` is read and written less often."""
+    size, width = matrix.shape
+    whole = size - size % 16
+    for first in range(0, whole, 16):
+        m0, m1, m2, m3 = matrix[first], matrix[first + 1], matrix[first + 2], matrix[first + 3]
+        m4, m5, m6, m7 = matrix[first + 4], matrix[first + 5], matrix[first + 6], matrix[first + 7]
+        n0, n1, n2, n3 = matrix[first + 8], matrix[first + 9], matrix[first + 10], matrix[first + 11]
+        n4, n5, n6, n7 = matrix[first + 12], matrix[first + 13], matrix[first + 14], matrix[first + 15]
+        a0, a1, a2, a3 = x[first], x[first + 1], x[first + 2], x[first + 3]
+        a4, a5, a6, a7 = x[first + 4], x[first + 5], x[first + 6], x[first + 7]
+        b0, b1, b2, b3 = x[first + 8], x[first + 9], x[first + 10], x[first + 11]
+        b4, b5, b6, b7 = x[first + 12], x[first + 13], x[first + 14], x[first + 15]
+        for place in range(width):
+            sums = (((y[place] + a0 * m0[place]) + a1 * m1[place]) + a2 * m2[place]) + a3 * m3[place]
+            sums = (((sums + a4 * m4[place]) + a5 * m5[place]) + a6 * m6[place]) + a7 * m7[place]
+            sums = (((sums + b0 * n0[place]) + b1 * n1[place]) + b2 * n2[place]) + b3 * n3[place]
+            y[place] = (((sums + b4 * n4[place]) + b5 * n5[place]) + b6 * n6[place]) + b7 * n7[place]
+    for first in range(whole, size):
+        a0, m0 = x[first], matrix[first]
+        for place in range(width):
+            y[place] += a0 * m0[place]
 
 
 @compiled_in_order
@@ -196,13 +203,12 @@ def add_product(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
     """
     rows, size = x.shape
     width = matrix.shape[1]
-    step = 4 if rows > 1 else 16
-    whole = size - size % step
+    if rows == 1:
+        _add_product_of_one(x[0], matrix, y[0])
+        return
+    whole = size - size % 4
     order = np.arange(rows)  # read from memory, so that the compiler checks each pair of rows for overlap, not all
-    for first in range(0, whole, step):
-        if rows == 1:
-            _add_sixteen(matrix[first : first + 16], x[0, first : first + 16], y[0])
-            continue
+    for first in range(0, whole, 4):
         m0, m1, m2, m3 = matrix[first], matrix[first + 1], matrix[first + 2], matrix[first + 3]
         for row in range(0, rows - 1, 2):
             one, two = order[row], order[row + 1]
