@@ -210,9 +210,9 @@ def _whole(value: object) -> int:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value < math.inf):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= float(value) < math.inf):
         raise ValueError(value)
-    return value
+    return float(value)
 
 
 def _truth(value: object) -> bool:

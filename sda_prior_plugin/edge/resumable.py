@@ -199,10 +199,11 @@ class StateFile:
                 facts = json.loads(text)
                 if facts["format"] != FORMAT:
                     raise ValueError("its format is another")
-                if facts["version"] != VERSION:
-                    raise NewerState(
-                        f"it is of version {facts['version']!r} of its format, and this program knows {VERSION}"
-                    )
+                version = facts["version"]
+                if not isinstance(version, int) or version < VERSION:
+                    raise ValueError(f"its version is {version!r}")
+                if version > VERSION:
+                    raise NewerState(f"it is of version {version} of its format, and this program knows {VERSION}")
                 held = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 - no dict
             if tensors and _digest(held) != facts["tensors_sha256"]:
                 raise ValueError("its numbers are not those that were written")
