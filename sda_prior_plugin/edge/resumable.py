@@ -164,12 +164,13 @@ class StateFile:
         """
         lock = filelock.FileLock(self._lock, timeout=0, is_singleton=False, fallback_to_soft=False)
         try:
-            with suppress(OSError):
-                if self._lock.parent.is_dir():  # it would be made
-                    lock.acquire()
-                    self._lock.write_text(str(os.getpid()))
+            if self._lock.parent.is_dir():  # it would be made
+                lock.acquire()
+                self._lock.write_text(str(os.getpid()))
         except filelock.Timeout as error:
             raise PriorError(self._held_by()) from error
+        except OSError:
+            pass  # no locks here
         try:
             yield
         finally:
