@@ -34,7 +34,7 @@ from sda_prior_plugin.edge.job import prepare_job
 from sda_prior_plugin.edge.resumable import StateFile
 
 SMALL: dict[str, int | float | str] = {
-    "epochs": 10, "hidden_size": 16, "layers": 1, "heads": 2, "start_offsets": 2, "batch_size": 4, "dropout": 0.1,
+    "epochs": 6, "hidden_size": 16, "layers": 1, "heads": 2, "start_offsets": 2, "batch_size": 4, "dropout": 0.1,
     "learning_rate": 0.03, "weight_decay": 0.0,
 }  # fmt: skip
 RECORDINGS = 5

@@ -485,6 +485,15 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
     pytest.fail(f"the command ended without saying {text!r}")
 
 
+def wait_for_file(process: subprocess.Popen[str], path: Path) -> None:
+    """Wait until a process has made a file."""
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
 LONG = ["--epochs", "100000", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
 
 
@@ -513,10 +522,10 @@ def test_ctrl_c_before_the_first_validation_leaves_the_file_as_it_was_and_says_s
 
 def test_a_second_ctrl_c_leaves_the_file_as_it_was_though_there_was_a_checkpoint(model: Path) -> None:
     """An epoch is one batch here, slow enough for a second Ctrl-C to come before it ends."""
-    before = model.read_bytes()
-    slow = ["--hidden-size", "512", "--layers", "8", "--heads", "8", "--batch-size", "64", "--start-offsets", "4"]
+    before, state = model.read_bytes(), StateFile(model).path
+    slow = ["--hidden-size", "64", "--layers", "48", "--heads", "4", "--batch-size", "64", "--start-offsets", "4"]
     process = host_process("train-prior", model, *slow, "--epochs", "1000")
-    wait_for(process, "epoch 1/")
+    wait_for_file(process, state)
     process.send_signal(signal.SIGINT)
     wait_for(process, "Ctrl-C again")
     process.send_signal(signal.SIGINT)
@@ -526,7 +535,7 @@ def test_a_second_ctrl_c_leaves_the_file_as_it_was_though_there_was_a_checkpoint
     assert "exactly as it was" in err
     assert f"To continue it: host train-prior {model} --resume" in err
     assert model.read_bytes() == before
-    assert StateFile(model).path.is_file()
+    assert state.is_file()
 
 
 def test_a_file_that_changed_during_the_training_is_left_alone(model: Path) -> None:
@@ -605,12 +614,8 @@ def test_a_training_that_is_killed_is_continued_to_the_prior_of_one_that_was_not
     longer = [*QUICK, "--epochs", "60"]
     assert host("train-prior", trained_codec, "--output", unbroken, *longer).exit_code == 0
     before = model.read_bytes()
-    process, state = host_process("train-prior", model, *longer), StateFile(model).path
-    until = time.monotonic() + 60
-    while not state.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.002)
+    process = host_process("train-prior", model, *longer)
+    wait_for_file(process, StateFile(model).path)
     process.kill()
     process.communicate()
     assert model.read_bytes() == before
