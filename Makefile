@@ -5,7 +5,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization kill-and-resume clean
 
 setup: $(VENV)/ready
 
@@ -44,6 +44,9 @@ bench-sizes: setup
 
 bench-memorization: setup
 	$(BIN)/python -m benchmarks.memorization
+
+kill-and-resume: setup
+	$(BIN)/python -m benchmarks.kill_and_resume --write
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info
