@@ -171,7 +171,7 @@ def one_run(host: Host, model: Path, folder: Path, whole: float, expected: Resul
         if counts.kills and dice.random() >= AGAIN:
             if ended(number):
                 break
-        elif killed(number, dice.uniform(0, whole)):
+        elif killed(number, dice.uniform(0, 1.2 * whole)):
             counts.kills += 1
             state, saved = states.path.exists(), Result.of(host, path) is not None
             counts.while_writing += bool(list(folder.glob(f".{states.path.name}.tmp")))
@@ -198,6 +198,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     counts = Counts()
+    if arguments.counts is not None and arguments.counts.exists():
+        counts = Counts(**json.loads(arguments.counts.read_text("utf-8")))
     with tempfile.TemporaryDirectory(prefix="kill-and-resume-") as name:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
@@ -216,11 +218,8 @@ def main() -> int:
         dice = random.Random(arguments.seed)
         for _ in range(arguments.runs):
             counts = counts.plus(one_run(host, model, folder / "run", min(whole), expected, dice))
-    print(f"{counts}; unbroken: {min(whole):.2f} s", file=sys.stderr)
-    if arguments.counts is not None:
-        if arguments.counts.exists():
-            counts = counts.plus(Counts(**json.loads(arguments.counts.read_text("utf-8"))))
-        arguments.counts.write_text(json.dumps(asdict(counts)), "utf-8")
+            if arguments.counts is not None:
+                arguments.counts.write_text(json.dumps(asdict(counts)), "utf-8")
     print(counts)
     if arguments.write:
         write_section(
