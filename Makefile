@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume clean
 
 setup: $(VENV)/ready
 
@@ -48,6 +48,9 @@ bench-memorization: setup
 
 bench-page: setup
 	$(BIN)/python -m benchmarks.page
+
+kill-and-resume: setup
+	$(BIN)/python -m benchmarks.kill_and_resume --write
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info

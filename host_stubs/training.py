@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
+import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ _MEASURED_CROPS = 128  # the most that is measured after each epoch, so that lar
 _MOST_GAIN = 10.0  # the quiet end of a sound is made at most this much louder
 _BLOCK = 1024  # mel frames computed at once
 _FIRST_CROPS = 64  # whose latents the codebooks start from
+_RECENT_EPOCHS = 5  # whose times say how long the others will take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +214,7 @@ class _Trainer:
         self.best_event: EpochDone | None = None
 
     def run(self, on_event: Callable[[EpochDone], None], stop: threading.Event) -> VqvaeRun:
-        started = time.perf_counter()
+        moments = [time.perf_counter()]  # when training began, and when each epoch was measured
         epochs = 0  # done
         while epochs < self.settings.epochs:
             losses = self._train_epoch(stop, quantized=epochs > 0)
@@ -220,7 +223,7 @@ class _Trainer:
             if epochs == 0:
                 self._start_codebooks()
             epochs += 1
-            on_event(self._measured(epochs, losses, started))
+            on_event(self._measured(epochs, losses, moments))
             best = self.best_event.epoch if self.best_event else 0
             # An epoch without a single finite loss has no way back: the network itself has diverged.
             if epochs - best >= self.settings.patience or not losses:
@@ -229,7 +232,7 @@ class _Trainer:
             raise HostError("Training was stopped before its first epoch was over: there is nothing to keep.")
         if self.best_event is None:
             raise HostError("Training diverged: no epoch gave finite losses. A lower learning rate may help.")
-        return VqvaeRun(self._codec(), self._report(self.best_event, epochs, time.perf_counter() - started))
+        return VqvaeRun(self._codec(), self._report(self.best_event, epochs, time.perf_counter() - moments[0]))
 
     def _train_epoch(self, stop: threading.Event, *, quantized: bool) -> list[float]:
         """Train for one epoch or until `stop`; the losses of the batches that had finite ones.
@@ -296,8 +299,8 @@ class _Trainer:
         return torch.stack(crops)[:, None].to(self.device)
 
     @torch.no_grad()
-    def _measured(self, epoch: int, losses: list[float], started: float) -> EpochDone:
-        """Measure the epoch, and keep its state if it is the best one."""
+    def _measured(self, epoch: int, losses: list[float], moments: list[float]) -> EpochDone:
+        """Measure the epoch, keep its state if it is the best one, and note the moment."""
         self.network.eval()
         health = tuple(_health(codes, self.settings.codebook_size) for codes in self._codes(self.train_crops).T)
         codes = self._codes(self.held_out_crops)
@@ -306,7 +309,7 @@ class _Trainer:
         error = (self.network.decoder(latents) - self.held_out_crops)[:, :, : self.mel_settings.n_mels]
         loss = error.abs().mean().item()
         better = math.isfinite(loss) and (self.best_event is None or loss < self.best_event.held_out_loss)
-        taken = time.perf_counter() - started
+        moments.append(time.perf_counter())
         event = EpochDone(
             epoch=epoch,
             epochs=self.settings.epochs,
@@ -314,7 +317,7 @@ class _Trainer:
             held_out_loss=loss,
             best_epoch=epoch if better or self.best_event is None else self.best_event.epoch,
             levels=health,
-            seconds_left=taken / epoch * (self.settings.epochs - epoch),
+            seconds_left=seconds_left(moments, self.settings.epochs - epoch),
         )
         if better:
             self.best_event = event
@@ -344,6 +347,18 @@ class _Trainer:
             "device": self.device.type,
             "settings": dataclasses.asdict(self.settings),
         }
+
+
+def seconds_left(moments: Sequence[float], epochs: int) -> float:
+    """How long so many epochs will take: each as long as the median of the latest few, so that an epoch in which the
+    machine slept does not count.
+
+    Args:
+        moments: when the first epoch began, and when each one that is done ended.
+        epochs: that are left.
+    """
+    taken = [end - begin for begin, end in itertools.pairwise(moments)]
+    return statistics.median(taken[-_RECENT_EPOCHS:]) * epochs
 
 
 def _measured_crops(tracks: list[_Track], settings: MelSettings) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MemorizingFound,
         TrainingEnded,
         TrainingEvent,
+        TrainingResumed,
         TrainingStarted,
     )
     from sda_prior_plugin.memorization import MemorizationReport
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sda_prior_plugin.report import TrainingReport
     from sda_prior_plugin.settings import KNOBS, Knob, PriorSettings, read_tiers
     from sda_prior_plugin.training import PriorRun, train_prior
+    from sda_prior_plugin.training_state import NotResumable, TrainingState
 
 __all__ = [
     "KNOBS",
@@ -40,6 +42,7 @@ __all__ = [
     "Knob",
     "MemorizationReport",
     "MemorizingFound",
+    "NotResumable",
     "NothingTrained",
     "Prior",
     "PriorError",
@@ -48,7 +51,9 @@ __all__ = [
     "TrainingEnded",
     "TrainingEvent",
     "TrainingReport",
+    "TrainingResumed",
     "TrainingStarted",
+    "TrainingState",
     "encode_recordings",
     "read_tiers",
     "train_prior",
@@ -69,6 +74,7 @@ __getattr__ = lazy_face(
         "MemorizingFound": "events",
         "TrainingEnded": "events",
         "TrainingEvent": "events",
+        "TrainingResumed": "events",
         "TrainingStarted": "events",
         "MemorizationReport": "memorization",
         "Prior": "prior",
@@ -79,5 +85,7 @@ __getattr__ = lazy_face(
         "read_tiers": "settings",
         "PriorRun": "training",
         "train_prior": "training",
+        "NotResumable": "training_state",
+        "TrainingState": "training_state",
     },
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sda_prior_plugin.memorization import Finding
+from sda_prior_plugin.training_state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,32 @@ class TrainingStarted:
 
 
 @dataclass(frozen=True)
+class TrainingResumed:
+    """It goes on from a state, in which these epochs were over and judged; told after TrainingStarted.
+
+    `differences` are what is not as it was then, in words: with any of them the prior will not be the same bit for bit.
+    """
+
+    train_perplexities: tuple[float, ...]
+    held_out_perplexities: tuple[float, ...]
+    memorizing: tuple[bool, ...]
+    best_epoch: int
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BatchDone:
-    """One of about `batches` batches of an epoch is done; `seconds_left` is for the whole run."""
+    """One of about `batches` batches of an epoch is done; `seconds_left` is for the whole run.
+
+    `state()` gives all that the training is now, as `train_prior` can go on from it later. It may be called for as long
+    as the event is being handled, and its tensors are the training's own, which then change.
+    """
 
     epoch: int
     batch: int
     batches: int
     seconds_left: float
+    state: Callable[[], TrainingState] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -41,7 +61,8 @@ class EpochDone:
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end. `skipped_batches` had a loss that was not finite. `memorizing` is whether the prior has
     very likely gone over to reciting what it was trained on. `draw(frames, seed)` gives new codes, int
-    `[frames, bands, levels]`, of that checkpoint; it may be called for as long as the event is being handled.
+    `[frames, bands, levels]`, of that checkpoint, and `state()` what that of BatchDone gives; they may be called for as
+    long as the event is being handled.
     """
 
     epoch: int
@@ -55,13 +76,15 @@ class EpochDone:
     seconds: float
     seconds_left: float
     draw: Callable[[int, int], np.ndarray] = field(repr=False, compare=False)
+    state: Callable[[], TrainingState] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class MemorizingFound:
     """From this epoch on the prior has very likely gone over to reciting; `sentence` says so to a person.
 
-    Told when it begins, after the EpochDone of that epoch. Training goes on; stopping it keeps the best checkpoint.
+    Told when it begins, after the EpochDone of that epoch, and again where a training is resumed that recites. Training
+    goes on; stopping it keeps the best checkpoint.
     """
 
     epoch: int
@@ -84,4 +107,4 @@ class TrainingEnded:
     best_perplexity: float
 
 
-TrainingEvent = TrainingStarted | BatchDone | EpochDone | MemorizingFound | TrainingEnded
+TrainingEvent = TrainingStarted | TrainingResumed | BatchDone | EpochDone | MemorizingFound | TrainingEnded

@@ -110,10 +110,7 @@ class MemorizationReport:
             return cls(
                 verdict=str(facts["verdict"]),
                 basis=str(facts["basis"]),
-                rates=tuple(
-                    CopyRate(**{field.name: _number(rate[field.name]) for field in dataclasses.fields(CopyRate)})  # type: ignore[arg-type]  # ints where they are
-                    for rate in facts["rates"]
-                ),
+                rates=tuple(map(_rate, facts["rates"])),
                 longest=longest
                 and Recited(str(longest["file"]), _number(longest["start"]), _number(longest["seconds"])),
                 memorizing_epochs=tuple((int(first), int(last)) for first, last in facts["memorizing_epochs"]),
@@ -135,6 +132,10 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a number")
     return value
+
+
+def _rate(facts: Mapping[str, Any]) -> CopyRate:
+    return CopyRate(**{field.name: _number(facts[field.name]) for field in dataclasses.fields(CopyRate)})  # type: ignore[arg-type]  # ints where they are
 
 
 class CopyMeter:
@@ -322,6 +323,39 @@ class Watch:
             self.stretches[-1] = (self.stretches[-1][0], epoch)
         elif not seen and self._agreeing >= CONSECUTIVE:
             self.finding, self._agreeing = None, 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it knows of the training so far, as plain JSON; bits that are not finite are null."""
+        finding = self.finding
+        bits = finding and [finding.train_bits, finding.held_out_bits, finding.best_bits]
+        return {
+            "rate": finding and finding.rate and dataclasses.asdict(finding.rate),
+            "bits": bits and [one if math.isfinite(one) else None for one in bits],
+            "stretches": [list(stretch) for stretch in self.stretches],
+            "agreeing": self._agreeing,
+            "first_disagreeing": self._first_disagreeing,
+        }
+
+    def take_up(self, facts: Mapping[str, Any]) -> None:
+        """Go on from what `as_dict` gave.
+
+        Raises:
+            PriorError: it is damaged.
+        """
+        try:
+            rate, bits = facts["rate"], facts["bits"]
+            finding = None
+            if bits is not None:
+                train, held_out, best = (math.inf if one is None else float(_number(one)) for one in bits)
+                finding = Finding(rate and _rate(rate), train, held_out, best)
+            self.stretches = [(int(_number(first)), int(_number(last))) for first, last in facts["stretches"]]
+            self._agreeing = int(_number(facts["agreeing"]))
+            self._first_disagreeing = int(_number(facts["first_disagreeing"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise PriorError("What the watch for memorizing knew is damaged.") from error
+        if finding is not None and not self.stretches:
+            raise PriorError("What the watch for memorizing knew is damaged.")
+        self.finding = finding
 
     def report(self, grids: Sequence[np.ndarray], seconds: float) -> MemorizationReport:
         """What is known of the memory of a prior that drew `grids`, and of the training up to now.

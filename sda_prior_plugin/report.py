@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,15 +49,6 @@ class TrainingReport:
     def bits_per_code(self) -> float:
         """log2 of the final perplexity."""
         return math.log2(self.final_perplexity)
-
-    @property
-    def day(self) -> str:
-        """When training ended, for people, in the time of this machine."""
-        try:
-            moment = datetime.datetime.fromisoformat(self.training_date).astimezone()
-        except ValueError:
-            return self.training_date
-        return f"{moment.day} {moment:%B %Y, %H:%M}"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON."""

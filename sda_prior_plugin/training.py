@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import datetime
+import functools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,14 +25,30 @@ from sda_prior_plugin.events import (
     MemorizingFound,
     TrainingEnded,
     TrainingEvent,
+    TrainingResumed,
     TrainingStarted,
 )
 from sda_prior_plugin.memorization import Bits, CopyMeter, MemorizationReport, Watch, telling
 from sda_prior_plugin.network import PriorNetwork
+from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import Prior, network_settings, perplexity, window_log2_probs
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.sampling import Wanted, draw_grids
-from sda_prior_plugin.settings import PriorSettings
+from sda_prior_plugin.settings import KNOBS, PriorSettings
+from sda_prior_plugin.training_state import (
+    AVERAGE,
+    MOMENTS,
+    NETWORK,
+    OPTIMIZER,
+    STREAMS,
+    NotResumable,
+    TrainingState,
+    check_tensors,
+    corpus_digest,
+    kept_bits,
+    kept_weights,
+    machine_facts,
+)
 
 WARMUP_STEPS = 50
 FINAL_RATE = 0.03
@@ -88,14 +105,20 @@ class Checkpoint:
 
 @dataclass
 class _Progress:
-    """What changes while a run goes on.
+    """What changes while a run goes on, besides the networks, the optimiser and the watch.
 
-    `kept` are checkpoints: the best one at the end, and before it the oldest that is as good within noise. `looked_at`
-    is the epoch and step of the last look at copies, `hurried_since` the epoch since which these are hurried.
+    `batches` of the epoch under way are done, at a cost of `epoch_bits` for `epoch_codes`. `kept` are checkpoints: the
+    best one at the end, and before it the oldest that is as good within noise. `looked_at` is the epoch and step of the
+    last look at copies, `hurried_since` the epoch since which these are hurried.
     """
 
+    step: int = 0
+    batches: int = 0
+    epoch_bits: float = 0.0
+    epoch_codes: int = 0
     train: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
+    memorizing: list[bool] = field(default_factory=list)
     kept: list[Checkpoint] = field(default_factory=list)
     skipped: int = 0
     looked_at: tuple[int, int] = (0, 0)
@@ -113,20 +136,23 @@ def train_prior(
     *,
     on_event: Callable[[TrainingEvent], object] | None = None,
     stop: threading.Event | None = None,
+    resume_from: TrainingState | None = None,
 ) -> PriorRun:
     """Train a prior and give its best checkpoint: the one with the lowest held-out perplexity.
 
-    The same corpus, settings, thread count and processor give the same prior, bit for bit; the caller's random state
-    is left as it was.
+    The same corpus, settings, thread count and processor give the same prior, bit for bit, whether or not the training
+    was broken off and resumed; the caller's random state is left as it was.
 
     Args:
         corpus: what to learn from and be judged by.
         settings: every knob; see `PriorSettings.for_corpus`.
         on_event: called with each `TrainingEvent`, in the thread that trains.
         stop: when set, training ends after the current batch with the best checkpoint so far.
+        resume_from: go on from here; what an event's `state()` gave of a training with this corpus and these settings.
 
     Raises:
         NothingTrained: stopped before the first epoch was judged.
+        NotResumable: the state is damaged, or that of another training.
         PriorError: no loss was ever finite, or the device is not there.
     """
     tell = on_event or (lambda event: None)
@@ -134,7 +160,29 @@ def train_prior(
     device = chosen_device(settings.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        return Trainer(corpus, settings, device, tell, stop).run()
+        if resume_from is not None:
+            check_state(resume_from, corpus, settings)
+        trainer = Trainer(corpus, settings, device, tell, stop)
+        if resume_from is not None:
+            trainer.take_up(resume_from)
+        return trainer.run()
+
+
+def check_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSettings) -> None:
+    """See that a training with this corpus and these settings can go on from a state, before much memory is taken.
+
+    Raises:
+        NotResumable: it cannot.
+    """
+    for knob in KNOBS:
+        then, now = getattr(state.settings, knob.name), getattr(settings, knob.name)
+        if then != now:
+            raise NotResumable(f"its {knob.name} is {then}, not {now}")
+    if state.corpus != corpus_digest(corpus):
+        raise NotResumable("it has learned from other codes than those of these recordings")
+    with torch.device("meta"):
+        network = PriorNetwork(corpus.shape, corpus.codebooks, network_settings(settings, corpus.frame_seconds))
+    check_tensors(state, network.state_dict(), len(corpus.held_out))
 
 
 class Trainer:
@@ -147,6 +195,7 @@ class Trainer:
         device: torch.device,
         tell: Callable[[TrainingEvent], object],
         stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.corpus, self.settings, self.device, self.tell, self.stop = corpus, settings, device, tell, stop
         sizes = network_settings(settings, corpus.frame_seconds)
@@ -163,13 +212,14 @@ class Trainer:
             pin_memory=device.type == "cuda",
         )
         self.batches = len(self.source)  # a few more or less in another epoch, where long recordings are cut at random
-        self.step = 0
         self.progress = _Progress()
         self.watch = Watch(CopyMeter(corpus))
+        self.clock, self.pace = clock, Pace(settings.epochs, self.batches, clock)
+        self.started = clock()
+        self._resumed_on: dict[str, str] | None = None
 
     def run(self) -> PriorRun:
         settings, progress = self.settings, self.progress
-        self.started = time.monotonic()
         parameters = sum(weights.numel() for weights in self.network.parameters())
         self.tell(
             TrainingStarted(
@@ -183,8 +233,10 @@ class Trainer:
                 threads=torch.get_num_threads(),
             )
         )
+        if self._resumed_on is not None:
+            self.tell_resumed(self._resumed_on)
         ended = "finished"
-        for epoch in range(1, settings.epochs + 1):
+        for epoch in range(len(progress.held_out) + 1, settings.epochs + 1):
             train_bits = self.train_epoch(epoch)
             if train_bits is None:
                 ended = "stopped" if self.stop.is_set() else "diverged"
@@ -212,7 +264,7 @@ class Trainer:
             ended=ended,
             skipped_batches=progress.skipped,
             parameters=parameters,
-            seconds=time.monotonic() - self.started,
+            seconds=self.clock() - self.started,
             best_seconds=best.seconds,
             memorization=memorization,
         )
@@ -221,26 +273,31 @@ class Trainer:
 
     def train_epoch(self, epoch: int) -> float | None:
         """Bits per code over one epoch, or None where it was stopped or had no batch with a finite loss."""
-        bits, codes = 0.0, 0
-        self.source.set_epoch(epoch)
+        progress = self.progress
+        self.source.set_epoch(epoch, progress.batches)
         self.network.train()
-        for number, batch in enumerate(self.source, start=1):
+        self.pace.epoch_begins(progress.batches)
+        for number, batch in enumerate(self.source, start=progress.batches + 1):
             if self.stop.is_set():
                 return None
             batch_bits = self.train_batch(batch)
             if math.isfinite(batch_bits):
-                bits += batch_bits
-                codes += int(batch.lengths.sum()) * self.corpus.shape.frame_codes
+                progress.epoch_bits += batch_bits
+                progress.epoch_codes += int(batch.lengths.sum()) * self.corpus.shape.frame_codes
             else:
-                self.progress.skipped += 1
-            self.tell(BatchDone(epoch, number, max(number, self.batches), self.seconds_left()))
-        return bits / codes if codes else None
+                progress.skipped += 1
+            progress.batches = number
+            self.pace.batch_done()
+            left = self.pace.seconds_left(epoch, number)
+            self.tell(BatchDone(epoch, number, max(number, self.batches), left, self.state))
+        return progress.epoch_bits / progress.epoch_codes if progress.epoch_codes else None
 
     def train_batch(self, batch: Batch) -> float:
         """One step of the optimiser; the batch's bits, not finite where the step was left out."""
+        progress = self.progress
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * rate_at(self.step, self.batches * self.settings.epochs)
-        self.step += 1
+            group["lr"] = self.settings.learning_rate * rate_at(progress.step, self.batches * self.settings.epochs)
+        progress.step += 1
         code_bits, end_bits, codes = batch_loss(self.network, batch, self.device, self.dtype)
         loss = (code_bits + end_bits) / codes
         self.optimizer.zero_grad(set_to_none=True)
@@ -249,7 +306,7 @@ class Trainer:
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
             return math.nan
         self.optimizer.step()
-        weight = 1 - min(AVERAGE_DECAY, self.step / (10 + self.step))  # a young average follows faster
+        weight = 1 - min(AVERAGE_DECAY, progress.step / (10 + progress.step))  # a young average follows faster
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), weight)
         return code_bits.item()
@@ -261,12 +318,15 @@ class Trainer:
         bits = float(sequence_bits.sum()) / self.corpus.held_out.codes.size
         progress.train.append(perplexity(train_bits))
         progress.held_out.append(perplexity(bits))
+        progress.batches, progress.epoch_bits, progress.epoch_codes = 0, 0.0, 0
         if not progress.kept or bits < progress.best.bits:
             weights = {name: value.clone() for name, value in self.average.state_dict().items()}
-            best = Checkpoint(epoch, bits, sequence_bits, weights, time.monotonic() - self.started)
+            best = Checkpoint(epoch, bits, sequence_bits, weights, self.clock() - self.started)
             progress.kept = [*[one for one in progress.kept if one.as_good_as(best)][:1], best]
         accused = self.watch.memorizing
         self.watch_epoch(epoch, Bits(train_bits, bits, progress.best.bits))
+        progress.memorizing.append(self.watch.memorizing)
+        self.pace.epoch_done()
         self.tell(
             EpochDone(
                 epoch=epoch,
@@ -277,9 +337,10 @@ class Trainer:
                 best_perplexity=perplexity(progress.best.bits),
                 memorizing=self.watch.memorizing,
                 skipped_batches=progress.skipped,
-                seconds=time.monotonic() - self.started,
-                seconds_left=self.seconds_left(),
+                seconds=self.clock() - self.started,
+                seconds_left=self.pace.seconds_left(epoch + 1, 0),
                 draw=self.draw,
+                state=self.state,
             )
         )
         if self.watch.finding is not None and not accused:
@@ -287,7 +348,7 @@ class Trainer:
 
     def watch_epoch(self, epoch: int, bits: Bits) -> None:
         """Look whether what the prior draws now is copied, where that is due."""
-        progress, started = self.progress, time.monotonic()
+        progress, started = self.progress, self.clock()
         hurried = self.watch.hurried(bits)
         progress.hurried_since = (progress.hurried_since or epoch) if hurried else 0
         if hurried:
@@ -296,12 +357,12 @@ class Trainer:
                 between += (epoch - progress.hurried_since) // 8
             due = epoch - progress.looked_at[0] >= between
         else:
-            due = self.step - progress.looked_at[1] >= STEPS_BETWEEN_LOOKS
+            due = progress.step - progress.looked_at[1] >= STEPS_BETWEEN_LOOKS
         if due:
-            progress.looked_at = (epoch, self.step)
+            progress.looked_at = (epoch, progress.step)
             grids = self.looked_at_grids(epoch, hurried)
             self.watch.look(epoch, bits, grids)
-            progress.looking_seconds += time.monotonic() - started
+            progress.looking_seconds += self.clock() - started
 
     def looked_at_grids(self, epoch: int, hurried: bool) -> list[np.ndarray]:
         """What to look for copies in; where it is `hurried` and short sounds show none, long ones, for long copies."""
@@ -328,7 +389,7 @@ class Trainer:
 
         The one with the fewest held-out bits; of two that are as good within noise, the one that copies less.
         """
-        meter, found, started = self.watch.meter, [], time.monotonic()
+        meter, found, started = self.watch.meter, [], self.clock()
         for checkpoint in self.progress.kept:
             self.average.load_state_dict(checkpoint.weights)
             found.append((checkpoint, self.drawn_grids(SOUNDS_IN_REPORT, math.inf, 0)))
@@ -336,11 +397,128 @@ class Trainer:
         if len(found) > 1 and meter.copies_more(grids, found[0][1]):
             checkpoint, grids = found[0]
         self.average.load_state_dict(checkpoint.weights)
-        return checkpoint, self.watch.report(grids, self.progress.looking_seconds + time.monotonic() - started)
+        return checkpoint, self.watch.report(grids, self.progress.looking_seconds + self.clock() - started)
 
-    def seconds_left(self) -> float:
-        total = self.batches * self.settings.epochs
-        return (time.monotonic() - self.started) / max(self.step, 1) * max(total - self.step, 0)
+    @functools.cached_property
+    def corpus_digest(self) -> str:
+        """What tells the corpus from another one."""
+        return corpus_digest(self.corpus)
+
+    def state(self) -> TrainingState:
+        """All that the training is now. Its tensors are, on the CPU, those of the training itself."""
+        progress = self.progress
+        return TrainingState(
+            settings=self.settings,
+            corpus=self.corpus_digest,
+            batches=progress.batches,
+            step=progress.step,
+            epoch_bits=progress.epoch_bits,
+            epoch_codes=progress.epoch_codes,
+            train_perplexities=tuple(progress.train),
+            held_out_perplexities=tuple(progress.held_out),
+            memorizing=tuple(progress.memorizing),
+            kept_epochs=tuple(checkpoint.epoch for checkpoint in progress.kept),
+            kept_seconds=tuple(checkpoint.seconds for checkpoint in progress.kept),
+            skipped_batches=progress.skipped,
+            looked_at=progress.looked_at,
+            hurried_since=progress.hurried_since,
+            watch=self.watch.as_dict(),
+            seconds=self.clock() - self.started,
+            looking_seconds=progress.looking_seconds,
+            machine=machine_facts(self.device, self.dtype),
+            tensors={name: tensor.detach().cpu() for name, tensor in self._tensors().items()},
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {NETWORK + name: weights for name, weights in self.network.state_dict().items()}
+        tensors |= {AVERAGE + name: weights for name, weights in self.average.state_dict().items()}
+        for number, checkpoint in enumerate(self.progress.kept):
+            tensors |= {kept_weights(number) + name: weights for name, weights in checkpoint.weights.items()}
+            tensors[kept_bits(number)] = torch.from_numpy(checkpoint.sequence_bits)
+        for name, weights in self.network.named_parameters():
+            moments = self.optimizer.state.get(weights, {})
+            tensors |= {OPTIMIZER + name + part: moments[part.removeprefix(".")] for part in MOMENTS if moments}
+        return tensors | random_streams(self.device)
+
+    def take_up(self, state: TrainingState) -> None:
+        """Be where a training was that gave this state, of which `check_state` thinks well.
+
+        Raises:
+            NotResumable: it is damaged all the same.
+        """
+        tensors, progress = state.tensors, self.progress
+
+        def weights(prefix: str) -> dict[str, Tensor]:
+            return {name: tensors[prefix + name].to(self.device, copy=True) for name in self.network.state_dict()}
+
+        self.network.load_state_dict(weights(NETWORK))
+        self.average.load_state_dict(weights(AVERAGE))
+        numbers = {id(one): number for number, one in enumerate(parameters_of(self.optimizer))}
+        moments = {
+            numbers[id(one)]: {part.removeprefix("."): tensors[OPTIMIZER + name + part].clone() for part in MOMENTS}
+            for name, one in self.network.named_parameters()
+            if OPTIMIZER + name + MOMENTS[0] in tensors
+        }
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        for number, (epoch, seconds) in enumerate(zip(state.kept_epochs, state.kept_seconds, strict=True)):
+            sequence_bits = tensors[kept_bits(number)].numpy().copy()
+            bits = float(sequence_bits.sum()) / self.corpus.held_out.codes.size
+            progress.kept.append(Checkpoint(epoch, bits, sequence_bits, weights(kept_weights(number)), seconds))
+        progress.step, progress.batches, progress.skipped = state.step, state.batches, state.skipped_batches
+        progress.epoch_bits, progress.epoch_codes = state.epoch_bits, state.epoch_codes
+        progress.train, progress.held_out = list(state.train_perplexities), list(state.held_out_perplexities)
+        progress.memorizing, progress.looking_seconds = list(state.memorizing), state.looking_seconds
+        progress.looked_at, progress.hurried_since = state.looked_at, state.hurried_since
+        try:
+            self.watch.take_up(state.watch)
+            set_random_streams(tensors, self.device)
+        except (PriorError, RuntimeError) as error:
+            raise NotResumable("it is damaged (what it knows of copies or random numbers cannot be)") from error
+        self.started = self.clock() - state.seconds
+        self._resumed_on = state.machine
+
+    def tell_resumed(self, machine: Mapping[str, str]) -> None:
+        """Tell what went before on the `machine` that the state is from."""
+        progress, now = self.progress, machine_facts(self.device, self.dtype)
+        self.tell(
+            TrainingResumed(
+                train_perplexities=tuple(progress.train),
+                held_out_perplexities=tuple(progress.held_out),
+                memorizing=tuple(progress.memorizing),
+                best_epoch=progress.best.epoch if progress.kept else 0,
+                differences=tuple(
+                    f"{name} {machine.get(name, 'unknown')} before, {value} now"
+                    for name, value in now.items()
+                    if machine.get(name) != value
+                ),
+            )
+        )
+        if self.watch.finding is not None:
+            first, _ = self.watch.stretches[-1]
+            self.tell(MemorizingFound(first, progress.best.epoch, self.watch.finding))
+
+
+def random_streams(device: torch.device) -> dict[str, Tensor]:
+    """Where the random streams that training on a device draws from are now."""
+    streams = {STREAMS[0]: torch.get_rng_state()}
+    if device.type == "cuda":
+        streams[STREAMS[1]] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        streams[STREAMS[2]] = torch.mps.get_rng_state()
+    return streams
+
+
+def set_random_streams(streams: Mapping[str, Tensor], device: torch.device) -> None:
+    """Go to where `random_streams` was; on another kind of device its own stream stays where it is.
+
+    Raises:
+        RuntimeError: no stream is ever there.
+    """
+    torch.set_rng_state(streams[STREAMS[0]])
+    if device.type == "cuda" and STREAMS[1] in streams:
+        torch.cuda.set_rng_state(streams[STREAMS[1]], device)
+    elif device.type == "mps" and STREAMS[2] in streams:
+        torch.mps.set_rng_state(streams[STREAMS[2]])
 
 
 def chosen_device(name: str) -> torch.device:
@@ -376,6 +554,11 @@ def optimizer_for(network: PriorNetwork, settings: PriorSettings) -> torch.optim
         {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """What an optimiser moves, in the order in which its `state_dict` counts."""
+    return [weights for group in optimizer.param_groups for weights in group["params"]]
 
 
 def rate_at(step: int, steps: int) -> float:

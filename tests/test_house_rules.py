@@ -19,9 +19,9 @@ from sda_prior_plugin.edge import plugin as prior_plugin
 from sda_prior_plugin.edge.tab_knobs import KnobControl, knob_controls
 
 ROOT = Path(__file__).parents[1]
-EDGE_LIBRARIES = frozenset({"click", "gradio", "rich", "pluggy", "soundfile", "soxr", "safetensors"})
+EDGE_LIBRARIES = frozenset({"click", "gradio", "rich", "pluggy", "soundfile", "soxr", "safetensors", "filelock"})
 PLUGIN, HOST = "sda_prior_plugin", "host_stubs"
-NOT_KNOBS = frozenset({"model_path", "dataset", "output", "overwrite", "config", "no_cache", "as_json"})
+NOT_KNOBS = frozenset({"model_path", "dataset", "output", "overwrite", "resume", "config", "no_cache", "as_json"})
 
 
 def sources(package: str) -> dict[str, str]:

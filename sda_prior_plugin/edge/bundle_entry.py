@@ -11,6 +11,7 @@ import torch
 
 from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.copying import Heard
+from sda_prior_plugin.dates import day
 from sda_prior_plugin.encoding import Codec, code_shape
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.memorization import GAP, MemorizationReport
@@ -139,7 +140,10 @@ def card_lines(model: Model) -> list[tuple[str, str]]:
             f"{report.final_perplexity:.2f} ({report.bits_per_code:.3f} bits per code), "
             f"on {len(report.held_out)} {'recording' if len(report.held_out) == 1 else 'recordings'}",
         ),
-        ("Prior trained", f"{report.day}, {report.epochs_trained} epochs{stopped}, best {report.best_epoch}"),
+        (
+            "Prior trained",
+            f"{day(report.training_date)}, {report.epochs_trained} epochs{stopped}, best {report.best_epoch}",
+        ),
         *memorization_lines(report.memorization),
     ]
 

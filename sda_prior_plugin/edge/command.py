@@ -15,8 +15,9 @@ from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.contract import Host, Model
+    from sda_prior_plugin.edge.contract import Host
     from sda_prior_plugin.edge.job import PriorJob
+    from sda_prior_plugin.edge.resumable import StateKeeper
     from sda_prior_plugin.training import PriorRun
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
@@ -31,7 +32,12 @@ def train_prior_command(host: Host) -> click.Command:
     @click.argument("model_path", metavar="MODEL.sda", type=MODEL_FILE)
     @click.option("--dataset", metavar="DIR", type=click.Path(path_type=Path), help="Where the recordings are now.")
     @click.option("--output", metavar="MODEL.sda", type=MODEL_FILE, help="Save there and leave MODEL.sda as it is.")
-    @click.option("--overwrite", is_flag=True, help="Replace a prior, or an output file, without asking.")
+    @click.option(
+        "--overwrite", is_flag=True, help="Replace a prior, an output file or an unfinished training, without asking."
+    )
+    @click.option(
+        "--resume", is_flag=True, help="Continue a training that was broken off, with the settings it began with."
+    )
     @click.option("--config", metavar="prior.toml", type=MODEL_FILE, help="A file with defaults of your own.")
     @click.option(
         "--no-cache", is_flag=True, help="Encode the recordings anew and keep no codes for the next training."
@@ -42,6 +48,7 @@ def train_prior_command(host: Host) -> click.Command:
         dataset: Path | None,
         output: Path | None,
         overwrite: bool,
+        resume: bool,
         config: Path | None,
         no_cache: bool,
         as_json: bool,
@@ -50,7 +57,7 @@ def train_prior_command(host: Host) -> click.Command:
         """Teach MODEL.sda to make new sound: train a prior on its recordings and save it in the file.
 
         Settings that are not given follow from the size of the dataset. Ctrl-C stops and keeps the best so far; a
-        second Ctrl-C leaves the file as it was.
+        second Ctrl-C leaves the file as it was. A training that was broken off can be continued with --resume.
         """
         given = {name: value for name, value in knobs.items() if value is not None}
         target = output or model_path
@@ -58,13 +65,21 @@ def train_prior_command(host: Host) -> click.Command:
         click.echo(f"opening {model_path} and looking at its recordings", err=True)
         try:
             job = edge.prepare_job(
-                host, model_path, given, output=target, dataset=dataset, config=config, cache=not no_cache
+                host,
+                model_path,
+                given,
+                output=target,
+                dataset=dataset,
+                config=config,
+                cache=not no_cache,
+                resume=resume,
             )
-            may_write(host, job.model, model_path, target, overwrite)
+            may_write(host, job, model_path, target, overwrite)
         except KeyboardInterrupt as interrupt:
             raise PriorError(f"Stopped. {untouched}") from interrupt
         click.echo(describe(job), err=True)
-        run, saved, compiling_seconds = _run(host, job, target, untouched)
+        command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
+        run, saved, compiling_seconds = _run(host, job, target, untouched, command)
         if as_json:
             click.echo(json.dumps(result(job, run, saved, compiling_seconds), indent=2, ensure_ascii=False))
         else:
@@ -81,8 +96,10 @@ def knob_option(knob: Knob) -> click.Option:
     return click.Option([knob.flag, knob.name], type=kind, help=f"{knob.help} [default: auto]")
 
 
-def may_write(host: Host, model: Model, model_path: Path, target: Path, overwrite: bool) -> None:
-    """Come back only if the result may be written to `target`, having asked where a prior or file would be replaced.
+def may_write(host: Host, job: PriorJob, model_path: Path, target: Path, overwrite: bool) -> None:
+    """Come back only if the result may be written to `target`, having asked where anything would be replaced.
+
+    A training that is resumed may replace what it began to replace.
 
     Raises:
         PriorError: `target` is not named like a model, or there is nobody to ask.
@@ -91,22 +108,44 @@ def may_write(host: Host, model: Model, model_path: Path, target: Path, overwrit
     if target.suffix != SUFFIX:
         raise PriorError(f"The output file must end in {SUFFIX}; {target} does not.")
     host.check_writable(target)
+    if overwrite:
+        return
+    if job.unfinished:
+        agree(
+            f"{job.unfinished} --resume continues it; --overwrite starts anew in its place.",
+            f"{job.unfinished} Start anew, and lose it? (--resume continues it)",
+        )
+    if job.resumed is not None and job.resumed.found == job.found:
+        return
     if target.exists() and not target.samefile(model_path):
         replaced = f"{target} exists already"
-    elif model.bundle.has_prior and target.exists():
+    elif job.model.bundle.has_prior and target.exists():
         replaced = f"{target} has a prior already"
     else:
         return
-    if overwrite:
-        return
+    agree(
+        f"{replaced}. --overwrite replaces it; --output OTHER.sda leaves it as it is.",
+        f"{replaced}. Replace it once the new one is complete?",
+    )
+
+
+def agree(refusal: str, question: str) -> None:
+    """Come back only if a person says yes to the question.
+
+    Raises:
+        PriorError: there is nobody to ask; the refusal says so.
+        click.Abort: the answer was no.
+    """
     if not sys.stdin.isatty():
-        raise PriorError(f"{replaced}. --overwrite replaces it; --output OTHER.sda leaves it as it is.")
-    click.confirm(f"{replaced}. Replace it once the new one is complete?", abort=True, err=True)
+        raise PriorError(refusal)
+    click.confirm(question, abort=True, err=True)
 
 
 def describe(job: PriorJob) -> str:
     """What is about to happen: the dataset, and each setting with where it comes from."""
     lines = [f"{edge.counted(job.files)} in {job.folder}, {job.seconds:.1f} s to train on"]
+    if job.resumed is not None:
+        lines.append(f"{job.resumed.sentence} It is continued.")
     if job.changed:
         lines.append(
             f"warning: {edge.counted(len(job.changed))} changed since the codec was trained; the prior learns from "
@@ -129,20 +168,21 @@ def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float)
     return {"model": str(target), "settings": settings, **report, "compiling_seconds": compiling_seconds}
 
 
-def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[PriorRun, Path, float]:
+def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) -> tuple[PriorRun, Path, float]:
     """Train and save, showing how it goes; every way out says what became of the file.
 
-    The last one given are the seconds that compiling took.
+    The last one given are the seconds that compiling took. `command` continues the training, if it is broken off.
     """
-    saving = False
+    saving, keeper, progress = False, None, edge.ConsoleProgress(job)
     try:
-        with host.stop_on_interrupt() as stop:
-            with edge.ConsoleProgress(job) as progress:
+        with host.stop_on_interrupt() as stop, job.kept(progress.on_note) as keeper:
+            with progress:
                 run = job.train(
                     on_recording=progress.on_recording,
                     on_note=progress.on_note,
                     on_event=progress.on_event,
                     stop=stop,
+                    keeper=keeper,
                 )
             saving = True
             saved = job.save(run, target)
@@ -151,9 +191,11 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[Prior
             raise PriorError(
                 f"Interrupted while saving: {target} is whole, as it was or with the prior."
             ) from interrupt
-        raise PriorError(f"Stopped at once. {untouched}") from interrupt
-    except PriorError as error:
-        raise error if saving else PriorError(f"{error} {untouched}") from error
+        raise PriorError(f"Stopped at once. {untouched}{_to_go_on(keeper, command)}") from interrupt
+    except Exception as error:
+        if not getattr(error, "for_user", False):
+            raise
+        raise PriorError(f"{error} {'' if saving else untouched}{_to_go_on(keeper, command)}".strip()) from error
     ended = {
         "finished": "Training is finished.",
         "stopped": "Training was stopped; the best checkpoint so far is kept.",
@@ -163,3 +205,10 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[Prior
         click.echo(f"warning: {target} was changed by something else meanwhile, and is left alone.", err=True)
     click.echo(f"{ended[run.report.ended]} The prior is saved in {saved}", err=True)
     return run, saved, progress.compiling.seconds
+
+
+def _to_go_on(keeper: StateKeeper | None, command: str) -> str:
+    """How to continue what was broken off, where that is possible."""
+    if keeper is None or keeper.kept is None:
+        return ""
+    return f" {keeper.kept.sentence} To continue it: {command}"

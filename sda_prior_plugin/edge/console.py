@@ -11,7 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.edge.job import PriorJob
-from sda_prior_plugin.events import BatchDone, EpochDone, MemorizingFound, TrainingEvent, TrainingStarted
+from sda_prior_plugin.events import (
+    BatchDone,
+    EpochDone,
+    MemorizingFound,
+    TrainingEvent,
+    TrainingResumed,
+    TrainingStarted,
+)
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -70,6 +77,19 @@ class ConsoleProgress:
                 f"{event.held_out_codes} held out, {event.device}, {event.precision}, {event.threads} threads",
                 soft_wrap=True,
             )
+        elif isinstance(event, TrainingResumed):
+            over = len(event.held_out_perplexities)
+            self.progress.update(self.epochs, completed=over)
+            if over:
+                best = event.held_out_perplexities[event.best_epoch - 1]
+                self.judged = f"perplexity: best {best:.2f} (epoch {event.best_epoch})"
+                self.console.print(f"going on after epoch {over}, {self.judged}", soft_wrap=True)
+            if event.differences:
+                self.console.print(
+                    f"something is not as it was when it began ({'; '.join(event.differences)}): the prior will be as "
+                    "good, but not the same bit for bit",
+                    soft_wrap=True,
+                )
         elif isinstance(event, BatchDone):
             done = event.epoch - 1 + event.batch / event.batches
             state = f"{self.judged} · {_clock(event.seconds_left)} left"

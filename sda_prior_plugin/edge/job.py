@@ -5,24 +5,35 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.edge.bundle_entry import codebooks_digest
 from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key, default_cache
+from sda_prior_plugin.edge.resumable import (
+    SECONDS_BETWEEN_STATES,
+    FileState,
+    NewerState,
+    StateFile,
+    StateKeeper,
+    Unfinished,
+    now,
+)
 from sda_prior_plugin.encoding import encode_recordings
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.events import TrainingEvent
 from sda_prior_plugin.prior import Prior
-from sda_prior_plugin.settings import KnobValue, PriorSettings, choose_tier, read_tiers
+from sda_prior_plugin.settings import KNOBS, KnobValue, PriorSettings, choose_tier, read_tiers
 from sda_prior_plugin.training import PriorRun, train_prior
+from sda_prior_plugin.training_state import NotResumable, TrainingState
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Manifest, Model
 
-FileState = tuple[int, int, int] | None
 LISTED = 5
 """Files named in a message before the rest are counted."""
 
@@ -40,6 +51,10 @@ class PriorJob:
         found: what was known of the model's file when it was opened.
         recordings: the same of each recording's file, before it was compared with what the model knows of it.
         cache: where codes are kept from one training to the next; None for nowhere.
+        states: where the training's state is kept, should it be broken off.
+        resumed: the training that was broken off and is to be continued, if so.
+        unfinished: a sentence on a training that was broken off, and would be lost; empty if there is none.
+        spoiled: a sentence on the state of one that cannot be continued anyway, and will be replaced; or empty.
     """
 
     host: Host
@@ -53,6 +68,10 @@ class PriorJob:
     found: FileState
     recordings: tuple[FileState, ...]
     cache: CorpusCache | None
+    states: StateFile
+    resumed: Unfinished | None = None
+    unfinished: str = ""
+    spoiled: str = ""
 
     @property
     def folder(self) -> str:
@@ -66,10 +85,49 @@ class PriorJob:
         on_note: Callable[[str], object] | None = None,
         on_event: Callable[[TrainingEvent], object] | None = None,
         stop: threading.Event | None = None,
+        keeper: StateKeeper | None = None,
     ) -> PriorRun:
-        """Encode the recordings and train. Touches no file but the cache; raises as `corpus` and `train_prior` do."""
+        """Encode the recordings and train, or go on with `resumed`.
+
+        Touches no file but the cache, and the one that a `keeper` keeps. Raises as `corpus` and `train_prior` do.
+        """
+        if self.spoiled and on_note is not None:
+            on_note(self.spoiled)
+
+        def tell(event: TrainingEvent) -> None:
+            if on_event is not None:
+                on_event(event)
+            if keeper is not None:
+                keeper.on_event(event)
+
         corpus = self.corpus(on_recording=on_recording, on_note=on_note, stop=stop)
-        return train_prior(corpus, self.settings, on_event=on_event, stop=stop)
+        state = None if self.resumed is None else self.resumed.state
+        try:
+            return train_prior(corpus, self.settings, on_event=tell, stop=stop, resume_from=state)
+        except NotResumable as error:
+            if keeper is not None:
+                keeper.kept = None
+            raise PriorError(not_resumable(self.states, error)) from error
+
+    @contextmanager
+    def kept(self, on_note: Callable[[str], object], seconds: float = SECONDS_BETWEEN_STATES) -> Iterator[StateKeeper]:
+        """Have the file to train for to oneself, and a keeper to `train` with.
+
+        Args:
+            on_note: called with a sentence when the state cannot be kept.
+            seconds: between two states.
+
+        Raises:
+            PriorError: another process trains for this file.
+        """
+        digest = codebooks_digest(self.model.codec)
+
+        def about(state: TrainingState) -> Unfinished:
+            return Unfinished(self.states.output.name, now(), digest, tuple(sorted(self.given)), self.found, state)
+
+        with self.states.held():
+            resumed = None if self.resumed is None else self.resumed.without_tensors()
+            yield StateKeeper(self.states, about, on_note, resumed, seconds)
 
     def corpus(
         self,
@@ -134,8 +192,8 @@ class PriorJob:
     def save(self, run: PriorRun, output: Path) -> Path:
         """Bundle the prior into the model, save it, and open the file again to see that it is there.
 
-        Training takes a while. If `output` is no longer what it was when the training began, it is left alone, and the
-        model is saved beside it.
+        Its state is then of no more use, and goes. Training takes a while: if `output` is no longer what it was when
+        the training began, it is left alone, and the model is saved beside it.
 
         Returns:
             where the model is saved.
@@ -150,6 +208,7 @@ class PriorJob:
         saved = self.host.open_model(output).prior
         if not isinstance(saved, Prior) or saved.report != run.report:
             raise PriorError(f"{output} was saved but does not hold the new prior; see the warnings above.")
+        self.states.remove()
         return output
 
 
@@ -162,8 +221,9 @@ def prepare_job(
     dataset: Path | None = None,
     config: Path | None = None,
     cache: bool = True,
+    resume: bool = False,
 ) -> PriorJob:
-    """Open a model and settle all that is needed to train its prior.
+    """Open a model and settle all that is needed to train its prior, or to go on training it.
 
     Args:
         host: opens the model and finds its recordings.
@@ -173,11 +233,16 @@ def prepare_job(
         dataset: where the recordings are now; None for where they were.
         config: a TOML file with other defaults.
         cache: whether codes are kept from one training to the next, in the user's cache folder.
+        resume: whether to continue the training for `output` that was broken off, with its settings.
 
     Raises:
-        PriorError: the settings do not fit, or recordings are missing.
+        PriorError: the settings do not fit, recordings are missing, another process trains for `output`, or there is
+            nothing that could be continued with this model and what is `given`.
     """
     tiers = read_tiers(config)
+    states = StateFile(output or path)
+    with states.held():
+        pass
     found = file_state(output or path)
     model = host.open_model(path)
     if dataset is not None:
@@ -193,11 +258,19 @@ def prepare_job(
     seconds = [entry.train[1] - entry.train[0] for entry in manifest.files if entry.train is not None]
     files = len(manifest.files)
     tier = choose_tier(tiers, files, sum(seconds))
+    settings = PriorSettings.for_size(file_count=files, train_seconds=seconds, given=given, tiers=(tier,))
+    given_names = tier.changed.union(given)
+    resumed, unfinished, spoiled = None, "", ""
+    if resume:
+        resumed = resumable(states, model, settings, given_names)
+        settings, given_names = resumed.state.settings, frozenset(resumed.given)
+    else:
+        unfinished, spoiled = left_unfinished(states, model)
     return PriorJob(
         host=host,
         model=model,
-        settings=PriorSettings.for_size(file_count=files, train_seconds=seconds, given=given, tiers=(tier,)),
-        given=tier.changed.union(given),
+        settings=settings,
+        given=given_names,
         changed=tuple(check.changed),
         files=files,
         seconds=sum(seconds),
@@ -205,7 +278,67 @@ def prepare_job(
         found=found,
         recordings=recordings,
         cache=default_cache() if cache else None,
+        states=states,
+        resumed=resumed,
+        unfinished=unfinished,
+        spoiled=spoiled,
     )
+
+
+def resumable(states: StateFile, model: Model, settings: PriorSettings, given: frozenset[str]) -> Unfinished:
+    """The training that was broken off, if it can go on with this model and these `given` settings.
+
+    Raises:
+        PriorError: it cannot, or there is none.
+    """
+    try:
+        unfinished = states.read()
+        if unfinished is None:
+            raise PriorError(
+                f"There is no unfinished training of {states.output.name} to continue; leave out --resume to start one."
+            )
+        check_belongs(unfinished, states, model)
+    except NotResumable as error:
+        raise PriorError(not_resumable(states, error)) from error
+    for knob in KNOBS:
+        then, wanted = (getattr(each, knob.name) for each in (unfinished.state.settings, settings))
+        if knob.name in given and then != wanted:
+            raise PriorError(
+                f"{knob.flag} is {wanted}, but the unfinished training has {then}; leave it out, or leave out --resume "
+                "to start anew."
+            )
+    return unfinished
+
+
+def left_unfinished(states: StateFile, model: Model) -> tuple[str, str]:
+    """Sentences on a training that was broken off, one of them empty: on one that would be a loss, and on any other."""
+    try:
+        unfinished = states.look()
+        if unfinished is None:
+            return "", ""
+        check_belongs(unfinished, states, model)
+    except NewerState:
+        return f"{states.output.name} has an unfinished training of a newer version of this program.", ""
+    except NotResumable as error:
+        return "", f"an unfinished training in {states.path.name} is of no use, and will be replaced: {error.reason}"
+    return unfinished.sentence, ""
+
+
+def check_belongs(unfinished: Unfinished, states: StateFile, model: Model) -> None:
+    """See that a training is one of this model's; that its recordings are the same shows once they are encoded.
+
+    Raises:
+        NotResumable: it is not.
+    """
+    if unfinished.output != states.output.name:
+        raise NotResumable(f"it is that of {unfinished.output}")
+    if unfinished.codebooks != codebooks_digest(model.codec):
+        raise NotResumable(f"it has learned the codes of another codec than {states.output.name} has now")
+
+
+def not_resumable(states: StateFile, error: NotResumable) -> str:
+    """Why a training cannot be continued, for a person."""
+    return f"The training in {states.path} cannot be continued: {error.reason}. Leave out --resume to start anew."
 
 
 def file_state(path: Path) -> FileState:

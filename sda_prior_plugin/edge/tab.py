@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LOOKS = 1.0
 STOP = "Stop and use best checkpoint"
 CANCEL = "Cancel and keep the file as it was"
+CONTINUE = "Continue the unfinished training"
+REPLACE, START_ANEW = "Replace the prior", "Start anew"
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -64,11 +66,14 @@ class PriorSection:
             self.look = gr.Button("Look there", elem_id="prior-look", scale=1)
 
     def _add_start(self) -> None:
-        self.train = gr.Button("Train prior", variant="primary", interactive=False, elem_id="prior-train")
+        self.unfinished = gr.HTML(elem_id="prior-unfinished")
+        with gr.Row():
+            self.train = gr.Button("Train prior", variant="primary", interactive=False, elem_id="prior-train")
+            self.go_on = gr.Button(CONTINUE, visible=False, elem_id="prior-continue")
         with gr.Column(visible=False, elem_id="prior-question") as self.asking:
             self.question = gr.HTML()
             with gr.Row():
-                self.replace = gr.Button("Replace the prior", variant="stop", elem_id="prior-replace")
+                self.replace = gr.Button(REPLACE, variant="stop", elem_id="prior-replace")
                 self.keep = gr.Button("Keep it as it is", elem_id="prior-keep")
         self.message = gr.HTML(elem_id="prior-message")
 
@@ -162,8 +167,9 @@ class PriorSection:
             )  # fmt: skip
             on(control.field.blur, functools.partial(_leave, control), first=own)
             on(control.back.click, functools.partial(_give_back, control), first=own)
-        starting = [self.asking, self.question, self.message, self.ending, self.progress]
+        starting = [self.asking, self.question, self.message, self.ending, self.progress, self.go_on]
         on(self.train.click, PriorPage.ask_to_train, first=starting)
+        on(self.go_on.click, PriorPage.go_on, first=starting)
         on(self.replace.click, PriorPage.start, first=starting)
         on(self.keep.click, PriorPage.keep, first=starting)
         ending = [self.stop, self.stop_in_banner, self.cancel, self.progress]
@@ -234,9 +240,13 @@ class PriorSection:
         usable = page.recordings is not None and page.recordings.usable
         warned = going_on and progress.memorizing and progress.finding != ""
         asked = job is not None and job.stop_requested.is_set()
+        unfinished = chosen.unfinished if chosen is not None and not going_on else ""
         return {
+            self.unfinished: _html(said(unfinished)),
+            self.go_on: {"visible": unfinished != "", "interactive": usable},
             self.train: {"interactive": usable},
             self.asking: {"visible": page.asking},
+            self.replace: {"value": REPLACE if chosen is not None and chosen.has_prior else START_ANEW},
             self.question: {"value": said(replacing(chosen)) if page.asking and chosen is not None else ""},
             self.message: _html(message),
             self.banner: {"visible": warned},

@@ -49,6 +49,9 @@ def for_the_page(sentence: str) -> str:
         sentence = sentence.replace(knob.flag, f"“{title(knob)}”")
     sentence = sentence.replace("say where they are: --dataset DIR", "say where they are, above")
     sentence = sentence.replace("Name them: --dataset DIR", "Say where they are, above")
+    sentence = sentence.replace("leave it out, or leave out --resume to start anew", "set it back, or train anew")
+    sentence = sentence.replace("Leave out --resume to start anew", "Train anew")
+    sentence = sentence.replace("leave out --resume to start one", "train anew")
     return sentence.replace("train it again with train-prior --overwrite", "train it again")
 
 

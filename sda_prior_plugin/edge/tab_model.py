@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sda_prior_plugin.edge.job import FileState, file_state, listed
+from sda_prior_plugin.dates import day
+from sda_prior_plugin.edge.job import file_state, left_unfinished, listed
+from sda_prior_plugin.edge.resumable import FileState, StateFile
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.settings import KnobValue, PriorSettings
 
@@ -20,18 +22,20 @@ class ChosenModel:
     """A model file as it was when it was looked at.
 
     Attributes:
-        path, state: the file, and what tells it from a later one of the same name.
+        path, state: the file, and what `seen` gave for it.
         model: None if it cannot be opened; `problem` says why.
         card: lines of the model card.
         folder: where the recordings are, as the user said or as the model does; None if nobody has.
+        unfinished: a sentence on the training that was broken off, and could be continued; empty if there is none.
     """
 
     path: Path
-    state: FileState
+    state: tuple[FileState, FileState]
     model: Model | None
     problem: str
     card: tuple[tuple[str, str], ...]
     folder: Path | None
+    unfinished: str = ""
 
     @property
     def prior(self) -> Prior | None:
@@ -65,12 +69,17 @@ class ChosenModel:
         return PriorSettings.for_size(file_count=self.files, train_seconds=self.train_seconds, given=given)
 
 
+def seen(path: Path) -> tuple[FileState, FileState]:
+    """What tells a model's file, and the state of its unfinished training, from later ones."""
+    return file_state(path), file_state(StateFile(path).path)
+
+
 def look_at(host: Host, models: SavedModels, path: Path, folder: Path | None) -> ChosenModel:
     """Open a model file; `folder` is where its recordings are now, None for where it says they are.
 
     What is wrong stands in the result: a page goes on with another model.
     """
-    state = file_state(path)
+    state = seen(path)
     try:
         model = host.open_model(path)
         if folder is not None:
@@ -81,7 +90,8 @@ def look_at(host: Host, models: SavedModels, path: Path, folder: Path | None) ->
             raise
         return ChosenModel(path, state, None, str(error), (), folder)
     known = folder or (None if model.manifest is None else Path(model.manifest.folder))
-    return ChosenModel(path, state, model, "", card, known)
+    unfinished, _ = left_unfinished(StateFile(path), model)
+    return ChosenModel(path, state, model, "", card, known, unfinished)
 
 
 @dataclass(frozen=True)
@@ -122,12 +132,16 @@ def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
 
 
 def replacing(chosen: ChosenModel) -> str:
-    """The question before a prior is replaced."""
+    """The question before a prior, or a training that was broken off, is replaced."""
+    lost = f"{chosen.unfinished} Starting anew, it is lost." if chosen.unfinished else ""
+    if not chosen.has_prior:
+        return lost
     known = "that cannot be read"
     if chosen.prior is not None:
         report = chosen.prior.report
-        known = f"of {report.day}, held-out perplexity {report.final_perplexity:.2f}"
-    return f"{chosen.path.name} has a prior already, {known}. Replace it once the new one is complete?"
+        known = f"of {day(report.training_date)}, held-out perplexity {report.final_perplexity:.2f}"
+    question = f"{chosen.path.name} has a prior already, {known}. Replace it once the new one is complete?"
+    return f"{lost} {question}".strip()
 
 
 def choices(models: SavedModels) -> list[tuple[str, str]]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sda_prior_plugin.edge.bundle_entry import verbatim_facts
-from sda_prior_plugin.edge.job import file_state
-from sda_prior_plugin.edge.tab_model import ChosenModel, Recordings, look_at, look_at_recordings, newest
+from sda_prior_plugin.edge.tab_model import ChosenModel, Recordings, look_at, look_at_recordings, newest, seen
 from sda_prior_plugin.edge.tab_sounds import Sound
 from sda_prior_plugin.edge.tab_training import PriorProgress, PriorWork
 from sda_prior_plugin.errors import PriorError
@@ -37,7 +36,7 @@ class PriorPage:
         given, wrong: knobs that the user has set, and what is wrong with those that cannot be so.
         emptied: knobs whose field the user has emptied and not left yet: they are auto, but nothing is put there.
         settings: every knob as it would be; None where there is no model to train one for.
-        asking: whether the user is being asked if the prior may be replaced.
+        asking: whether the user is being asked if the prior, or an unfinished training, may be replaced.
         unsettled: why the knobs that are set do not go together, if so.
         problem: what was wrong with the last thing that the user did; `listening_problem` with the last new sound.
         drawn: the last new sound, and what there is to say of it.
@@ -85,8 +84,8 @@ class PriorPage:
             if path is not None and not self.problem:
                 self.turn_to(path)
             return
-        now = file_state(self.chosen.path)
-        if now is None:
+        now = seen(self.chosen.path)
+        if now[0] is None:
             name = self.chosen.path.name
             self.turn_to(None)
             self.problem = f"{name} is not there any more. Choose another model."
@@ -162,17 +161,22 @@ class PriorPage:
         return {} if self.chosen is None else meaningful(self.given, self.chosen.settings({}).architecture)
 
     def ask_to_train(self) -> None:
-        """Start, but ask first where there is a prior already."""
+        """Start, but ask first where there is a prior already, or a training that could be continued."""
         self.problem = ""
-        self.asking = self.chosen is not None and self.chosen.has_prior and self.under_way is None
+        lost = self.chosen is not None and (self.chosen.has_prior or self.chosen.unfinished != "")
+        self.asking = lost and self.under_way is None
         if not self.asking:
             self.start()
 
     def keep(self) -> None:
-        """Keep the prior that there is."""
+        """Keep what there is."""
         self.asking = False
 
-    def start(self) -> None:
+    def go_on(self) -> None:
+        """Continue the training that was broken off, or note why not."""
+        self.start(resume=True)
+
+    def start(self, *, resume: bool = False) -> None:
         """Start the training that the page describes, or note why not."""
         self.problem, self.asking = "", False
         wrong = [*self.wrong.values(), self.unsettled]
@@ -184,7 +188,7 @@ class PriorPage:
             path = self.chosen.path
             try:
                 self.host.check_writable(path)
-                work = PriorWork(self.host, path, self.meant(), self.folder)
+                work = PriorWork(self.host, path, self.meant(), self.folder, resume)
                 self.jobs.start(path, TITLE, work, PriorProgress())
             except Exception as error:
                 self.problem = _for_user(error)

@@ -14,11 +14,20 @@ from sda_prior_plugin.edge.job import PriorJob, prepare_job
 from sda_prior_plugin.edge.tab_sounds import Sound
 from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.errors import NothingTrained, PriorError
-from sda_prior_plugin.events import BatchDone, EpochDone, MemorizingFound, TrainingEvent, TrainingStarted
+from sda_prior_plugin.events import (
+    BatchDone,
+    EpochDone,
+    MemorizingFound,
+    TrainingEvent,
+    TrainingResumed,
+    TrainingStarted,
+)
 from sda_prior_plugin.settings import KnobValue
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Job
+    from sda_prior_plugin.edge.resumable import StateKeeper
+    from sda_prior_plugin.training import PriorRun
 
 SOUND_SECONDS = 2.0
 SHARE_FOR_SOUNDS = 0.03
@@ -76,6 +85,10 @@ class PriorProgress:
         """Take in one event of `train_prior`."""
         if isinstance(event, TrainingStarted):
             self.started = True
+        elif isinstance(event, TrainingResumed):
+            self.train, self.reciting = list(event.train_perplexities), list(event.memorizing)
+            self.best, self.done = event.best_epoch, float(len(event.held_out_perplexities))
+            self.held_out = list(event.held_out_perplexities)
         elif isinstance(event, BatchDone):
             self.done = event.epoch - 1 + event.batch / event.batches
             self.seconds_left = event.seconds_left
@@ -91,44 +104,43 @@ class PriorProgress:
 
 @dataclass(frozen=True)
 class PriorWork:
-    """What the job does; call it with the job. `folder`: where the recordings are now, None for where they were."""
+    """What the job does; call it with the job.
+
+    `folder`: where the recordings are now, None for where they were. `resume`: whether to continue the training that
+    was broken off.
+    """
 
     host: Host
     path: Path
     given: Mapping[str, KnobValue]
     folder: Path | None = None
+    resume: bool = False
 
     def __call__(self, job: Job) -> str:
         progress: PriorProgress = job.progress
-        untouched = f"{self.path.name} is exactly as it was."
+        untouched, keeper = f"{self.path.name} is exactly as it was.", None
         try:
-            progress.job = prior = prepare_job(self.host, self.path, self.given, dataset=self.folder)
-            listening = Listening(prior.model.codec, self.path.stem, prior.settings.seed)
-
-            def on_recording(name: str) -> None:
-                job.go_on()
-                progress.on_recording(name)
-
-            def on_event(event: TrainingEvent) -> None:
-                job.go_on()
-                progress.on_event(event)
-                if isinstance(event, EpochDone) and not job.stop_requested.is_set():
-                    progress.sound = listening.sound(event) or progress.sound
-
-            with compile_time(lambda: progress.on_note(COMPILING)):
-                run = prior.train(
-                    on_recording=on_recording, on_note=progress.on_note, on_event=on_event, stop=job.stop_requested
-                )
+            progress.job = prior = prepare_job(
+                self.host, self.path, self.given, dataset=self.folder, resume=self.resume
+            )
+            with prior.kept(progress.on_note) as keeper:
+                try:
+                    run = self.train(job, prior, keeper)
+                    job.go_on()
+                    progress.saving = True
+                    saved = prior.save(run, self.path)
+                except BaseException:
+                    if job.cancel_requested.is_set() and not progress.saving:
+                        keeper.drop()
+                    raise
         except NothingTrained as error:
             job.go_on()
-            return f"{error} {untouched}"
+            return f"{error} {untouched}{_to_go_on(keeper)}"
         except Exception as error:
             if getattr(error, "for_user", False):
-                raise PriorError(f"{error} {untouched}") from error
+                kept = "" if progress.saving else untouched
+                raise PriorError(f"{error} {kept}{_to_go_on(keeper)}".strip()) from error
             raise
-        job.go_on()
-        progress.saving = True
-        saved = prior.save(run, self.path)
         report = run.report
         ended = {"finished": "is finished", "stopped": "was stopped", "diverged": "diverged"}[report.ended]
         kept = f"the best checkpoint (epoch {report.best_epoch}, perplexity {report.final_perplexity:.2f})"
@@ -138,6 +150,35 @@ class PriorWork:
                 f"the model with {kept} is saved in {saved.name}."
             )
         return f"Training {ended}. {kept[0].upper()}{kept[1:]} is saved in {saved.name}."
+
+    def train(self, job: Job, prior: PriorJob, keeper: StateKeeper) -> PriorRun:
+        """Train the prior; the job's progress tells how it goes."""
+        progress: PriorProgress = job.progress
+        listening = Listening(prior.model.codec, self.path.stem, prior.settings.seed)
+
+        def on_recording(name: str) -> None:
+            job.go_on()
+            progress.on_recording(name)
+
+        def on_event(event: TrainingEvent) -> None:
+            job.go_on()
+            progress.on_event(event)
+            if isinstance(event, EpochDone) and not job.stop_requested.is_set():
+                progress.sound = listening.sound(event) or progress.sound
+
+        with compile_time(lambda: progress.on_note(COMPILING)):
+            return prior.train(
+                on_recording=on_recording,
+                on_note=progress.on_note,
+                on_event=on_event,
+                stop=job.stop_requested,
+                keeper=keeper,
+            )
+
+
+def _to_go_on(keeper: StateKeeper | None) -> str:
+    """That what was broken off can be continued, where that is so."""
+    return "" if keeper is None or keeper.kept is None else " The training can be continued."
 
 
 class Listening:

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 import host_stubs
-from sda_prior_plugin import Prior
+from host_stubs.host import Host
+from host_stubs.plugins import load_plugins
+from sda_prior_plugin import BatchDone, Prior, TrainingEvent
+from sda_prior_plugin.edge import prepare_job
 
 pytestmark = pytest.mark.slow
 
@@ -210,6 +213,37 @@ def test_a_run_that_recites_raises_a_banner_whose_button_stops_it(
     report = host_stubs.open_model(path).prior.report
     assert report.best_epoch < report.epochs_trained
     assert report.memorization.memorizing_epochs
+
+
+def test_a_training_that_was_broken_off_is_offered_and_continued(
+    server: Any, new_model: NewModel, open_page: OpenPage
+) -> None:
+    path = new_model("broken")
+    job = prepare_job(Host(load_plugins()), path, {**SMALL, "epochs": 3})
+
+    def on_event(event: TrainingEvent) -> None:
+        if isinstance(event, BatchDone) and event.epoch == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError), job.kept(print) as keeper:
+        job.train(on_event=on_event, keeper=keeper)
+    page = open_page(server.url)
+    choose(page, "broken")
+    page.wait_for_selector("#prior-continue:enabled")
+    assert "broken.sda has an unfinished training, kept " in page.inner_text("#prior-unfinished")
+    assert "after epoch 1 of 3." in page.inner_text("#prior-unfinished")
+    page.click("#prior-train")
+    page.wait_for_selector("#prior-replace")
+    assert page.inner_text("#prior-replace") == "Start anew"
+    assert "Starting anew, it is lost." in page.inner_text("#prior-question")
+    page.click("#prior-keep")
+    page.click("#prior-continue")
+    page.wait_for_function("document.querySelector('#prior-message')?.innerText.includes('is saved in broken.sda')")
+    page.wait_for_selector("#prior-continue", state="hidden")
+    prior = host_stubs.open_model(path).prior
+    assert isinstance(prior, Prior)
+    assert prior.report.epochs_trained == 3
+    assert prior.settings.hidden_size == SMALL["hidden_size"]
 
 
 def moved(trained_codec: Path, folder: Path, path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from host_stubs.audio import peak_normalized
 from host_stubs.errors import HostError
 from host_stubs.mel import Mel
-from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, train_vqvae
+from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, seconds_left, train_vqvae
 
 # A small quantizer and few crops a batch: everything here has to be quick.
 SMALL = VqvaeSettings(codebook_size=16, levels=2, dim=16, epochs=2, batch_size=2)
@@ -216,3 +216,9 @@ def test_a_single_tiny_recording_is_enough(samples: int) -> None:
 def test_silence_can_be_trained_on() -> None:
     run, _ = trained(SMALL, train=[np.zeros(60_000, np.float32)])
     assert np.isfinite(run.codec.decode(run.codec.encode(np.zeros(60_000, np.float32)))).all()
+
+
+def test_an_epoch_in_which_the_machine_slept_does_not_change_the_time_left() -> None:
+    assert seconds_left([0, 2, 4, 6], 10) == 20
+    assert seconds_left([0, 2, 4, 30_000, 30_002], 10) == 20
+    assert seconds_left([0, 2, 4, 6, 16, 26, 36], 10) == 100

@@ -16,9 +16,10 @@ import host_stubs
 from host_stubs.host import Host
 from host_stubs.plugins import Plugins
 from host_stubs.ui import Job, Jobs, SavedModels
-from sda_prior_plugin import KNOBS, Knob
+from sda_prior_plugin import KNOBS, BatchDone, Knob, TrainingEvent
 from sda_prior_plugin.edge import plugin as prior_plugin
 from sda_prior_plugin.edge import prepare_job
+from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.edge.tab_chart import Curve, chart, summary
 from sda_prior_plugin.edge.tab_knobs import for_the_page
 from sda_prior_plugin.edge.tab_model import choices, replacing
@@ -222,6 +223,77 @@ def test_cancelling_leaves_the_file_as_it_was(page: PriorPage, model: Path) -> N
     job = ended(page)
     assert (job.state, job.message) == ("cancelled", "Cancelled. demo.sda is exactly as it was.")
     assert model.read_bytes() == before
+
+
+def broken_off(host: Host, model: Path) -> None:
+    """Break a training off in its second epoch."""
+    job = prepare_job(host, model, SMALL)
+
+    def on_event(event: TrainingEvent) -> None:
+        if isinstance(event, BatchDone) and event.epoch == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError), job.kept(print) as keeper:
+        job.train(on_event=on_event, keeper=keeper)
+
+
+def test_a_training_that_was_broken_off_is_continued(page: PriorPage, host: Host, model: Path) -> None:
+    reference = prepare_job(host, model, SMALL).train().report
+    broken_off(host, model)
+    page.look_again()
+    assert page.chosen is not None
+    assert re.fullmatch(
+        r"demo\.sda has an unfinished training, kept \d+ \w+ 20\d\d, \d\d:\d\d, after epoch 1 of 2\.",
+        page.chosen.unfinished,
+    )
+    page.go_on()
+    job = ended(page)
+    assert (job.state, job.message[:21]) == ("done", "Training is finished.")
+    assert job.progress.held_out == list(reference.held_out_perplexities)
+    assert page.chosen.prior is not None
+    assert page.chosen.prior.report.train_perplexities == reference.train_perplexities
+    assert page.chosen.unfinished == ""
+
+
+def test_an_unfinished_training_is_lost_only_after_a_second_yes(page: PriorPage, host: Host, model: Path) -> None:
+    broken_off(host, model)
+    page.look_again()
+    page.ask_to_train()
+    assert page.asking
+    assert page.chosen is not None
+    assert replacing(page.chosen) == f"{page.chosen.unfinished} Starting anew, it is lost."
+    page.keep()
+    assert StateFile(model).path.exists()
+    turn(page, **{**SMALL, "seed": 5})
+    page.start()
+    assert ended(page).state == "done"
+    assert page.chosen.unfinished == ""
+
+
+def test_a_setting_that_differs_from_the_unfinished_trainings_is_named(
+    page: PriorPage, host: Host, model: Path
+) -> None:
+    broken_off(host, model)
+    turn(page, layers=3)
+    page.go_on()
+    assert for_the_page(ended(page).message).startswith(
+        "“Layers” is 3, but the unfinished training has 1; set it back, or train anew."
+    )
+
+
+def test_cancelling_leaves_no_unfinished_training(page: PriorPage, model: Path) -> None:
+    turn(page, **{**SMALL, "epochs": 5000})
+    page.ask_to_train()
+    job, state = after_an_epoch(page), StateFile(model).path
+    until = time.monotonic() + SECONDS
+    while not state.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    page.cancel()
+    assert ended(page) is job
+    assert list(model.parent.iterdir()) == [model]
+    assert page.chosen is not None
+    assert page.chosen.unfinished == ""
 
 
 def test_another_page_finds_the_training_and_cannot_start_a_second_one(page: PriorPage) -> None:

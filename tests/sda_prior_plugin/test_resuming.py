@@ -1,0 +1,335 @@
+"""A training that was broken off goes on as if nothing had happened, or says why it cannot."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sda_prior_plugin import (
+    BatchDone,
+    CodeCorpus,
+    EpochDone,
+    MemorizingFound,
+    NotResumable,
+    PriorRun,
+    PriorSettings,
+    TrainingEvent,
+    TrainingResumed,
+    TrainingStarted,
+    TrainingState,
+    train_prior,
+)
+from sda_prior_plugin.memorization import Bits, CopyMeter, Watch
+from sda_prior_plugin.pace import Pace
+from sda_prior_plugin.training import Trainer
+
+from .conftest import LEVELS, SIZE, loops, small_settings
+
+
+def states_of(corpus: CodeCorpus, settings: PriorSettings) -> tuple[PriorRun, list[TrainingState]]:
+    """An unbroken training, and its state after every batch and every epoch, each as it would come from a file."""
+    states: list[TrainingState] = []
+
+    def on_event(event: TrainingEvent) -> None:
+        if isinstance(event, BatchDone | EpochDone):
+            state = copy.deepcopy(event.state())
+            facts = json.loads(json.dumps(state.as_dict(), allow_nan=False))
+            states.append(TrainingState.from_parts(facts, state.tensors))
+
+    return train_prior(corpus, settings, on_event=on_event), states
+
+
+def what_remains(run: PriorRun) -> dict[str, Any]:
+    """A report without what the clock says."""
+    facts = run.report.as_dict()
+    del facts["seconds"], facts["best_seconds"], facts["training_date"], facts["memorization"]["seconds"]
+    return facts
+
+
+def assert_same(run: PriorRun, other: PriorRun) -> None:
+    """Two runs gave the same prior bit for bit, and tell the same of it."""
+    mine, theirs = run.prior.weights, other.prior.weights
+    assert mine.keys() == theirs.keys()
+    assert all(mine[name].numpy().tobytes() == theirs[name].numpy().tobytes() for name in mine)
+    assert what_remains(run) == what_remains(other)
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "gru"])
+def test_from_any_batch_or_epoch_it_goes_on_to_the_prior_of_the_unbroken_run(
+    corpus: CodeCorpus, architecture: str
+) -> None:
+    settings = small_settings(corpus, architecture=architecture, epochs=2, dropout=0.2)
+    run, states = states_of(corpus, settings)
+    assert {state.epochs for state in states} == {0, 1, 2}
+    for state in (states[0], *states[3::5], *states[-2:]):
+        assert_same(train_prior(corpus, settings, resume_from=state), run)
+
+
+@pytest.fixture(scope="module")
+def reciting() -> tuple[CodeCorpus, PriorSettings, PriorRun, list[TrainingState]]:
+    """A training on noise, in which there is nothing to learn but the recordings themselves."""
+    rng = np.random.default_rng(3)
+    noise = [rng.integers(0, SIZE, (int(rng.integers(8, 20)), 4, LEVELS)) for _ in range(18)]
+    codebooks = rng.normal(size=(LEVELS, SIZE, 8))
+    corpus = CodeCorpus.from_sequences(noise[:6], noise[6:], codebooks=codebooks)
+    settings = small_settings(corpus, epochs=60, dropout=0.0, weight_decay=0.0, learning_rate=1e-2)
+    return corpus, settings, *states_of(corpus, settings)
+
+
+def test_what_is_known_of_memorizing_survives(
+    reciting: tuple[CodeCorpus, PriorSettings, PriorRun, list[TrainingState]],
+) -> None:
+    """Also between the first look that finds copies and the second one, which is believed."""
+    corpus, settings, run, states = reciting
+    assert run.report.memorization is not None
+    ((first, last),) = run.report.memorization.memorizing_epochs
+    assert first < last
+    by_epoch = {state.epochs: state for state in states if not state.batches}
+    believed = min(epoch for epoch, state in by_epoch.items() if any(state.memorizing))
+    for epoch in (first, believed):
+        found: list[MemorizingFound] = []
+
+        def on_event(event: TrainingEvent, found: list[MemorizingFound] = found) -> None:
+            if isinstance(event, MemorizingFound):
+                found.append(event)
+
+        assert_same(train_prior(corpus, settings, on_event=on_event, resume_from=by_epoch[epoch]), run)
+        assert len(found) == 1, "a person who continues it is told"
+
+
+def test_a_watch_keeps_nothing_back(corpus: CodeCorpus) -> None:
+    """Whatever is added to it has to be in its state, too."""
+    meter = CopyMeter(corpus)
+    copied = [corpus.train[index] for index in range(len(corpus.train))]
+    for looks in range(1, 6):
+        watch = Watch(meter)
+        for epoch in range(1, looks + 1):
+            watch.look(epoch, Bits(0.1, np.inf, 2.0), copied if epoch < 4 else loops(9, seed=77))
+        other = Watch(meter)
+        other.take_up(json.loads(json.dumps(watch.as_dict(), allow_nan=False)))
+        assert vars(other) == vars(watch)
+
+
+def test_it_tells_what_went_before(corpus: CodeCorpus) -> None:
+    settings = small_settings(corpus)
+    run, states = states_of(corpus, settings)
+    events: list[TrainingEvent] = []
+    state = next(state for state in states if state.epochs == 2)
+    train_prior(corpus, settings, on_event=events.append, resume_from=state)
+    started, resumed, *rest = events
+    assert isinstance(started, TrainingStarted)
+    assert isinstance(resumed, TrainingResumed)
+    assert resumed.held_out_perplexities == run.report.held_out_perplexities[:2]
+    assert resumed.train_perplexities == run.report.train_perplexities[:2]
+    assert (resumed.memorizing, resumed.differences) == ((False, False), ())
+    assert [event.epoch for event in rest if isinstance(event, EpochDone)] == [3]
+
+
+def test_what_is_not_as_it_was_is_told_and_it_goes_on(corpus: CodeCorpus) -> None:
+    settings = small_settings(corpus, epochs=1)
+    _, states = states_of(corpus, settings)
+    elsewhere = replace(states[0], machine={**states[0].machine, "threads": "64"})
+    events: list[TrainingEvent] = []
+    train_prior(corpus, settings, on_event=events.append, resume_from=elsewhere)
+    (resumed,) = [event for event in events if isinstance(event, TrainingResumed)]
+    assert resumed.differences == (f"threads 64 before, {torch.get_num_threads()} now",)
+
+
+def test_time_goes_on_from_where_it_was(corpus: CodeCorpus) -> None:
+    settings = small_settings(corpus)
+    _, states = states_of(corpus, settings)
+    run = train_prior(corpus, settings, resume_from=replace(states[-1], seconds=5000.0))
+    assert 5000 < run.report.seconds < 5060
+
+
+def test_resuming_leaves_the_callers_random_state_alone(corpus: CodeCorpus) -> None:
+    settings = small_settings(corpus, epochs=1)
+    _, states = states_of(corpus, settings)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train_prior(corpus, settings, resume_from=states[0])
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.fixture(scope="module")
+def state(corpus: CodeCorpus) -> TrainingState:
+    """The state of a training of two epochs after its first."""
+    _, states = states_of(corpus, small_settings(corpus, epochs=2))
+    return next(state for state in states if state.epochs == 1)
+
+
+def test_another_setting_is_named(corpus: CodeCorpus, state: TrainingState) -> None:
+    with pytest.raises(NotResumable, match=r"its epochs is 2, not 3"):
+        train_prior(corpus, replace(state.settings, epochs=3), resume_from=state)
+
+
+@pytest.mark.parametrize("part", ["train", "held_out", "codebooks"])
+def test_other_codes_are_noticed(corpus: CodeCorpus, state: TrainingState, part: str) -> None:
+    if part == "codebooks":
+        other = replace(corpus, codebooks=corpus.codebooks + np.float32(1))
+    else:
+        sequences = getattr(corpus, part)
+        codes = sequences.codes.copy()
+        codes[0, 0, 0] ^= 1
+        other = replace(corpus, **{part: replace(sequences, codes=codes)})
+    with pytest.raises(NotResumable, match="other codes"):
+        train_prior(other, state.settings, resume_from=state)
+
+
+def without(name: str) -> Callable[[dict[str, torch.Tensor]], None]:
+    return lambda tensors: tensors.pop(next(key for key in tensors if key.startswith(name)))  # type: ignore[arg-type,return-value]
+
+
+def changed(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, torch.Tensor]], None]:
+    def act(tensors: dict[str, torch.Tensor]) -> None:
+        key = next(key for key in tensors if key.startswith(name))
+        tensors[key] = change(tensors[key])
+
+    return act
+
+
+DAMAGE: dict[str, tuple[Callable[[dict[str, torch.Tensor]], None], str]] = {
+    "weights missing": (without("network."), "lacks network"),
+    "averaged weights missing": (without("average."), "lacks average"),
+    "moments missing": (without("optimizer.logits.bias.exp_avg_sq"), "lacks optimizer.logits.bias.exp_avg_sq"),
+    "checkpoint missing": (without("kept.0.weights."), "lacks kept.0"),
+    "checkpoint's bits missing": (without("kept.0.sequence_bits"), "lacks kept.0.sequence_bits"),
+    "random stream missing": (without("random."), "lacks random.cpu"),
+    "a tensor too many": (lambda tensors: tensors.update(more=torch.zeros(1)), "more is unknown"),
+    "another shape": (changed("network.", lambda tensor: tensor[:-1]), "its network"),
+    "another type": (changed("average.", torch.Tensor.double), "its average"),
+    "not a number": (changed("network.", lambda tensor: tensor * float("nan")), "not finite"),
+    "moments not finite": (changed("optimizer.", lambda tensor: tensor + float("inf")), "not finite"),
+    "other sequences": (changed("kept.0.sequence_bits", lambda tensor: tensor[1:]), "its kept.0"),
+    "no random stream": (changed("random.", torch.zeros_like), "random numbers"),
+    "a short random stream": (changed("random.", lambda tensor: tensor[1:]), "its random.cpu"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_tensors_that_cannot_be_are_refused(corpus: CodeCorpus, state: TrainingState, case: str) -> None:
+    damage, message = DAMAGE[case]
+    tensors = dict(state.tensors)
+    damage(tensors)
+    with pytest.raises(NotResumable, match=message):
+        train_prior(corpus, state.settings, resume_from=replace(state, tensors=tensors))
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainingState) if field.name != "tensors"])
+def test_facts_that_cannot_be_are_refused(corpus: CodeCorpus, state: TrainingState, name: str) -> None:
+    whole = state.as_dict()
+    wrong = [None, -1, "x", [["x"]], float("inf"), True, 10**400, {"x": []}]
+    if name == "watch":
+        wrong += [whole[name] | {"bits": "x"}, whole[name] | {"stretches": [[1]]}, whole[name] | {"agreeing": None}]
+    cases = [whole | {name: value} for value in wrong if (name, value) != ("corpus", "x")]
+    for facts in [*cases, {other: fact for other, fact in whole.items() if other != name}]:
+        with pytest.raises(NotResumable, match=r"^The training cannot be continued: its? .*\.$"):
+            train_prior(corpus, state.settings, resume_from=TrainingState.from_parts(facts, state.tensors))
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"train_perplexities": []}, "curves"),
+        ({"memorizing": [False] * 3}, "curves"),
+        ({"kept_epochs": [], "kept_seconds": []}, "checkpoints"),
+        ({"kept_epochs": [7]}, "checkpoints"),
+        ({"kept_epochs": [1, 1], "kept_seconds": [1, 1]}, "checkpoints"),
+        ({"epoch_codes": 7}, "position"),
+        ({"looked_at": [9, 0]}, "looks"),
+        ({"looked_at": [0, 10**6]}, "looks"),
+        ({"hurried_since": 2}, "looks"),
+    ],
+)
+def test_facts_that_do_not_agree_are_refused(state: TrainingState, facts: dict[str, Any], problem: str) -> None:
+    with pytest.raises(NotResumable, match=f"its {problem}"):
+        TrainingState.from_parts(state.as_dict() | facts, {})
+
+
+class Clock:
+    """A clock that stands still unless it is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def paced(clock: Clock, epochs: list[list[float]], judging: float = 1.0) -> Pace:
+    """The pace of a training of ten epochs of ten batches, some of which took so many seconds each."""
+    pace = Pace(10, 10, clock)
+    for batches in epochs:
+        pace.epoch_begins()
+        for seconds in batches:
+            clock.now += seconds
+            pace.batch_done()
+        if len(batches) == 10:
+            clock.now += judging
+            pace.epoch_done()
+    return pace
+
+
+def test_time_left_follows_from_whole_epochs_with_their_judging() -> None:
+    assert paced(Clock(), [[2.0] * 10] * 4).seconds_left(5, 0) == pytest.approx(6 * 21)
+    assert paced(Clock(), [[2.0] * 10] * 4 + [[2.0] * 5]).seconds_left(5, 5) == pytest.approx(5.5 * 21)
+
+
+def test_before_an_epoch_is_over_it_follows_from_the_batches() -> None:
+    assert paced(Clock(), [[2.0] * 3]).seconds_left(1, 3) == pytest.approx(97 * 2)
+
+
+def test_at_the_end_nothing_is_left() -> None:
+    assert paced(Clock(), [[2.0] * 10] * 10).seconds_left(10, 10) == 0
+
+
+@pytest.mark.parametrize("asleep_in", ["the first epoch", "a later epoch", "judging"])
+def test_what_a_laptop_sleeps_through_changes_the_time_left_by_little(asleep_in: str) -> None:
+    night = 8 * 3600.0
+    clock = Clock()
+    if asleep_in == "the first epoch":
+        left = paced(clock, [[2.0, 2.0, 2.0, night, 2.0]]).seconds_left(1, 5)
+        assert 95 * 2 < left < 4 * 95 * 2
+    elif asleep_in == "a later epoch":
+        pace = paced(clock, [[2.0] * 10, [2.0] * 4 + [night] + [2.0] * 5, [2.0] * 10])
+        assert pace.seconds_left(4, 0) == pytest.approx(7 * 21, rel=0.01)
+    else:
+        pace = paced(clock, [[2.0] * 10] * 2)
+        pace.epoch_begins()
+        clock.now += night
+        pace.epoch_done()
+        assert pace.seconds_left(4, 0) == pytest.approx(7 * 21, rel=0.01)
+
+
+def test_a_machine_that_becomes_slower_is_followed() -> None:
+    assert paced(Clock(), [[2.0] * 10] * 4 + [[4.0] * 10] * 3).seconds_left(8, 0) == pytest.approx(3 * 41)
+
+
+def test_a_training_whose_laptop_slept_says_a_sensible_time_left(corpus: CodeCorpus) -> None:
+    """Every look at the clock is a hundredth of a second, and once it is the next morning."""
+    clock, left = Clock(), []
+    settings = small_settings(corpus, epochs=6)
+
+    def tick() -> float:
+        clock.now += 0.01
+        return clock.now
+
+    def on_event(event: TrainingEvent) -> None:
+        if isinstance(event, BatchDone):
+            left.append(event.seconds_left)
+            if (event.epoch, event.batch) == (3, 2):
+                clock.now += 8 * 3600
+
+    Trainer(corpus, settings, torch.device("cpu"), on_event, threading.Event(), tick).run()
+    assert max(left) < 3
+    assert left[-1] == 0
