@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from host_stubs.stored import StoredTensor
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,8 +27,9 @@ class Bundle:
     """The entries of a model file, by namespace. What nobody changes is written back byte for byte.
 
     `texts` holds the JSON text of each top-level member as the file had it, `tensors` every tensor under its full
-    name, `metadata` what other programs left in the safetensors metadata. Members are parsed only when asked for,
-    so a number's spelling or a type this host has never heard of survives open and save.
+    name, `metadata` what other programs left in the safetensors metadata. Members are parsed and tensors read from
+    their file only when they are asked for, so a number's spelling or a type this host has never heard of survives open
+    and save, and a namespace that nobody asks for costs no time, however large it is.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class Bundle:
         *,
         has_prior: bool = False,
         texts: Mapping[str, str] | None = None,
-        tensors: Mapping[str, torch.Tensor] | None = None,
+        tensors: Mapping[str, torch.Tensor | StoredTensor] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.has_prior = has_prior
@@ -49,8 +52,8 @@ class Bundle:
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All tensors by full name ("prior.out.weight")."""
-        return dict(self._tensors)
+        """All tensors by full name ("prior.out.weight"). Raises HostError if one can no longer be read."""
+        return {full: _read(tensor) for full, tensor in self._tensors.items()}
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -62,12 +65,17 @@ class Bundle:
         return sorted({*self._texts, *(name.partition(".")[0] for name in self._tensors)})
 
     def get(self, name: str) -> Entry | None:
-        """The entry of one namespace, or None. Changing what it returns changes nothing here: use `put`."""
+        """The entry of one namespace, or None. Changing what it returns changes nothing here: use `put`.
+
+        Raises HostError if its tensors can no longer be read from the file.
+        """
         facts = json.loads(self._texts.get(name, "{}"))
         if name not in self.names() or not isinstance(facts, dict):
             return None
         prefix = f"{name}."
-        return Entry(facts, {full[len(prefix) :]: t for full, t in self._tensors.items() if full.startswith(prefix)})
+        return Entry(
+            facts, {full[len(prefix) :]: _read(t) for full, t in self._tensors.items() if full.startswith(prefix)}
+        )
 
     def put(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Set the entry of one namespace, replacing what it held.
@@ -91,3 +99,7 @@ class Bundle:
     def copy(self) -> Bundle:
         """A bundle that can be changed without changing this one (the tensors themselves are shared)."""
         return Bundle(has_prior=self.has_prior, texts=self._texts, tensors=self._tensors, metadata=self._metadata)
+
+
+def _read(tensor: torch.Tensor | StoredTensor) -> torch.Tensor:
+    return tensor.read() if isinstance(tensor, StoredTensor) else tensor

@@ -39,13 +39,7 @@ def open_model(path: str | Path, plugins: Plugins | None = None) -> Model:
     """
     path = Path(path)
     plugins = load_plugins() if plugins is None else plugins
-    sda = read_sda(path)
-    try:
-        codec = Codec.from_parts(sda.codec, sda.codec_tensors)
-        manifest = None if sda.dataset is None else DatasetManifest.from_json(sda.dataset)
-    except HostError as error:
-        raise HostError(f"{path} cannot be opened. {error}") from error
-    model = Model(sda.name, codec, manifest, sda.bundle, sda.training, path)
+    model = _read(path)
     for implementation in plugins.implementations("model_opened"):
         before = model.bundle.copy()
         try:
@@ -54,6 +48,17 @@ def open_model(path: str | Path, plugins: Plugins | None = None) -> Model:
             model.bundle = before
             plugins.failed(implementation.plugin_name, "model_opened", error)
     return model
+
+
+def _read(path: Path) -> Model:
+    """The model in a file, without what plugins add."""
+    sda = read_sda(path)
+    try:
+        codec = Codec.from_parts(sda.codec, sda.codec_tensors)
+        manifest = None if sda.dataset is None else DatasetManifest.from_json(sda.dataset)
+    except HostError as error:
+        raise HostError(f"{path} cannot be opened. {error}") from error
+    return Model(sda.name, codec, manifest, sda.bundle, sda.training, path)
 
 
 def save_model(model: Model, path: str | Path, plugins: Plugins | None = None) -> None:
