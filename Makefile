@@ -5,7 +5,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization clean
+.PHONY: setup test lint demo screenshots fuzz bench bench-quality bench-sizes bench-memorization clean
 
 setup: $(VENV)/ready
 
@@ -27,6 +27,9 @@ demo: setup
 
 screenshots: setup
 	$(BIN)/python docs/screenshots.py
+
+fuzz: setup
+	$(BIN)/python -m benchmarks.fuzz
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

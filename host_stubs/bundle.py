@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from host_stubs.stored import StoredTensor
-
 if TYPE_CHECKING:
     import torch
 
@@ -37,12 +35,13 @@ class Bundle:
         *,
         has_prior: bool = False,
         texts: Mapping[str, str] | None = None,
-        tensors: Mapping[str, torch.Tensor | StoredTensor] | None = None,
+        tensors: Mapping[str, torch.Tensor] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.has_prior = has_prior
         self._texts = dict(texts or {})
-        self._tensors = dict(tensors or {})
+        tensors = tensors or {}
+        self._tensors = dict.fromkeys(tensors, tensors)  # by full name, the mapping that gives it when asked
         self._metadata = dict(metadata or {})
 
     @property
@@ -53,7 +52,7 @@ class Bundle:
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
         """All tensors by full name ("prior.out.weight"). Raises HostError if one can no longer be read."""
-        return {full: _read(tensor) for full, tensor in self._tensors.items()}
+        return {full: source[full] for full, source in self._tensors.items()}
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -73,9 +72,8 @@ class Bundle:
         if name not in self.names() or not isinstance(facts, dict):
             return None
         prefix = f"{name}."
-        return Entry(
-            facts, {full[len(prefix) :]: _read(t) for full, t in self._tensors.items() if full.startswith(prefix)}
-        )
+        own = {full[len(prefix) :]: source[full] for full, source in self._tensors.items() if full.startswith(prefix)}
+        return Entry(facts, own)
 
     def put(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Set the entry of one namespace, replacing what it held.
@@ -89,7 +87,7 @@ class Bundle:
         copies = {f"{name}.{inner}": t.detach().to("cpu", copy=True).contiguous() for inner, t in tensors.items()}
         self.remove(name)
         self._texts[name] = text
-        self._tensors.update(copies)
+        self._tensors |= dict.fromkeys(copies, copies)
 
     def remove(self, name: str) -> None:
         """Drop one namespace, if it is there."""
@@ -98,8 +96,6 @@ class Bundle:
 
     def copy(self) -> Bundle:
         """A bundle that can be changed without changing this one (the tensors themselves are shared)."""
-        return Bundle(has_prior=self.has_prior, texts=self._texts, tensors=self._tensors, metadata=self._metadata)
-
-
-def _read(tensor: torch.Tensor | StoredTensor) -> torch.Tensor:
-    return tensor.read() if isinstance(tensor, StoredTensor) else tensor
+        other = Bundle(has_prior=self.has_prior, texts=self._texts, metadata=self._metadata)
+        other._tensors = dict(self._tensors)
+        return other

@@ -10,7 +10,7 @@ from host_stubs.codec import Codec
 from host_stubs.errors import HostError
 from host_stubs.header import Header
 from host_stubs.manifest import DatasetManifest
-from host_stubs.model import Model
+from host_stubs.model import Model, stored_codec
 from host_stubs.plugins import Plugins, invoke, reason_of
 from host_stubs.sda import SdaFile, open_sda, read_sda
 
@@ -38,7 +38,7 @@ def check_file(path: Path, plugins: Plugins) -> Iterator[Checked]:
     facts = [name for name in ("training", "dataset") if getattr(sda, name)]
     yield Checked("document", ", ".join(["format, version and type", "name", "has_prior", "codec", *facts]))
     try:
-        codec = Codec.from_parts(sda.codec, sda.codec_tensors)
+        codec = stored_codec(sda)
     except HostError as error:
         raise HostError(f"{path} fails the check of its codec: {error}") from error
     yield Checked("codec", _of_codec(codec, sda))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from host_stubs.griffin_lim import GriffinLim, window_sizes
 from host_stubs.header import shown
 from host_stubs.mel import Mel, MelSettings
 from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
+from host_stubs.stored import Kind, kind_of
 
 MOST = {"dim": 4096, "levels": 32, "codebook_size": 65_536}
 """The bounds of a codec's settings; they go from 1."""
@@ -127,20 +129,16 @@ class Codec:
 
         Raises HostError if a setting or tensor is missing, unknown, of another type or shape, or not finite.
         """
-        mel = settings.get("mel")
-        if not isinstance(mel, dict):
-            raise HostError("The codec's settings hold no spectrogram settings.")
-        mel_settings = MelSettings.from_dict(mel)
-        dim, levels, size = (_whole(settings, name, most) for name, most in MOST.items())
+        mel_settings, dim, levels = checked_parts(settings, {name: kind_of(tensor) for name, tensor in tensors.items()})
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not all(each.isfinite() for each in tensor.aminmax()):
+                raise HostError(f"The codec's tensor {name} holds numbers that are not finite.")
         with torch.device("meta"):
             encoder, decoder = Encoder(dim), Decoder(dim)
-        own = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-        own |= {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
-        books = {_codebook_name(level): torch.empty(1, size, dim, device="meta") for level in range(levels)}
-        _check(tensors, own | books)
         encoder.load_state_dict(_inside(tensors, "encoder."), assign=True)
         decoder.load_state_dict(_inside(tensors, "decoder."), assign=True)
-        return cls(mel_settings, encoder, decoder, torch.cat([tensors[name] for name in books]))
+        codebooks = torch.cat([tensors[_codebook_name(level)] for level in range(levels)])
+        return cls(mel_settings, encoder, decoder, codebooks)
 
     def _sound(self) -> GriffinLim:
         """What turns sound into spectrograms and back."""
@@ -222,17 +220,32 @@ def _whole(settings: Mapping[str, Any], name: str, most: int) -> int:
     return value
 
 
-def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    if missing := sorted(expected.keys() - tensors.keys()):
+def checked_parts(settings: Mapping[str, Any], kinds: Mapping[str, Kind]) -> tuple[MelSettings, int, int]:
+    """The spectrogram's settings, `dim` and `levels` of a codec with these settings and tensors of these kinds.
+
+    Raises HostError if a setting or tensor is missing, unknown, or of another type or shape. Nothing is read or made.
+    """
+    mel = settings.get("mel")
+    if not isinstance(mel, dict):
+        raise HostError("The codec's settings hold no spectrogram settings.")
+    mel_settings = MelSettings.from_dict(mel)
+    dim, levels, size = (_whole(settings, name, most) for name, most in MOST.items())
+    expected = _network_kinds(dim) | {_codebook_name(level): (torch.float32, (1, size, dim)) for level in range(levels)}
+    if missing := sorted(expected.keys() - kinds.keys()):
         raise HostError(f"The codec's tensor {missing[0]} is missing.")
-    if unknown := sorted(tensors.keys() - expected.keys()):
+    if unknown := sorted(kinds.keys() - expected.keys()):
         raise HostError(f"The codec holds a tensor that its network does not know: {shown(unknown[0])}.")
-    for name, like in expected.items():
-        tensor = tensors[name]
-        if tensor.shape != like.shape or tensor.dtype != like.dtype:
+    for name, (dtype, shape) in expected.items():
+        if kinds[name] != (dtype, shape):
+            given = kinds[name]
             raise HostError(
-                f"The codec's tensor {name} is {tensor.dtype} {list(tensor.shape)}; "
-                f"its settings ask for {like.dtype} {list(like.shape)}."
+                f"The codec's tensor {name} is {given[0]} {list(given[1])}; its settings ask for {dtype} {list(shape)}."
             )
-        if tensor.is_floating_point() and not all(each.isfinite() for each in tensor.aminmax()):
-            raise HostError(f"The codec's tensor {name} holds numbers that are not finite.")
+    return mel_settings, dim, levels
+
+
+@lru_cache(maxsize=16)
+def _network_kinds(dim: int) -> dict[str, Kind]:
+    with torch.device("meta"):
+        ends = {"encoder": Encoder(dim), "decoder": Decoder(dim)}
+    return {f"{end}.{name}": kind_of(t) for end, network in ends.items() for name, t in network.state_dict().items()}

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
-from host_stubs.header import LENGTH_BYTES, parsed, shown
+from host_stubs.header import LENGTH_BYTES, check_values, parsed, shown
 from host_stubs.legacy_archive import is_legacy_model
 from host_stubs.replace import new_file_in_place_of
 from host_stubs.stored import TensorFile
@@ -51,23 +51,21 @@ def read_document(path: Path) -> dict[str, Any]:
 def read_sda(path: Path) -> SdaFile:
     """Read a `.sda`. Raises HostError, naming the file and what is wrong with it, for anything else.
 
-    Only the codec's tensors are read now; the bundle reads those of another namespace when it is asked for them.
+    A tensor is read from the file when it is asked for: the codec's, and those of the bundle.
     """
     file = open_sda(path)
     document = document_of(file)
     texts = _member_texts(file.header.metadata[FORMAT])
-    prefix = "codec."
-    tensors = file.tensors()
     return SdaFile(
         name=document["name"],
         codec=document["codec"],
-        codec_tensors={name[len(prefix) :]: t.read() for name, t in tensors.items() if name.startswith(prefix)},
+        codec_tensors=file.tensors("codec."),
         training=document.get("training") or {},
         dataset=document.get("dataset"),
         bundle=Bundle(
             has_prior=document["has_prior"],
             texts={name: text for name, text in texts.items() if name not in RESERVED},
-            tensors={name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)},
+            tensors=file.tensors("codec.", inside=False),
             metadata={name: text for name, text in file.header.metadata.items() if name != FORMAT},
         ),
     )
@@ -103,6 +101,7 @@ def document_of(file: TensorFile) -> dict[str, Any]:
     """The JSON document of an open `.sda`, the host's own members being what they should be; HostError otherwise."""
     path = file.path
     document = parsed(file.header.metadata[FORMAT], "document", path, file.header.size)
+    check_values(document, "document", path)
     if document.get("format") != FORMAT:
         raise HostError(f"{path} is not a .sda: its metadata says format {shown(document.get('format'))}.")
     version = document.get("version")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from host_stubs.errors import HostError
 from host_stubs.header import Header, Place, read_header
+
+Kind = tuple[torch.dtype, tuple[int, ...]]
+"""What a tensor is: type and shape."""
 
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -37,6 +40,11 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 
+def kind_of(tensor: Tensor) -> Kind:
+    """What a tensor is."""
+    return tensor.dtype, tuple(tensor.shape)
+
+
 class TensorFile:
     """An open safetensors file. It stays open for as long as something may be read from it.
 
@@ -57,9 +65,12 @@ class TensorFile:
             self._close()
             raise
 
-    def tensors(self) -> dict[str, StoredTensor]:
-        """All that there are, by name; none is read yet."""
-        return {name: StoredTensor(self, place) for name, place in self.header.tensors.items()}
+    def tensors(self, prefix: str = "", *, inside: bool = True) -> StoredTensors:
+        """Those whose names begin with `prefix`, under the rest of their names; or, if not `inside`, all others."""
+        places = self.header.tensors.items()
+        if inside:
+            return StoredTensors(self, {name[len(prefix) :]: at for name, at in places if name.startswith(prefix)})
+        return StoredTensors(self, {name: at for name, at in places if not name.startswith(prefix)})
 
     def read(self, place: Place) -> Tensor:
         """A tensor with memory of its own. Raises HostError if the file can no longer be read, or has changed."""
@@ -85,13 +96,22 @@ class TensorFile:
         return status.st_size, status.st_mtime_ns
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor that is still in its file."""
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors that are still in their file: each is read whenever it is asked for; what they are is known before."""
 
-    file: TensorFile
-    place: Place
+    def __init__(self, file: TensorFile, places: Mapping[str, Place]) -> None:
+        self._file = file
+        self._places = dict(places)
 
-    def read(self) -> Tensor:
-        """The tensor, see `TensorFile.read`."""
-        return self.file.read(self.place)
+    def __getitem__(self, name: str) -> Tensor:
+        return self._file.read(self._places[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def kinds(self) -> dict[str, Kind]:
+        """Type and shape of each. Nothing is read."""
+        return {name: (DTYPES[place.dtype], place.shape) for name, place in self._places.items()}
