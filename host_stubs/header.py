@@ -25,8 +25,8 @@ DEEPEST = 64  # levels of objects and lists inside each other
 MOST_DIMENSIONS = 32
 LONGEST_SIDE = 2**53
 TIMES_ITS_SIZE = 4  # what opening a file may take of memory, and
-AND_BYTES = 16 * 2**20  # this much beside it
-BYTES_A_VALUE = 192  # what a JSON value takes in memory, with its share of the list or object that it is in
+AND_BYTES = 64 * 2**20  # this much beside it
+BYTES_A_VALUE = 256  # the most that a JSON value takes in memory while it is read, beside its text
 
 ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"), 1),

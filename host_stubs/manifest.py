@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from host_stubs.header import shown
 SPLIT_SEED = 42
 HELD_OUT_SHARE = 0.2
 GAP_SECONDS = 0.5
+MOST_FILES = 16_384
+MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the recordings once more
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
 
@@ -163,7 +166,7 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
 
     Unreadable, empty and non-finite files are skipped and named. The split depends on the files' relative paths,
     lengths and contents and on `seed`, not on the machine.
-    Raises HostError when the folder holds no recording, or none that can be used.
+    Raises HostError when the folder holds no recording, none that can be used, or more than a file can name.
     """
     entries, skipped = [], []
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in find_recordings(folder)):
@@ -178,7 +181,13 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
             raise HostError(f"None of the {len(skipped)} recordings in {folder} can be used: {reasons}")
         raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
     files, notes = _split(entries, seed)
-    return Scan(DatasetManifest(str(folder.resolve()), tuple(files)), skipped, notes)
+    manifest = DatasetManifest(str(folder.resolve()), tuple(files))
+    if len(files) > MOST_FILES or len(json.dumps(manifest.to_json())) > MOST_TEXT:
+        raise HostError(
+            f"{folder} holds {len(files):,} recordings, or such long names, that a model could not be opened again; "
+            f"take a folder with at most {MOST_FILES:,}."
+        )
+    return Scan(manifest, skipped, notes)
 
 
 def _check_name(path: Path) -> None:

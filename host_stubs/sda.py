@@ -119,7 +119,7 @@ def document_of(file: TensorFile) -> dict[str, Any]:
         if not isinstance(document.get(required), kind):
             raise HostError(f"{path} is damaged: its '{required}' is missing or not what it should be.")
     for optional in ("training", "dataset"):
-        if not isinstance(document.get(optional) or {}, dict):
+        if not isinstance(document.get(optional), dict | None):
             raise HostError(f"{path} is damaged: its '{optional}' is not what it should be.")
     return document
 
