@@ -5,7 +5,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots fuzz bench bench-quality bench-sizes bench-memorization clean
+.PHONY: setup test lint demo screenshots fuzz audit bench bench-quality bench-sizes bench-memorization clean
 
 setup: $(VENV)/ready
 
@@ -28,8 +28,15 @@ demo: setup
 screenshots: setup
 	$(BIN)/python docs/screenshots.py
 
+# What is freed goes back to the system at once, so that the memory which each file takes is seen.
 fuzz: setup
-	$(BIN)/python -m benchmarks.fuzz
+	OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=131072 $(BIN)/python -m benchmarks.fuzz
+
+# Needs the network. Strict: it fails where a version could not be looked up.
+audit: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[audit]'
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt || \
+	  { echo "A pinned version is known to be vulnerable, or it could not be looked up: see above." >&2; exit 1; }
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

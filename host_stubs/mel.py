@@ -53,7 +53,8 @@ class MelSettings:
             fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
             if not fits and not (field.name == "f_max" and value is None):
                 raise HostError(f"The spectrogram setting {field.name} is missing or not a number: {shown(value)}.")
-        return cls(**{field.name: values.get(field.name) for field in dataclasses.fields(cls)})
+        given: dict[str, Any] = {field.name: values.get(field.name) for field in dataclasses.fields(cls)}
+        return cls(**given)
 
 
 class Mel:

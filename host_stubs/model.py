@@ -40,7 +40,13 @@ def open_model(path: str | Path, plugins: Plugins | None = None) -> Model:
     """
     path = Path(path)
     plugins = load_plugins() if plugins is None else plugins
-    model = _read(path)
+    sda = read_sda(path)
+    try:
+        manifest = None if sda.dataset is None else DatasetManifest.from_json(sda.dataset)
+        codec = stored_codec(sda)
+    except HostError as error:
+        raise HostError(f"{path} cannot be opened. {error}") from error
+    model = Model(sda.name, codec, manifest, sda.bundle, sda.training, path)
     for implementation in plugins.implementations("model_opened"):
         before = model.bundle.copy()
         try:
@@ -56,17 +62,6 @@ def stored_codec(sda: SdaFile) -> Codec:
     if isinstance(sda.codec_tensors, StoredTensors):
         checked_parts(sda.codec, sda.codec_tensors.kinds())
     return Codec.from_parts(sda.codec, dict(sda.codec_tensors))
-
-
-def _read(path: Path) -> Model:
-    """The model in a file, without what plugins add."""
-    sda = read_sda(path)
-    try:
-        manifest = None if sda.dataset is None else DatasetManifest.from_json(sda.dataset)
-        codec = stored_codec(sda)
-    except HostError as error:
-        raise HostError(f"{path} cannot be opened. {error}") from error
-    return Model(sda.name, codec, manifest, sda.bundle, sda.training, path)
 
 
 def save_model(model: Model, path: str | Path, plugins: Plugins | None = None) -> None:

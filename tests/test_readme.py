@@ -81,7 +81,9 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/hooks.md", "docs/sda-format.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/hooks.md", "docs/sda-format.md", "docs/dependencies.md"]
+)
 def test_links_lead_to_files_that_are_there(page: str) -> None:
     path = ROOT / page
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
