@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from host_stubs.errors import HostError
 from host_stubs.griffin_lim import GriffinLim, window_sizes
 from host_stubs.header import shown
 from host_stubs.mel import Mel, MelSettings
-from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
+from host_stubs.network import COUNTER, STRIDE, Decoder, Encoder, code_vectors, nearest_codes, network_shapes
 from host_stubs.stored import Kind, kind_of
 
 MOST = {"dim": 4096, "levels": 32, "codebook_size": 65_536}
@@ -230,7 +229,8 @@ def checked_parts(settings: Mapping[str, Any], kinds: Mapping[str, Kind]) -> tup
         raise HostError("The codec's settings hold no spectrogram settings.")
     mel_settings = MelSettings.from_dict(mel)
     dim, levels, size = (_whole(settings, name, most) for name, most in MOST.items())
-    expected = _network_kinds(dim) | {_codebook_name(level): (torch.float32, (1, size, dim)) for level in range(levels)}
+    shapes = network_shapes(dim) | {_codebook_name(level): (1, size, dim) for level in range(levels)}
+    expected = {name: (torch.int64 if name.endswith(COUNTER) else torch.float32, shapes[name]) for name in shapes}
     if missing := sorted(expected.keys() - kinds.keys()):
         raise HostError(f"The codec's tensor {missing[0]} is missing.")
     if unknown := sorted(kinds.keys() - expected.keys()):
@@ -242,10 +242,3 @@ def checked_parts(settings: Mapping[str, Any], kinds: Mapping[str, Kind]) -> tup
                 f"The codec's tensor {name} is {given[0]} {list(given[1])}; its settings ask for {dtype} {list(shape)}."
             )
     return mel_settings, dim, levels
-
-
-@lru_cache(maxsize=16)
-def _network_kinds(dim: int) -> dict[str, Kind]:
-    with torch.device("meta"):
-        ends = {"encoder": Encoder(dim), "decoder": Decoder(dim)}
-    return {f"{end}.{name}": kind_of(t) for end, network in ends.items() for name, t in network.state_dict().items()}
