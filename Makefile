@@ -44,6 +44,7 @@ bench: setup
 	$(BIN)/python -m pytest benchmarks/batches.py benchmarks/sampling.py benchmarks/sound.py --benchmark-json $(BENCH)
 	$(BIN)/python -m benchmarks.speed $(BENCH)
 	$(BIN)/python -m benchmarks.batches
+	$(BIN)/python -m benchmarks.opening
 
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
