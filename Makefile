@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit clean
 
 setup: $(VENV)/ready
 
@@ -29,12 +29,23 @@ demo: setup
 screenshots: setup
 	$(BIN)/python docs/screenshots.py
 
+# What is freed goes back to the system at once, so that the memory which each file takes is seen.
+fuzz: setup
+	OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=131072 $(BIN)/python -m benchmarks.fuzz
+
+# Needs the network. Strict: it fails where a version could not be looked up.
+audit: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[audit]'
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt || \
+	  { echo "A pinned version is known to be vulnerable, or it could not be looked up: see above." >&2; exit 1; }
+
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	mkdir -p build/benchmarks
 	$(BIN)/python -m pytest benchmarks/batches.py benchmarks/sampling.py benchmarks/sound.py --benchmark-json $(BENCH)
 	$(BIN)/python -m benchmarks.speed $(BENCH)
 	$(BIN)/python -m benchmarks.batches
+	$(BIN)/python -m benchmarks.opening
 
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality

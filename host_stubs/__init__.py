@@ -10,6 +10,7 @@ from host_stubs.errors import HostError
 if TYPE_CHECKING:
     from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav, write_wav_blocks
     from host_stubs.bundle import Bundle, Entry
+    from host_stubs.checking import Checked, check_file
     from host_stubs.codec import Codec
     from host_stubs.continuation import Start, read_start
     from host_stubs.host import Host
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Bundle": "bundle",
+    "Checked": "checking",
     "Codec": "codec",
     "DatasetCheck": "manifest",
     "DatasetManifest": "manifest",
@@ -38,6 +40,7 @@ _HOME = {
     "VqvaeRun": "training",
     "VqvaeSettings": "training",
     "build_manifest": "manifest",
+    "check_file": "checking",
     "check_writable": "replace",
     "find_recordings": "audio",
     "load_plugins": "plugins",
@@ -56,6 +59,7 @@ _HOME = {
 
 __all__ = [
     "Bundle",
+    "Checked",
     "Codec",
     "DatasetCheck",
     "DatasetManifest",
@@ -71,6 +75,7 @@ __all__ = [
     "VqvaeRun",
     "VqvaeSettings",
     "build_manifest",
+    "check_file",
     "check_writable",
     "find_recordings",
     "load_plugins",

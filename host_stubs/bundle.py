@@ -25,8 +25,9 @@ class Bundle:
     """The entries of a model file, by namespace. What nobody changes is written back byte for byte.
 
     `texts` holds the JSON text of each top-level member as the file had it, `tensors` every tensor under its full
-    name, `metadata` what other programs left in the safetensors metadata. Members are parsed only when asked for,
-    so a number's spelling or a type this host has never heard of survives open and save.
+    name, `metadata` what other programs left in the safetensors metadata. Members are parsed and tensors read from
+    their file only when they are asked for, so a number's spelling or a type this host has never heard of survives open
+    and save, and a namespace that nobody asks for costs no time, however large it is.
     """
 
     def __init__(
@@ -39,7 +40,8 @@ class Bundle:
     ) -> None:
         self.has_prior = has_prior
         self._texts = dict(texts or {})
-        self._tensors = dict(tensors or {})
+        tensors = tensors or {}
+        self._tensors = dict.fromkeys(tensors, tensors)  # by full name, the mapping that gives it when asked
         self._metadata = dict(metadata or {})
 
     @property
@@ -49,8 +51,8 @@ class Bundle:
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All tensors by full name ("prior.out.weight")."""
-        return dict(self._tensors)
+        """All tensors by full name ("prior.out.weight"). Raises HostError if one can no longer be read."""
+        return {full: source[full] for full, source in self._tensors.items()}
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -62,12 +64,16 @@ class Bundle:
         return sorted({*self._texts, *(name.partition(".")[0] for name in self._tensors)})
 
     def get(self, name: str) -> Entry | None:
-        """The entry of one namespace, or None. Changing what it returns changes nothing here: use `put`."""
+        """The entry of one namespace, or None. Changing what it returns changes nothing here: use `put`.
+
+        Raises HostError if its tensors can no longer be read from the file.
+        """
         facts = json.loads(self._texts.get(name, "{}"))
         if name not in self.names() or not isinstance(facts, dict):
             return None
         prefix = f"{name}."
-        return Entry(facts, {full[len(prefix) :]: t for full, t in self._tensors.items() if full.startswith(prefix)})
+        own = {full[len(prefix) :]: source[full] for full, source in self._tensors.items() if full.startswith(prefix)}
+        return Entry(facts, own)
 
     def put(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Set the entry of one namespace, replacing what it held.
@@ -81,7 +87,7 @@ class Bundle:
         copies = {f"{name}.{inner}": t.detach().to("cpu", copy=True).contiguous() for inner, t in tensors.items()}
         self.remove(name)
         self._texts[name] = text
-        self._tensors.update(copies)
+        self._tensors |= dict.fromkeys(copies, copies)
 
     def remove(self, name: str) -> None:
         """Drop one namespace, if it is there."""
@@ -90,4 +96,6 @@ class Bundle:
 
     def copy(self) -> Bundle:
         """A bundle that can be changed without changing this one (the tensors themselves are shared)."""
-        return Bundle(has_prior=self.has_prior, texts=self._texts, tensors=self._tensors, metadata=self._metadata)
+        other = Bundle(has_prior=self.has_prior, texts=self._texts, metadata=self._metadata)
+        other._tensors = dict(self._tensors)
+        return other

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from host_stubs.commands.check import check
 from host_stubs.commands.console import WarningsToStderr
 from host_stubs.commands.demo import demo
 from host_stubs.commands.generate import generate
@@ -57,7 +58,7 @@ def build_cli(plugins: Plugins) -> click.Group:
             ctx.call_on_close(partial(logger.setLevel, logger.level))
             logger.setLevel(logging.DEBUG)
 
-    for command in (train, generate, info, models, plugins_command, import_model, ui, demo):
+    for command in (train, generate, info, check, models, plugins_command, import_model, ui, demo):
         cli.add_command(command)
     own = dict(cli.commands)
     plugins.call("register_commands", cli=cli, host=host)

@@ -13,9 +13,13 @@ from torch.nn import functional as F
 
 from host_stubs.errors import HostError
 from host_stubs.griffin_lim import GriffinLim, window_sizes
+from host_stubs.header import shown
 from host_stubs.mel import Mel, MelSettings
-from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
+from host_stubs.network import COUNTER, STRIDE, Decoder, Encoder, code_vectors, nearest_codes, network_shapes
+from host_stubs.stored import Kind, kind_of
 
+MOST = {"dim": 4096, "levels": 32, "codebook_size": 65_536}
+"""The bounds of a codec's settings; they go from 1."""
 _BLOCK = 32  # code frames that go through the encoder at once: what the processor's cache holds is fastest
 
 
@@ -34,8 +38,7 @@ class Codec:
         self._encoder = encoder.eval().requires_grad_(False)
         self._decoder = decoder.eval().requires_grad_(False)
         self._codebooks = codebooks  # [levels, size, dim]
-        self._mel = Mel(mel_settings)
-        self._griffin_lim = GriffinLim(self._mel)
+        self._griffin_lim: GriffinLim | None = None  # made when there is sound to make: opening a model need not wait
 
     @property
     def codebooks(self) -> np.ndarray:
@@ -51,8 +54,7 @@ class Codec:
         self._encoder.to(device)
         self._decoder.to(device)
         self._codebooks = self._codebooks.to(device)
-        self._mel = Mel(self.mel_settings, device)
-        self._griffin_lim = GriffinLim(self._mel)
+        self._griffin_lim = None
         return self
 
     @torch.inference_mode()
@@ -93,7 +95,7 @@ class Codec:
         Raises HostError at the first block that does not fit this codec.
         """
         log_mels = (self._log_mel(codes)[:, : size * STRIDE] for codes, size in self._windows(blocks))
-        for audio in self._griffin_lim.stream(log_mels):
+        for audio in self._sound().stream(log_mels):
             if len(audio):
                 yield audio.cpu().numpy()
 
@@ -120,37 +122,40 @@ class Codec:
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
-        """The codec whose `settings()` and `tensors()` these are.
+        """The codec whose `settings()` and `tensors()` these are; the tensors become its own.
+
+        Nothing is made, of whatever size, before the tensors are known to be what the settings ask for.
 
         Raises HostError if a setting or tensor is missing, unknown, of another type or shape, or not finite.
         """
-        mel = settings.get("mel")
-        if not isinstance(mel, dict):
-            raise HostError("The codec's settings hold no spectrogram settings.")
-        mel_settings = MelSettings.from_dict(mel)
-        dim, levels, size = (
-            _whole(settings, *limit) for limit in (("dim", 4096), ("levels", 32), ("codebook_size", 65_536))
-        )
-        encoder, decoder = Encoder(dim), Decoder(dim)
-        expected = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-        expected |= {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
-        expected |= {_codebook_name(level): torch.empty(1, 1, 1).expand(1, size, dim) for level in range(levels)}
-        _check(tensors, expected)
-        encoder.load_state_dict(_inside(tensors, "encoder."))
-        decoder.load_state_dict(_inside(tensors, "decoder."))
-        codebooks = torch.cat([tensors[_codebook_name(level)] for level in range(levels)])  # [levels, size, dim]
+        mel_settings, dim, levels = checked_parts(settings, {name: kind_of(tensor) for name, tensor in tensors.items()})
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not all(each.isfinite() for each in tensor.aminmax()):
+                raise HostError(f"The codec's tensor {name} holds numbers that are not finite.")
+        with torch.device("meta"):
+            encoder, decoder = Encoder(dim), Decoder(dim)
+        encoder.load_state_dict(_inside(tensors, "encoder."), assign=True)
+        decoder.load_state_dict(_inside(tensors, "decoder."), assign=True)
+        codebooks = torch.cat([tensors[_codebook_name(level)] for level in range(levels)])
         return cls(mel_settings, encoder, decoder, codebooks)
+
+    def _sound(self) -> GriffinLim:
+        """What turns sound into spectrograms and back."""
+        if self._griffin_lim is None:
+            self._griffin_lim = GriffinLim(Mel(self.mel_settings, self.device))
+        return self._griffin_lim
 
     def _encode_some(self, samples: Tensor, frames: int) -> Tensor:
         """`[some, samples]` -> `[some, frames, bands, levels]`"""
-        padded = self._mel.padded(samples)
+        mel = self._sound().mel
+        padded = mel.padded(samples)
         # Sound that fills its last code frame exactly has one mel frame more, centred on its end: it is left out.
-        mel_frames = min(self._mel.frame_count(samples.shape[1]), frames * STRIDE)
+        mel_frames = min(mel.frame_count(samples.shape[1]), frames * STRIDE)
         codes = []
         for start in range(0, frames, _BLOCK):
             end = min(start + _BLOCK, frames)
             before = min(start, 1)  # a code frame sees the 15 mel frames before its own: one code frame
-            log_mel = self._mel.log_mel_frames(padded, (start - before) * STRIDE, min(end * STRIDE, mel_frames))
+            log_mel = mel.log_mel_frames(padded, (start - before) * STRIDE, min(end * STRIDE, mel_frames))
             full = F.pad(
                 log_mel,
                 (0, (end - start + before) * STRIDE - log_mel.shape[2], 0, self.bands * STRIDE - log_mel.shape[1]),
@@ -203,27 +208,37 @@ def _codebook_name(level: int) -> str:
 
 
 def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those below `prefix`, under the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _whole(settings: Mapping[str, Any], name: str, most: int) -> int:
     value = settings.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise HostError(f"The codec's setting {name} must be a whole number from 1 to {most}, not {value!r}.")
+    if type(value) is not int or not 1 <= value <= most:
+        raise HostError(f"The codec's setting {name} must be a whole number from 1 to {most}, not {shown(value)}.")
     return value
 
 
-def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    if missing := sorted(expected.keys() - tensors.keys()):
+def checked_parts(settings: Mapping[str, Any], kinds: Mapping[str, Kind]) -> tuple[MelSettings, int, int]:
+    """The spectrogram's settings, `dim` and `levels` of a codec with these settings and tensors of these kinds.
+
+    Raises HostError if a setting or tensor is missing, unknown, or of another type or shape. Nothing is read or made.
+    """
+    mel = settings.get("mel")
+    if not isinstance(mel, dict):
+        raise HostError("The codec's settings hold no spectrogram settings.")
+    mel_settings = MelSettings.from_dict(mel)
+    dim, levels, size = (_whole(settings, name, most) for name, most in MOST.items())
+    shapes = network_shapes(dim) | {_codebook_name(level): (1, size, dim) for level in range(levels)}
+    expected = {name: (torch.int64 if name.endswith(COUNTER) else torch.float32, shapes[name]) for name in shapes}
+    if missing := sorted(expected.keys() - kinds.keys()):
         raise HostError(f"The codec's tensor {missing[0]} is missing.")
-    if unknown := sorted(tensors.keys() - expected.keys()):
-        raise HostError(f"The codec holds a tensor that its network does not know: {unknown[0]}.")
-    for name, like in expected.items():
-        tensor = tensors[name]
-        if tensor.shape != like.shape or tensor.dtype != like.dtype:
+    if unknown := sorted(kinds.keys() - expected.keys()):
+        raise HostError(f"The codec holds a tensor that its network does not know: {shown(unknown[0])}.")
+    for name, (dtype, shape) in expected.items():
+        if kinds[name] != (dtype, shape):
+            given = kinds[name]
             raise HostError(
-                f"The codec's tensor {name} is {tensor.dtype} {list(tensor.shape)}; "
-                f"its settings ask for {like.dtype} {list(like.shape)}."
+                f"The codec's tensor {name} is {given[0]} {list(given[1])}; its settings ask for {dtype} {list(shape)}."
             )
-        if not tensor.isfinite().all():
-            raise HostError(f"The codec's tensor {name} holds numbers that are not finite.")
+    return mel_settings, dim, levels

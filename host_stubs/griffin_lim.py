@@ -85,7 +85,7 @@ class GriffinLim:
         noise = torch.Generator().manual_seed(0)
         for log_mel in log_mels:
             if log_mel.shape[1]:
-                target = log_mel.clamp(0, _LOUDEST).expm1().T
+                target = log_mel.nan_to_num(nan=0.0).clamp_(0, _LOUDEST).expm1().T
                 audio, open_frames = self._window(open_frames, target, noise)
                 yield audio
         if len(open_frames.target):

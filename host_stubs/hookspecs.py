@@ -43,6 +43,14 @@ def model_opened(model: Model, bundle: Bundle) -> None:
     """Attach to `model` what `bundle` holds for this plugin. Called once for each model opened from a file."""
 
 
+@hookspec
+def entries_checked(model: Model, bundle: Bundle) -> list[tuple[str, str]] | None:
+    """Check what `bundle` holds for this plugin, and raise what is wrong; give `(namespace, what was checked)` of each.
+
+    Called by `host check`, for a model that no `model_opened` hook has seen.
+    """
+
+
 @hookspec(firstresult=True)
 def generate_codes(
     model: Model,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from host_stubs.codec import Codec
 from host_stubs.errors import HostError
+from host_stubs.header import shown
+from host_stubs.legacy_archive import checked_pickle
 
 # What only training needs of a quantizer; a codec needs its vectors (`embed`).
 _TRAINING_STATE = ("._codebook.initted", "._codebook.cluster_size", "._codebook.embed_avg")
@@ -32,8 +33,9 @@ def read_legacy(path: Path) -> LegacyModel:
     content = _read_plain(path)
     if content.get("format") != "distill_model" or content.get("model_type") != "vqvae":
         raise HostError(f"{path} is not a model of the existing host.")
-    if content.get("version") != 2:
-        raise HostError(f"{path} is a model of version {content.get('version')!r}; only version 2 can be imported.")
+    version = content.get("version")
+    if type(version) is not int or version != 2:
+        raise HostError(f"{path} is a model of version {shown(version)}; only version 2 can be imported.")
     network, mel, state = (
         _part(content, key, path) for key in ("vqvae_config", "spectrogram_config", "model_state_dict")
     )
@@ -43,15 +45,19 @@ def read_legacy(path: Path) -> LegacyModel:
         "levels": network.get("num_quantizers"),
         "codebook_size": network.get("codebook_size"),
     }
-    tensors = {str(name): value for name, value in state.items() if not str(name).endswith(_TRAINING_STATE)}
+    if not all(isinstance(name, str) for name in state):
+        raise HostError(f"{path} is damaged: its network holds something that has no name.")
+    tensors = {name: value for name, value in state.items() if not name.endswith(_TRAINING_STATE)}
     if not all(_is_dense(value) for value in tensors.values()):
         raise HostError(f"{path} is damaged: its network holds something that is not a tensor of plain numbers.")
+    if sum(tensor.nbytes for tensor in tensors.values()) > path.stat().st_size:
+        raise HostError(f"{path} is damaged: its network is larger than the file.")
     try:
         codec = Codec.from_parts(settings, tensors)
     except HostError as error:
         raise HostError(f"{path} does not fit its own settings: {error}") from error
     name = _part(content, "metadata", path).get("name")
-    return LegacyModel(name if isinstance(name, str) and name.strip() else path.stem, codec, _report(content))
+    return LegacyModel(_plain(name) if isinstance(name, str) and name.strip() else path.stem, codec, _report(content))
 
 
 def _read_plain(path: Path) -> dict[str, Any]:
@@ -59,12 +65,9 @@ def _read_plain(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise HostError(f"There is no file {path}.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            # torch.save never compresses; a compressed entry could be far larger than the file.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise HostError(f"{path} is not a model of the existing host: it is a compressed archive.")
-    except (zipfile.BadZipFile, OSError) as error:
-        raise HostError(f"{path} is not a model of the existing host, or is cut off: {error}.") from error
+        checked_pickle(path)
+    except OSError as error:
+        raise HostError(f"{path} cannot be read ({error.strerror}).") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises whatever the reader trips over
@@ -92,7 +95,7 @@ def _report(content: dict[str, Any]) -> dict[str, Any]:
         "epochs_trained": metadata.get("training_epochs"),
         "train_loss": metadata.get("final_train_loss"),
         "held_out_loss": metadata.get("final_val_loss"),
-        "codebook_health": list(given("codebook_health_snapshot").values()),
+        "codebook_health": [*given("codebook_health_snapshot").values()],
         "settings": given("training_config"),
         "imported_from": {
             key: metadata.get(key) for key in ("model_id", "dataset_name", "dataset_file_count", "save_date")
@@ -106,16 +109,19 @@ def _is_dense(value: Any) -> bool:
 
 
 def _plain(value: Any, depth: int = 4) -> Any:
-    """`value` with what JSON cannot hold (tensors, NaN, other objects) replaced by None.
+    """`value` with what JSON cannot hold (tensors, NaN, numbers without end, other objects) replaced by None.
 
     Below `depth` everything is: a pickle can hold a dictionary that holds itself.
     """
     if isinstance(value, dict | list | tuple) and not depth:
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(inner, depth - 1) for key, inner in value.items()}
+        named = {str(key): inner for key, inner in value.items() if isinstance(key, str | int)}
+        return {_plain(key): _plain(inner, depth - 1) for key, inner in named.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner, depth - 1) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")  # half a character is none
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import json
 import os
 import random
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,15 @@ import soundfile
 
 from host_stubs.audio import find_recordings, peak_normalized, read_recording
 from host_stubs.errors import HostError
+from host_stubs.header import shown
 
 SPLIT_SEED = 42
 HELD_OUT_SHARE = 0.2
 GAP_SECONDS = 0.5
+MOST_FILES = 16_384
+MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the recordings once more
+_SHA256_DIGITS = 64
+_LARGEST = 2**53  # of a size in bytes or a length in seconds
 
 Span = tuple[float, float]
 
@@ -140,13 +145,19 @@ class DatasetManifest:
 
         A file may come from a stranger: a path that leads out of the dataset's folder is refused.
         """
-        try:
-            files = tuple(_entry(each) for each in document["files"])
-            folder = document["folder"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise HostError(f"The dataset manifest is damaged ({error}).") from error
-        if not isinstance(folder, str):
+        entries, folder = document.get("files"), document.get("folder")
+        if not isinstance(folder, str) or "\0" in folder:
             raise HostError("The dataset manifest is damaged (its folder is not text).")
+        if not isinstance(entries, list):
+            raise HostError("The dataset manifest is damaged (its files are not a list).")
+        try:
+            files = tuple(_entry(each) for each in entries)
+        except KeyError as error:
+            raise HostError(f"The dataset manifest is damaged (a file in it has no {error.args[0]}).") from error
+        except (TypeError, ValueError) as error:
+            raise HostError(f"The dataset manifest is damaged ({error}).") from error
+        if len({entry.path for entry in files}) < len(files):
+            raise HostError("The dataset manifest is damaged (it names a file twice).")
         return DatasetManifest(folder, files)
 
 
@@ -155,7 +166,7 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
 
     Unreadable, empty and non-finite files are skipped and named. The split depends on the files' relative paths,
     lengths and contents and on `seed`, not on the machine.
-    Raises HostError when the folder holds no recording, or none that can be used.
+    Raises HostError when the folder holds no recording, none that can be used, or more than a file can name.
     """
     entries, skipped = [], []
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in find_recordings(folder)):
@@ -170,7 +181,13 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
             raise HostError(f"None of the {len(skipped)} recordings in {folder} can be used: {reasons}")
         raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
     files, notes = _split(entries, seed)
-    return Scan(DatasetManifest(str(folder.resolve()), tuple(files)), skipped, notes)
+    manifest = DatasetManifest(str(folder.resolve()), tuple(files))
+    if len(files) > MOST_FILES or len(json.dumps(manifest.to_json())) > MOST_TEXT:
+        raise HostError(
+            f"{folder} holds {len(files):,} recordings, or such long names, that a model could not be opened again; "
+            f"take a folder with at most {MOST_FILES:,}."
+        )
+    return Scan(manifest, skipped, notes)
 
 
 def _check_name(path: Path) -> None:
@@ -245,16 +262,23 @@ def _cut(audio: np.ndarray, span: Span, seconds: float, sample_rate: int) -> np.
 
 
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:
+    if not isinstance(document, dict) or not isinstance(document["path"], str):
+        raise TypeError("one of its files has no path")
     path = PurePosixPath(document["path"])
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in str(path) or ":" in path.parts[0]:
-        raise ValueError(f"'{path}' leads out of the dataset's folder")
-    if not isinstance(document["sha256"], str):
-        raise TypeError(f"the SHA-256 of '{path}' is not text")
+        raise ValueError(f"{shown(str(path))} leads out of the dataset's folder")
+    if "\0" in str(path):
+        raise ValueError(f"{shown(str(path))} cannot be the name of a file")
+    sha256, size = document["sha256"], document["bytes"]
+    if not isinstance(sha256, str) or len(sha256) != _SHA256_DIGITS:
+        raise TypeError(f"the SHA-256 of {shown(str(path))} is none")
+    if type(size) is not int or not 0 <= size < _LARGEST:
+        raise ValueError(f"the size of {shown(str(path))} is none")
     return RecordingEntry(
         path=str(path),
-        bytes=int(document["bytes"]),
-        sha256=document["sha256"],
-        seconds=float(document["seconds"]),
+        bytes=size,
+        sha256=sha256,
+        seconds=_seconds(document["seconds"]),
         train=_span(document["train"]),
         held_out=_span(document["held_out"]),
     )
@@ -263,10 +287,18 @@ def _entry(document: Mapping[str, Any]) -> RecordingEntry:
 def _span(value: Any) -> Span | None:
     if value is None:
         return None
-    start, end = (float(each) for each in value)
-    if not 0 <= start <= end < math.inf:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"{shown(value)} is no part of a recording")
+    start, end = _seconds(value[0]), _seconds(value[1])
+    if start > end:
         raise ValueError(f"{start} to {end} s is no part of a recording")
     return start, end
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
+        raise ValueError(f"{shown(value)} is no length in seconds")
+    return float(value)
 
 
 def _sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from host_stubs.banded import Banded
 from host_stubs.errors import HostError
+from host_stubs.header import shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +33,16 @@ class MelSettings:
         highest = top if self.f_max is None else self.f_max
         sensible = (
             1_000 <= self.sample_rate <= 1_000_000
-            and 64 <= self.n_fft <= 65_536
+            and 64 <= self.n_fft <= 16_384
             and self.n_fft % 2 == 0
             and self.n_fft // 32 < self.hop_length <= self.n_fft // 2  # 16 hops, a code frame, fill half a window
-            and 1 <= self.n_mels <= 1_024
+            and 1 <= self.n_mels <= 512
             and 0 <= self.f_min < highest <= top
             and self.power in (1.0, 2.0)
         )
         if not sensible:
-            raise HostError(f"The spectrogram settings make no sense: {dataclasses.asdict(self)}.")
+            settings = ", ".join(f"{name} {shown(value)}" for name, value in dataclasses.asdict(self).items())
+            raise HostError(f"The spectrogram settings make no sense: {settings}.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MelSettings:
@@ -50,8 +52,9 @@ class MelSettings:
             whole = field.type == "int"
             fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
             if not fits and not (field.name == "f_max" and value is None):
-                raise HostError(f"The spectrogram setting {field.name} is missing or not a number: {value!r}.")
-        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+                raise HostError(f"The spectrogram setting {field.name} is missing or not a number: {shown(value)}.")
+        given: dict[str, Any] = {field.name: values.get(field.name) for field in dataclasses.fields(cls)}
+        return cls(**given)
 
 
 class Mel:
@@ -112,10 +115,11 @@ def mel_filters(settings: MelSettings) -> np.ndarray:
     mels = np.linspace(_hertz_to_mel(settings.f_min), _hertz_to_mel(highest), settings.n_mels + 2)
     corners = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)  # Hz [n_mels + 2]
     bins = np.linspace(0, settings.sample_rate / 2, settings.n_fft // 2 + 1)  # Hz
-    from_corner = bins[None, :] - corners[:, None]  # [n_mels + 2, bins]
-    width = np.diff(corners)[:, None]
-    rising, falling = from_corner[:-2] / width[:-1], -from_corner[2:] / width[1:]
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    filters = np.empty((settings.n_mels, len(bins)), np.float32)
+    for band, (left, top, right) in enumerate(zip(corners[:-2], corners[1:-1], corners[2:], strict=True)):
+        rising, falling = (bins - left) / (top - left), -(bins - right) / (right - top)
+        filters[band] = np.maximum(0, np.minimum(rising, falling))
+    return filters
 
 
 def _hertz_to_mel(hertz: float) -> float:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from host_stubs.bundle import Bundle
-from host_stubs.codec import Codec
+from host_stubs.codec import Codec, checked_parts
 from host_stubs.errors import HostError
 from host_stubs.manifest import DatasetManifest
 from host_stubs.plugins import Plugins, invoke, load_plugins
 from host_stubs.sda import SdaFile, read_sda, write_sda
+from host_stubs.stored import StoredTensors
 
 
 @dataclass(eq=False)
@@ -41,8 +42,8 @@ def open_model(path: str | Path, plugins: Plugins | None = None) -> Model:
     plugins = load_plugins() if plugins is None else plugins
     sda = read_sda(path)
     try:
-        codec = Codec.from_parts(sda.codec, sda.codec_tensors)
         manifest = None if sda.dataset is None else DatasetManifest.from_json(sda.dataset)
+        codec = stored_codec(sda)
     except HostError as error:
         raise HostError(f"{path} cannot be opened. {error}") from error
     model = Model(sda.name, codec, manifest, sda.bundle, sda.training, path)
@@ -54,6 +55,13 @@ def open_model(path: str | Path, plugins: Plugins | None = None) -> Model:
             model.bundle = before
             plugins.failed(implementation.plugin_name, "model_opened", error)
     return model
+
+
+def stored_codec(sda: SdaFile) -> Codec:
+    """The codec of a file; its tensors are read once they are known to fit its settings. Raises HostError."""
+    if isinstance(sda.codec_tensors, StoredTensors):
+        checked_parts(sda.codec, sda.codec_tensors.kinds())
+    return Codec.from_parts(sda.codec, dict(sda.codec_tensors))
 
 
 def save_model(model: Model, path: str | Path, plugins: Plugins | None = None) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 STRIDE = 16  # mel bins and mel frames that one code position stands for: four convolutions of stride 2
+COUNTER = "num_batches_tracked"
 _CHANNELS = (32, 64, 128, 256)
 
 
@@ -46,6 +47,33 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.deconvs(self.proj(latents))
+
+
+def network_shapes(dim: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in the state of `Encoder(dim)` and `Decoder(dim)`, known without making one.
+
+    The names begin with "encoder." and "decoder.". Those that end with `COUNTER` are int64, all others float32.
+    """
+    shapes: dict[str, tuple[int, ...]] = {
+        "encoder.proj.weight": (dim, _CHANNELS[-1], 1, 1),
+        "encoder.proj.bias": (dim,),
+    }
+    shapes |= {"decoder.proj.weight": (_CHANNELS[-1], dim, 1, 1), "decoder.proj.bias": (_CHANNELS[-1],)}
+    for place, (before, after) in enumerate(zip((1, *_CHANNELS), _CHANNELS, strict=False)):
+        first = len(_CHANNELS) * place
+        shapes |= {f"encoder.convs.{first}.weight": (after, before, 3, 3), f"encoder.convs.{first}.bias": (after,)}
+        shapes |= _normalization_shapes(f"encoder.convs.{first + 1}", after)
+    for place, (before, after) in enumerate(zip(_CHANNELS[::-1], (*_CHANNELS[-2::-1], 1), strict=True)):
+        first = len(_CHANNELS) * place
+        shapes |= {f"decoder.deconvs.{first}.weight": (before, after, 3, 3), f"decoder.deconvs.{first}.bias": (after,)}
+        if after > 1:
+            shapes |= _normalization_shapes(f"decoder.deconvs.{first + 1}", after)
+    return shapes
+
+
+def _normalization_shapes(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    numbers = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{each}": (channels,) for each in numbers} | {f"{name}.{COUNTER}": ()}
 
 
 def nearest_codes(latents: Tensor, codebooks: Tensor) -> Tensor:

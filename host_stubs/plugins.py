@@ -13,6 +13,7 @@ import pluggy
 from host_stubs import hookspecs
 
 GROUP = hookspecs.PROJECT
+LONGEST_REASON = 500  # characters of what went wrong in a plugin
 logger = logging.getLogger("sda_host")
 
 
@@ -99,14 +100,21 @@ class Plugins:
 
     def failed(self, plugin: str, where: str, error: BaseException) -> None:
         """Name a plugin that failed: in the log, and in `failures` for `host plugins`."""
-        for_user = getattr(error, "for_user", False)
-        reason = str(error) if for_user else " ".join(f"{type(error).__name__}: {error}".split())
+        reason = reason_of(error)
         self.failures.append(PluginFailure(plugin, where, reason))
         with_traceback = (type(error), error, error.__traceback__) if logger.isEnabledFor(logging.DEBUG) else None
         if where == "loading":
             logger.warning("plugin '%s' could not be loaded: %s", plugin, reason, exc_info=with_traceback)
         else:
             logger.warning("plugin '%s', in %s: %s", plugin, where, reason, exc_info=with_traceback)
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong in a plugin. It may hold what a file says: it is on one line, and not all of it if it is long."""
+    text = str(error) if getattr(error, "for_user", False) else f"{type(error).__name__}: {error}"
+    line = "".join(letter if letter.isprintable() else " " for letter in text[: 2 * LONGEST_REASON])
+    line = " ".join(line.split())
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 
 def load_plugins() -> Plugins:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-import zipfile
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
+from host_stubs.header import LENGTH_BYTES, check_values, parsed, shown
+from host_stubs.legacy_archive import is_legacy_model
 from host_stubs.replace import new_file_in_place_of
+from host_stubs.stored import TensorFile
 
 FORMAT = "sda"
 VERSION = 2
 MODEL_TYPE = "vqvae"
-MAX_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
-_LENGTH_BYTES = 8
+_ZIP = b"PK\x03\x04"
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -42,40 +45,83 @@ class SdaFile:
 
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON document of a `.sda`: everything but the tensors. Raises HostError for what is not a `.sda`."""
-    document: dict[str, Any] = json.loads(_checked_metadata(path)[FORMAT])
-    return document
+    return document_of(open_sda(path))
 
 
 def read_sda(path: Path) -> SdaFile:
-    """Read a `.sda`. Raises HostError, naming the file and what is wrong with it, for anything else."""
-    metadata = _checked_metadata(path)
-    texts = _member_texts(metadata.pop(FORMAT))
-    document = {name: json.loads(texts[name]) for name in RESERVED if name in texts}
-    for required, kind in {"name": str, "has_prior": bool, "codec": dict}.items():
-        if not isinstance(document.get(required), kind):
-            raise HostError(f"{path} is damaged: its '{required}' is missing or not what it should be.")
-    for optional in ("training", "dataset"):
-        if not isinstance(document.get(optional) or {}, dict):
-            raise HostError(f"{path} is damaged: its '{optional}' is not what it should be.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is not a mapping
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise HostError(f"{path} is damaged or holds tensors that this host cannot read ({error}).") from error
-    prefix = "codec."
+    """Read a `.sda`. Raises HostError, naming the file and what is wrong with it, for anything else.
+
+    A tensor is read from the file when it is asked for: the codec's, and those of the bundle.
+    """
+    file = open_sda(path)
+    document = document_of(file)
+    texts = _member_texts(file.header.metadata[FORMAT])
     return SdaFile(
         name=document["name"],
         codec=document["codec"],
-        codec_tensors={name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)},
+        codec_tensors=file.tensors("codec."),
         training=document.get("training") or {},
         dataset=document.get("dataset"),
         bundle=Bundle(
             has_prior=document["has_prior"],
             texts={name: text for name, text in texts.items() if name not in RESERVED},
-            tensors={name: t for name, t in tensors.items() if not name.startswith(prefix)},
-            metadata=metadata,
+            tensors=file.tensors("codec.", inside=False),
+            metadata={name: text for name, text in file.header.metadata.items() if name != FORMAT},
         ),
     )
+
+
+def open_sda(path: Path) -> TensorFile:
+    """An open file that is whole, and a `.sda` by its header. Raises HostError for anything else."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise HostError(f"{path} is a folder, not a .sda file.")
+        if not stat.S_ISREG(mode):
+            raise HostError(f"{path} is no file that can be opened as a .sda.")  # a pipe might never end
+        file = path.open("rb", buffering=0)
+        start = file.read(LENGTH_BYTES + 1)
+        size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError as error:
+        raise HostError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise HostError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:  # such as a zero in it
+        raise HostError(f"{shown(str(path))} cannot be the name of a file.") from error
+    if start[LENGTH_BYTES:] != b"{" or start.startswith(_ZIP):
+        file.close()
+        raise HostError(_what_it_is_instead(path, start, size))
+    opened = TensorFile(file, path)
+    if FORMAT not in opened.header.metadata:
+        raise HostError(f"{path} is another program's safetensors file, not a .sda: it has no 'sda' metadata.")
+    return opened
+
+
+def document_of(file: TensorFile) -> dict[str, Any]:
+    """The JSON document of an open `.sda`, the host's own members being what they should be; HostError otherwise."""
+    path = file.path
+    document = parsed(file.header.metadata[FORMAT], "document", path, file.header.size)
+    check_values(document, "document", path)
+    if document.get("format") != FORMAT:
+        raise HostError(f"{path} is not a .sda: its metadata says format {shown(document.get('format'))}.")
+    version = document.get("version")
+    if type(version) is not int or version < VERSION:
+        raise HostError(f"{path} claims .sda version {shown(version)}, which never existed; this host reads {VERSION}.")
+    if version > VERSION:
+        raise HostError(
+            f"{path} is of .sda version {shown(version)}; this host reads up to {VERSION}. Update it to open it."
+        )
+    if document.get("model_type") != MODEL_TYPE:
+        raise HostError(
+            f"{path} holds a model of type {shown(document.get('model_type'))}; this host knows '{MODEL_TYPE}'."
+        )
+    for required, kind in {"name": str, "has_prior": bool, "codec": dict}.items():
+        if not isinstance(document.get(required), kind):
+            raise HostError(f"{path} is damaged: its '{required}' is missing or not what it should be.")
+    for optional in ("training", "dataset"):
+        if not isinstance(document.get(optional), dict | None):
+            raise HostError(f"{path} is damaged: its '{optional}' is not what it should be.")
+    return document
 
 
 def write_sda(path: Path, sda: SdaFile) -> None:
@@ -128,88 +174,19 @@ def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return result
 
 
-def _checked_metadata(path: Path) -> dict[str, str]:
-    """The safetensors metadata of a file that is whole and a `.sda` this host can read; HostError otherwise."""
-    header = _header(path)
-    metadata = header.get("__metadata__")
-    text = metadata.get(FORMAT) if isinstance(metadata, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(text, str):
-        raise HostError(f"{path} is another program's safetensors file, not a .sda: it has no 'sda' metadata.")
-    document = _parsed(path, text)
-    if document.get("format") != FORMAT:
-        raise HostError(f"{path} is not a .sda: its metadata says format {document.get('format')!r}.")
-    version = document.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < VERSION:
-        raise HostError(f"{path} claims .sda version {version!r}, which never existed; this host reads {VERSION}.")
-    if version > VERSION:
-        raise HostError(f"{path} is of .sda version {version}; this host reads up to {VERSION}. Update it to open it.")
-    if document.get("model_type") != MODEL_TYPE:
-        raise HostError(f"{path} holds a model of type {document.get('model_type')!r}; this host knows '{MODEL_TYPE}'.")
-    return dict(metadata)
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """The safetensors header of a file that is as long as the header says."""
-    if path.is_dir():
-        raise HostError(f"{path} is a folder, not a .sda file.")
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(_LENGTH_BYTES + 1)
-            length = int.from_bytes(start[:_LENGTH_BYTES], "little")
-            is_safetensors = start[_LENGTH_BYTES:] == b"{" and length <= MAX_HEADER_BYTES
-            body = b"{" + file.read(length - 1) if is_safetensors else b""
-    except FileNotFoundError as error:
-        raise HostError(f"There is no file {path}.") from error
-    except OSError as error:
-        raise HostError(f"{path} cannot be read ({error.strerror}).") from error
-    if size == 0:
-        raise HostError(f"{path} is empty (0 bytes).")
-    if not is_safetensors:
-        raise HostError(_what_it_is_instead(path, start, size))
-    if len(body) < length:
-        raise HostError(f"{path} is truncated: it ends inside its header.")
-    header = _parsed(path, body)
-    tensors = [value for name, value in header.items() if name != "__metadata__"]
-    try:
-        end = _LENGTH_BYTES + length + max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise HostError(f"{path} is damaged: its header does not describe tensors.") from error
-    if size < end:
-        raise HostError(f"{path} is truncated: {end - size:,} of {end:,} bytes are missing.")
-    return header
-
-
-def _parsed(path: Path, text: str | bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HostError(f"{path} is damaged: its header is not readable JSON.") from error
-    if not isinstance(value, dict):
-        raise HostError(f"{path} is damaged: its header is not a JSON object.")
-    return value
-
-
 def _what_it_is_instead(path: Path, start: bytes, size: int) -> str:
     """One sentence for a file that is no safetensors file. Looks at its bytes only: nothing in it is executed."""
-    if start.startswith(b"PK\x03\x04"):
-        if _is_legacy_model(path):
+    if size == 0:
+        return f"{path} is empty (0 bytes)."
+    if start.startswith(_ZIP):
+        if is_legacy_model(path):
             return f"{path} is a model of the existing host, not a .sda. Convert it with: host import {path}"
         return f"{path} is a zip archive (torch.save writes such pickles), not a .sda; it was not opened."
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return f"{path} is a Python pickle, not a .sda; pickles can run code, so it was not opened."
-    if size < _LENGTH_BYTES:
+    if size < LENGTH_BYTES:
         return f"{path} is truncated: only {size} bytes are left of it."
     return f"{path} is not a .sda file."
-
-
-def _is_legacy_model(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pickles = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
-            return any(info.file_size < MAX_HEADER_BYTES and b"distill_model" in archive.read(info) for info in pickles)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
-        return False
 
 
 def _member_texts(text: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,8 +112,9 @@ class MemorizationReport:
                 verdict=str(facts["verdict"]),
                 basis=str(facts["basis"]),
                 rates=tuple(map(_rate, facts["rates"])),
-                longest=longest
-                and Recited(str(longest["file"]), _number(longest["start"]), _number(longest["seconds"])),
+                longest=None
+                if longest is None
+                else Recited(str(longest["file"]), _number(longest["start"]), _number(longest["seconds"])),
                 memorizing_epochs=tuple((int(first), int(last)) for first, last in facts["memorizing_epochs"]),
                 seconds=_number(facts["seconds"]),
             )
@@ -129,7 +131,7 @@ GAP = "gap"
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{value!r} is not a number")
     return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,14 +65,14 @@ class TrainingReport:
             PriorError: a part is missing or of the wrong kind.
         """
         values: dict[str, Any] = {}
-        if isinstance(memorization := facts.get("memorization"), dict):
+        if (memorization := facts.get("memorization")) is not None:
             values["memorization"] = MemorizationReport.from_dict(memorization)
         for field in dataclasses.fields(cls):
             if field.name == "memorization":
                 continue
             value = facts.get(field.name)
             if not _fits(str(field.type), value):
-                raise PriorError(f"The prior's {field.name} is {value!r}, which is not what it should be.")
+                raise PriorError(f"The prior's {field.name} is not what it should be.")
             values[field.name] = tuple(value) if isinstance(value, list) else value
         if not values["final_perplexity"] >= 1:
             raise PriorError(f"The prior's final_perplexity is {values['final_perplexity']}, below 1.")
@@ -85,6 +86,6 @@ def _fits(kind: str, value: object) -> bool:
         return isinstance(value, list) and all(_fits(inner, entry) for entry in value)
     if kind == "str":
         return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         return False
     return kind == "float" or isinstance(value, int)

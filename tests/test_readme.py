@@ -82,7 +82,15 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/hooks.md", "docs/sda-format.md", "docs/training-state.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/hooks.md",
+        "docs/sda-format.md",
+        "docs/training-state.md",
+        "docs/dependencies.md",
+    ],
 )
 def test_links_lead_to_files_that_are_there(page: str) -> None:
     path = ROOT / page

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import host_stubs
+from host_stubs.commands.console import printable
 from host_stubs.host import Host
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def model_card(host: Host, model: Model, *, commands: list[str]) -> str:
     advice = ("New sound", f"no: {reason}" if reason else f"yes: host generate {model.path or 'MODEL.sda'}")
     lines = [*_own_lines(model), advice, *host.facts(model)]
     width = max(len(label) for label, _ in lines)
-    return "\n".join(f"{label.ljust(width)}  {text}" for label, text in lines)
+    return "\n".join(f"{printable(label).ljust(width)}  {printable(text)}" for label, text in lines)
 
 
 def card_lines(host: Host, model: Model) -> Lines:

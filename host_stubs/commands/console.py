@@ -43,8 +43,14 @@ def show(result: Any, as_json: bool, text: str) -> None:
     click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
 
 
+def printable(text: str) -> str:
+    """`text` on one line without what a terminal might obey; a file from a stranger may have put it there."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text in aligned columns, the first row underlined. Nothing is ever cut off: it may be piped."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

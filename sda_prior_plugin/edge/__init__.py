@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from sda_prior_plugin.lazy import lazy_face
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.bundle_entry import card_lines, generated, read_entry, verbatim_facts, write_entry
+    from sda_prior_plugin.edge.bundle_entry import (
+        card_lines,
+        checked_entries,
+        generated,
+        read_entry,
+        verbatim_facts,
+        write_entry,
+    )
     from sda_prior_plugin.edge.console import ConsoleProgress
     from sda_prior_plugin.edge.job import PriorJob, counted, prepare_job
     from sda_prior_plugin.edge.picture import draw_training
@@ -22,6 +29,7 @@ __all__ = [
     "PriorJob",
     "PriorSection",
     "card_lines",
+    "checked_entries",
     "counted",
     "draw_training",
     "generated",
@@ -35,6 +43,7 @@ __getattr__ = lazy_face(
     __name__,
     {
         "card_lines": "bundle_entry",
+        "checked_entries": "bundle_entry",
         "generated": "bundle_entry",
         "read_entry": "bundle_entry",
         "verbatim_facts": "bundle_entry",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "prior"
 HEARD = "heard."
+HEARD_PARTS = ("hashes", "ends", "recordings")
 LISTED = 3
 """Files named in a sentence before the rest are counted."""
 
@@ -53,9 +54,11 @@ def read_entry(model: Model, bundle: Bundle) -> Prior | None:
     Raises:
         PriorError: the entry is damaged, or belongs to another codec.
     """
+    if NAMESPACE not in bundle.names():
+        return None
     entry = bundle.get(NAMESPACE)
     if entry is None:
-        return None
+        raise PriorError("The prior in this file has no facts; train it again with train-prior --overwrite.")
     facts, settings = entry.facts, entry.facts.get("settings")
     if not isinstance(settings, dict):
         raise PriorError("The prior in this file has no settings; train it again with train-prior --overwrite.")
@@ -71,8 +74,22 @@ def read_entry(model: Model, bundle: Bundle) -> Prior | None:
         shape=shape,
         codebooks=model.codec.codebooks,
         frame_seconds=model.codec.frame_samples / model.codec.sample_rate,
-        heard=read_heard(entry) if "heard" in facts else None,
+        heard=read_heard(entry),
     )
+
+
+def checked_entries(model: Model, bundle: Bundle) -> list[tuple[str, str]]:
+    """What `host check` shows of the prior's namespace, if it is there and all right.
+
+    Raises:
+        PriorError: it is not.
+    """
+    prior = read_entry(model, bundle)
+    if prior is None:
+        return []
+    heard = "" if prior.heard is None else "; what it was trained on"
+    tensors = len(prior.weights)
+    return [(NAMESPACE, f"settings, report, and {tensors} tensors that they and this codec need, all finite{heard}")]
 
 
 def heard_tensors(heard: Heard) -> dict[str, Tensor]:
@@ -84,22 +101,28 @@ def heard_tensors(heard: Heard) -> dict[str, Tensor]:
     }
 
 
-def read_heard(entry: Entry) -> Heard:
-    """What `heard_tensors` wrote.
+def read_heard(entry: Entry) -> Heard | None:
+    """What `heard_tensors` wrote, or None where nothing was written.
 
     Raises:
         PriorError: it is damaged.
     """
-    names = entry.facts["heard"]
-    found = [entry.tensors.get(f"{HEARD}{part}") for part in ("hashes", "ends", "recordings")]
-    whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if whole and all(tensor is not None and tensor.dtype == torch.int64 and tensor.ndim == 1 for tensor in found):
-        hashes, ends, recordings = (tensor.numpy() for tensor in found if tensor is not None)
+    names = entry.facts.get("heard")
+    found = {name: tensor for name, tensor in entry.tensors.items() if name.startswith(HEARD)}
+    if names is None and not found:
+        return None
+    if (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and found.keys() == {f"{HEARD}{part}" for part in HEARD_PARTS}
+        and all(tensor.dtype == torch.int64 and tensor.ndim == 1 for tensor in found.values())
+    ):
+        hashes, ends, recordings = (found[f"{HEARD}{part}"].numpy() for part in HEARD_PARTS)
         starts = np.concatenate([[0], ends])
         if (
             len(ends) == len(recordings)
             and starts[-1] == len(hashes)
-            and (np.diff(starts) >= 0).all()
+            and (starts[1:] >= starts[:-1]).all()  # not their difference, which may be too large for a number
             and ((recordings >= 0) & (recordings < len(names))).all()
         ):
             return Heard(hashes.view(np.uint64), starts, recordings, tuple(names))

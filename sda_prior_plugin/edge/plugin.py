@@ -37,6 +37,11 @@ def model_opened(model: Model, bundle: Bundle) -> None:
 
 
 @hookimpl
+def entries_checked(model: Model, bundle: Bundle) -> list[tuple[str, str]]:
+    return edge.checked_entries(model, bundle)
+
+
+@hookimpl
 def generate_codes(
     model: Model,
     frames: int | None,

@@ -18,7 +18,7 @@ from host_stubs.errors import HostError
 from host_stubs.griffin_lim import GriffinLim
 from host_stubs.legacy import read_legacy
 from host_stubs.mel import Mel, MelSettings, mel_filters
-from host_stubs.network import Decoder, Encoder, code_vectors, nearest_codes
+from host_stubs.network import COUNTER, Decoder, Encoder, code_vectors, nearest_codes, network_shapes
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_recordings = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings are not beside the repository")
@@ -312,6 +312,14 @@ def test_the_parts_have_the_names_of_the_existing_host(codec: Codec) -> None:
 def test_settings_that_cannot_be_are_refused(codec: Codec, setting: str, value: object) -> None:
     with pytest.raises(HostError, match=r"setting"):
         Codec.from_parts(codec.settings() | {setting: value}, codec.tensors())
+
+
+@pytest.mark.parametrize("dim", [1, 16, 100])
+def test_the_shapes_of_the_network_are_known_without_making_it(dim: int) -> None:
+    ends = {"encoder": Encoder(dim), "decoder": Decoder(dim)}
+    state = {f"{end}.{name}": tensor for end, made in ends.items() for name, tensor in made.state_dict().items()}
+    assert network_shapes(dim) == {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert all((tensor.dtype == torch.int64) == name.endswith(COUNTER) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize("problem", ["missing", "unknown", "shape", "dtype", "NaN", "other settings"])

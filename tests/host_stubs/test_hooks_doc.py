@@ -128,6 +128,20 @@ def example_of_model_opened(saved: Path) -> None:
     assert open_model(saved, plugins).prior.tolist() == [[[1, 1]] * 8] * 2
 
 
+def example_of_entries_checked(saved: Path) -> None:
+    plugins = with_example("entries_checked")
+    assert "diary" not in run(plugins, "check", saved)
+    model = open_model(saved, plugins)
+    model.bundle.put("diary", {"saves": 1}, {})
+    save_model(model, saved, plugins)
+    assert re.search("^diary .*ok  how often the model was saved$", run(plugins, "check", saved), flags=re.MULTILINE)
+    model.bundle.put("diary", {"saves": "often"}, {})
+    save_model(model, saved, plugins)
+    result = CliRunner().invoke(build_cli(plugins), ["check", str(saved)])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "fails the check of plugin 'example': The diary does not say how often" in result.stderr
+
+
 def example_of_generate_codes(saved: Path) -> None:
     plugins = with_example("generate_codes")
     wav = saved.with_name("new.wav")

@@ -134,8 +134,8 @@ def _changed(part: str, key: str, value: Any) -> Callable[[dict[str, Any]], Any]
         (_changed("model_state_dict", "encoder.proj.bias", "zeros"), "not a tensor"),
         (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(3)), r"encoder\.proj\.bias"),
         (_changed("model_state_dict", "encoder.proj.bias", torch.full((16,), torch.nan)), "not finite"),
-        (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(16).to_sparse()), "not a tensor"),
-        (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(16, device="meta")), "not a tensor"),
+        (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(16).to_sparse()), "more than tensors"),
+        (_changed("model_state_dict", "encoder.proj.bias", torch.zeros(16, device="meta")), "more than tensors"),
         (_changed("model_state_dict", "stranger", torch.zeros(3)), "stranger"),
     ],
 )

@@ -196,7 +196,7 @@ def test_survives_json(sounds: Path) -> None:
     ids=str,
 )
 def test_a_damaged_or_evil_manifest_is_refused(change: dict[str, Any]) -> None:
-    entry = {"path": "a.wav", "bytes": 1, "sha256": "0", "seconds": 1.0, "train": [0, 1], "held_out": None}
+    entry = {"path": "a.wav", "bytes": 1, "sha256": "0" * 64, "seconds": 1.0, "train": [0, 1], "held_out": None}
     DatasetManifest.from_json({"folder": "/x", "files": [entry]})
     with pytest.raises(HostError, match="manifest is damaged"):
         DatasetManifest.from_json({"folder": "/x", "files": [entry | change]})

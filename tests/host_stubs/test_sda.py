@@ -329,6 +329,7 @@ def test_a_model_of_the_existing_host_is_named_and_so_is_the_way_in(tmp_path: Pa
         ({"has_prior": "yes"}, "'has_prior'"),
         ({"codec": None}, "'codec'"),
         ({"dataset": [1]}, "'dataset'"),
+        ({"dataset": ""}, "'dataset'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
