@@ -95,8 +95,8 @@ def write_wav_blocks(path: Path, blocks: Iterable[np.ndarray], sample_rate: int)
     samples, peak = 0, 0.0
     try:
         with (
-            new_file_in_place_of(path) as temporary,
-            temporary.open("wb") as file,
+            new_file_in_place_of(path) as new,
+            new.path.open("wb") as file,
             soundfile.SoundFile(file, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV") as wav,
         ):
             for block in blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 
 from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
-from host_stubs.replace import new_file_in_place_of
+from host_stubs.replace import UNCHANGED, Expected, FileState, new_file_in_place_of
 
 FORMAT = "sda"
 VERSION = 2
@@ -78,11 +79,13 @@ def read_sda(path: Path) -> SdaFile:
     )
 
 
-def write_sda(path: Path, sda: SdaFile) -> None:
-    """Write a `.sda` so that `path` holds either the old file or the whole new one, never less.
+def write_sda(path: Path, sda: SdaFile, replacing: Expected = ...) -> FileState | None:
+    """Write a `.sda` so that `path` holds either the old file or the whole new one, never less; the new file's state.
 
-    An existing file's permissions stay, and a symbolic link is followed. Raises HostError when the folder is missing
-    or cannot be written; the old file is then untouched.
+    The new file is read again, and is what was to be written, before it takes the old one's place. Raises HostError
+    where that cannot be, and FileChanged where another file is there than the one with the state `replacing`; the old
+    file is then untouched. What else holds for permissions, links and other processes stands with
+    `new_file_in_place_of`.
     """
     own: dict[str, Any] = {
         "format": FORMAT,
@@ -97,12 +100,37 @@ def write_sda(path: Path, sda: SdaFile) -> None:
         own["dataset"] = sda.dataset
     texts = {name: json.dumps(_finite(value), allow_nan=False) for name, value in own.items()} | sda.bundle.texts
     document = "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}"
-    tensors = {f"codec.{name}": tensor for name, tensor in sda.codec_tensors.items()} | sda.bundle.tensors
-    try:
-        with new_file_in_place_of(path) as temporary:
-            save_file(_separate(tensors), temporary, metadata=sda.bundle.metadata | {FORMAT: document})
-    except SafetensorError as error:
-        raise HostError(f"{path} could not be written ({error}). What was there before is unchanged.") from error
+    tensors = _separate({f"codec.{name}": tensor for name, tensor in sda.codec_tensors.items()} | sda.bundle.tensors)
+    metadata = sda.bundle.metadata | {FORMAT: document}
+    with new_file_in_place_of(path, replacing) as new:
+        try:
+            save_file(tensors, new.path, metadata=metadata)
+        except SafetensorError as error:
+            raise _reason(error) from error
+        _check_written(new.path, metadata, tensors)
+    return new.state
+
+
+def _reason(error: SafetensorError) -> OSError:
+    """What the system said when safetensors could not write; it passes that on in words alone."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+
+
+def _check_written(path: Path, metadata: dict[str, str], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Open a file that was just written, as any reader does. Raises HostError if it does not hold what it should."""
+    back = read_sda(path)
+    found = {f"codec.{name}": tensor for name, tensor in back.codec_tensors.items()} | back.bundle.tensors
+    whole = found.keys() == tensors.keys() and all(_same(found[name], tensor) for name, tensor in tensors.items())
+    if not whole or _checked_metadata(path) != metadata:
+        raise HostError(f"{path.name} was not written well: reading it again gave something else. {UNCHANGED}")
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are the same, byte for byte."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return not one.numel() or torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
 def _finite(value: Any) -> Any:

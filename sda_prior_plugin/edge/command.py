@@ -56,15 +56,16 @@ def train_prior_command(host: Host) -> click.Command:
         target = output or model_path
         untouched = f"{model_path} is exactly as it was."
         click.echo(f"opening {model_path} and looking at its recordings", err=True)
-        try:
-            job = edge.prepare_job(
-                host, model_path, given, output=target, dataset=dataset, config=config, cache=not no_cache
-            )
-            may_write(host, job.model, model_path, target, overwrite)
-        except KeyboardInterrupt as interrupt:
-            raise PriorError(f"Stopped. {untouched}") from interrupt
-        click.echo(describe(job), err=True)
-        run, saved, compiling_seconds = _run(host, job, target, untouched)
+        with host.claim(target, "trained"):
+            try:
+                job = edge.prepare_job(
+                    host, model_path, given, output=target, dataset=dataset, config=config, cache=not no_cache
+                )
+                may_write(host, job.model, model_path, target, overwrite)
+            except KeyboardInterrupt as interrupt:
+                raise PriorError(f"Stopped. {untouched}") from interrupt
+            click.echo(describe(job), err=True)
+            run, saved, compiling_seconds = _run(host, job, target, untouched)
         if as_json:
             click.echo(json.dumps(result(job, run, saved, compiling_seconds), indent=2, ensure_ascii=False))
         else:
@@ -159,7 +160,7 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[Prior
         "stopped": "Training was stopped; the best checkpoint so far is kept.",
         "diverged": "Training diverged; the best checkpoint before that is kept.",
     }
-    if saved != target:
-        click.echo(f"warning: {target} was changed by something else meanwhile, and is left alone.", err=True)
-    click.echo(f"{ended[run.report.ended]} The prior is saved in {saved}", err=True)
-    return run, saved, progress.compiling.seconds
+    if saved.note:
+        click.echo(f"warning: {saved.note}", err=True)
+    click.echo(f"{ended[run.report.ended]} The prior is saved in {saved.path}", err=True)
+    return run, saved.path, progress.compiling.seconds

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.edge.bundle_entry import NAMESPACE, codebooks_digest
 from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key, default_cache
 from sda_prior_plugin.encoding import encode_recordings
 from sda_prior_plugin.errors import PriorError
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Manifest, Model
 
 FileState = tuple[int, int, int] | None
+MOST_CHANGES = 10
+"""Times that a file is seen to have changed before it is given up to."""
 LISTED = 5
 """Files named in a message before the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a model with a new prior was saved, and a sentence on what was in the way, if anything was."""
+
+    path: Path
+    note: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class PriorJob:
         changed: files that are not as they were when the codec was trained.
         files, seconds: recordings in the dataset, and seconds of sound to train on.
         encodings: recordings to encode; a single one counts twice, for its head and its held-out tail.
-        found: what was known of the model's file when it was opened.
+        dataset: where the recordings were said to be now; None for where they were.
+        expected: the state, as the host has it, of the file that the prior is to be saved in.
         recordings: the same of each recording's file, before it was compared with what the model knows of it.
         cache: where codes are kept from one training to the next; None for nowhere.
     """
@@ -50,7 +62,8 @@ class PriorJob:
     files: int
     seconds: float
     encodings: int
-    found: FileState
+    dataset: Path | None
+    expected: object
     recordings: tuple[FileState, ...]
     cache: CorpusCache | None
 
@@ -131,26 +144,57 @@ class PriorJob:
                 raise PriorError(f"{name} cannot be read ({error.strerror}).") from error
         return found
 
-    def save(self, run: PriorRun, output: Path) -> Path:
+    def save(self, run: PriorRun, output: Path) -> Saved:
         """Bundle the prior into the model, save it, and open the file again to see that it is there.
 
-        Training takes a while. If `output` is no longer what it was when the training began, it is left alone, and the
-        model is saved beside it.
-
-        Returns:
-            where the model is saved.
+        Training takes a while. If `output` is no longer what it was when the training began, what is there now gets the
+        prior, as long as that is the same model with no other prior; if not, it is left alone, and the model is saved
+        beside it.
 
         Raises:
             PriorError: the saved file does not hold this prior.
         """
-        if file_state(output) != self.found:
-            output = free_name_beside(output)
         self.model.prior = run.prior
-        self.host.save_model(self.model, output)
-        saved = self.host.open_model(output).prior
-        if not isinstance(saved, Prior) or saved.report != run.report:
-            raise PriorError(f"{output} was saved but does not hold the new prior; see the warnings above.")
-        return output
+        saved = self._saved(output)
+        prior = self.host.open_model(saved.path).prior
+        if not isinstance(prior, Prior) or prior.report != run.report:
+            raise PriorError(f"{saved.path} was saved but does not hold the new prior; see the warnings above.")
+        return saved
+
+    def _saved(self, output: Path) -> Saved:
+        model, expected, note = self.model, self.expected, ""
+        changed = f"{output.name} was changed by something else meanwhile"
+        for _ in range(MOST_CHANGES):
+            try:
+                self.host.save_model(model, output, expected)
+                return Saved(output, note)
+            except Exception as error:
+                if not getattr(error, "file_changed", False):
+                    raise
+            expected = self.host.file_state(output)
+            newer = self._newer(output)
+            if newer is None:
+                break
+            model, note = newer, f"{changed}; the prior was put into what it is now."
+        return Saved(self.host.save_beside(self.model, output), f"{changed}, and is left alone.")
+
+    def _newer(self, output: Path) -> Model | None:
+        """What the model's file is now, with the new prior; None if the prior is not for that, or not there to go."""
+        if self.model.path is None or output.resolve() != self.model.path.resolve():
+            return None
+        try:
+            newer = self.host.open_model(output)
+        except Exception as error:
+            if getattr(error, "for_user", False):
+                return None
+            raise
+        same_codec = codebooks_digest(newer.codec) == codebooks_digest(self.model.codec)
+        if not same_codec or prior_facts(newer) != prior_facts(self.model):
+            return None
+        if self.dataset is not None:
+            self.host.set_dataset(newer, self.dataset)
+        newer.prior = self.model.prior
+        return newer
 
 
 def prepare_job(
@@ -178,7 +222,7 @@ def prepare_job(
         PriorError: the settings do not fit, or recordings are missing.
     """
     tiers = read_tiers(config)
-    found = file_state(output or path)
+    expected = host.file_state(output or path)
     model = host.open_model(path)
     if dataset is not None:
         host.set_dataset(model, dataset)
@@ -202,7 +246,8 @@ def prepare_job(
         files=files,
         seconds=sum(seconds),
         encodings=sum((entry.train is not None) + (entry.held_out is not None) for entry in manifest.files),
-        found=found,
+        dataset=dataset,
+        expected=expected,
         recordings=recordings,
         cache=default_cache() if cache else None,
     )
@@ -222,10 +267,10 @@ def recording_states(manifest: Manifest | None) -> tuple[FileState, ...]:
     return () if manifest is None else tuple(file_state(Path(manifest.folder) / file.path) for file in manifest.files)
 
 
-def free_name_beside(path: Path) -> Path:
-    """A name like `path`'s, in its folder, that no file has."""
-    names = (path.with_name(f"{path.stem}-prior{number}{path.suffix}") for number in ["", *map(str, range(2, 1000))])
-    return next(name for name in names if not name.exists())
+def prior_facts(model: Model) -> dict[str, Any] | None:
+    """What a model's file says of its prior, as it was opened; None without one."""
+    entry = model.bundle.get(NAMESPACE)
+    return None if entry is None else entry.facts
 
 
 def counted(recordings: int) -> str:

@@ -132,12 +132,8 @@ class PriorWork:
         report = run.report
         ended = {"finished": "is finished", "stopped": "was stopped", "diverged": "diverged"}[report.ended]
         kept = f"the best checkpoint (epoch {report.best_epoch}, perplexity {report.final_perplexity:.2f})"
-        if saved != self.path:
-            return (
-                f"Training {ended}. {self.path.name} was changed by something else meanwhile and is left alone; "
-                f"the model with {kept} is saved in {saved.name}."
-            )
-        return f"Training {ended}. {kept[0].upper()}{kept[1:]} is saved in {saved.name}."
+        note = f" {saved.note}" if saved.note else ""
+        return f"Training {ended}.{note} {kept[0].upper()}{kept[1:]} is saved in {saved.path.name}."
 
 
 class Listening:

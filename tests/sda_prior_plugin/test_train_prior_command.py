@@ -24,7 +24,7 @@ import host_stubs
 from host_stubs.cli import build_cli
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
-from sda_prior_plugin import KNOBS, MemorizingFound, Prior
+from sda_prior_plugin import KNOBS, MemorizingFound, Prior, PriorRun
 from sda_prior_plugin.edge import ConsoleProgress, prepare_job
 from sda_prior_plugin.memorization import CopyRate, Finding
 
@@ -522,20 +522,48 @@ def test_a_second_ctrl_c_leaves_the_file_as_it_was_though_there_was_a_checkpoint
     assert model.read_bytes() == before
 
 
-def test_a_file_that_changed_during_the_training_is_left_alone(model: Path) -> None:
+def test_a_model_that_changed_during_the_training_gets_the_prior_and_keeps_the_change(model: Path) -> None:
     process = host_process("train-prior", model, *LONG)
     wait_for(process, "epoch 1/")
     opened = host_stubs.open_model(model)
     opened.name = "changed meanwhile"
     host_stubs.save_model(opened, model)
+    second = host("train-prior", model, *QUICK)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
+    assert second.exit_code == 1
+    assert f"small.sda is being trained already, by process {process.pid} (" in second.output
     assert process.returncode == 0, err
-    beside = model.with_name("small-prior.sda")
-    assert str(beside) in err
+    assert "small.sda was changed by something else meanwhile; the prior was put into what it is now." in err
     assert document(model)["name"] == "changed meanwhile"
-    assert document(model)["has_prior"] is False
-    assert document(beside)["has_prior"] is True
+    assert document(model)["has_prior"] is True
+    assert sorted(path.name for path in model.parent.iterdir()) == ["small.sda"]
+
+
+@pytest.mark.parametrize("change", ["another codec", "another prior", "no model"])
+def test_what_a_prior_is_not_for_is_left_alone_and_the_prior_saved_beside_it(
+    trained_codec: Path, trained: Path, tmp_path: Path, change: str
+) -> None:
+    model = Path(shutil.copy(trained if change == "another prior" else trained_codec, tmp_path / "small.sda"))
+    opened = host_stubs.open_model(trained)
+    run = PriorRun(opened.prior)
+    job = prepare_job(Host(load_plugins()), model, {}, cache=False)
+    if change == "no model":
+        model.write_bytes(b"something else")
+    else:
+        newer = host_stubs.open_model(model)
+        if change == "another codec":
+            newer.codec._codebooks[0, 0, 0] += 1
+        else:
+            newer.prior, entry = None, newer.bundle.get("prior")
+            newer.bundle.put("prior", entry.facts | {"training_date": "2001-01-01"}, entry.tensors)
+        host_stubs.save_model(newer, model)
+    before = model.read_bytes()
+    saved = job.save(run, model)
+    assert model.read_bytes() == before
+    assert saved.path == tmp_path / "small-2.sda"
+    assert saved.note == "small.sda was changed by something else meanwhile, and is left alone."
+    assert host_stubs.open_model(saved.path).prior.report == run.report
 
 
 def test_a_file_with_a_prior_is_asked_about_on_a_terminal(trained: Path, tmp_path: Path) -> None:
