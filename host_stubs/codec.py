@@ -112,11 +112,11 @@ class Codec:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """The network's tensors under the names of the existing host's models, on the CPU."""
+        """The network's own tensors, not to be changed, under the names of the existing host's models, on the CPU."""
         tensors = {f"encoder.{name}": tensor for name, tensor in self._encoder.state_dict().items()}
         tensors |= {f"decoder.{name}": tensor for name, tensor in self._decoder.state_dict().items()}
         tensors |= {_codebook_name(level): book[None] for level, book in enumerate(self._codebooks)}  # [1, size, dim]
-        return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:

@@ -82,11 +82,8 @@ def save_model(
     model, are then as they were.
     """
     path = Path(path)
-    if model.path is not None and model.state is not None:
-        if model.bundle.tensors:
-            _check_not_written_over(model.path, model.state)
-        if replacing is ... and os.path.realpath(path) == os.path.realpath(model.path):
-            replacing = model.state
+    if replacing is ... and model.state is not None and _are_one(path, model.path):
+        replacing = model.state
     plugins = load_plugins() if plugins is None else plugins
     bundle = model.bundle
     for implementation in plugins.implementations("model_saving"):
@@ -140,9 +137,5 @@ def _read(path: Path) -> tuple[SdaFile, FileState | None]:
     raise HostError(f"{path} is being written again and again and could not be read. Try again.")
 
 
-def _check_not_written_over(path: Path, state: FileState) -> None:
-    """Refuse to save what was opened from a file that was written over in place, by a program that is not this host:
-    its tensors are read from the file when they are needed, and are not what they were."""
-    now = file_state(path)
-    if now is not None and now != state and now.inode == state.inode:
-        raise FileChanged(f"{path} was written over since it was opened, so what was opened is lost. Open it again.")
+def _are_one(path: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(path) == os.path.realpath(other)

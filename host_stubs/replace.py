@@ -1,19 +1,13 @@
-"""Writing a file in one step: another file in the same folder, flushed to the disk, then moved over the old one.
-
-The new file grows in a hidden folder of its own beside the old one, so that whatever a library leaves there when its
-process dies is found and removed by the next one that writes.
-"""
+"""Writing a file in one step: another file in the same folder, flushed to the disk, then moved over the old one."""
 
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import logging
 import os
 import platform
 import secrets
-import shutil
 import stat
 import tempfile
 import time
@@ -115,14 +109,11 @@ def new_file_in_place_of(path: Path, replacing: Expected = ...) -> Iterator[NewF
     with turn_to_write(target) as alone:
         _clear_leftovers(target, alone)
         _check_unchanged(path, replacing)
-        folder = hidden_beside(target, f".{_this_machine()}-{secrets.token_hex(4)}{_UNFINISHED}")
+        new = NewFile(hidden_beside(target, f".{_this_machine()}-{secrets.token_hex(4)}{_UNFINISHED}"))
         try:
-            folder.mkdir(mode=0o700)
-            new = NewFile(folder / target.name)
-            new.path.touch()
-            mode = new.path.stat().st_mode  # what the umask gives
+            _create(new.path, target)
             yield new
-            _set_rights(new.path, mode, target)
+            _take_over_rights(new.path, target)
             _flush(new.path)
             new.state = file_state(new.path)
             _check_unchanged(path, replacing)
@@ -131,7 +122,8 @@ def new_file_in_place_of(path: Path, replacing: Expected = ...) -> Iterator[NewF
             reason = error.strerror or error
             raise HostError(f"{path} could not be written ({reason}). {_way_out(error)} {UNCHANGED}") from error
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # the next one to write clears it away
+                new.path.unlink(missing_ok=True)
         try:
             _flush(target.parent)
         except OSError as error:
@@ -154,26 +146,30 @@ def _clear_leftovers(target: Path, alone: bool) -> None:
     Whoever is `alone` holds the lock: nobody else on this machine writes. What another machine has begun goes after a
     day, for there are networks through which locks do not reach.
     """
-    hidden = hidden_beside(target, "").name
-    with suppress(OSError):
-        for folder in target.parent.glob(f"{glob.escape(hidden)}.*{_UNFINISHED}"):
-            with suppress(OSError):
-                dead = alone and folder.name.startswith(f"{hidden}.{_this_machine()}-")
-                if dead or time.time() - folder.stat().st_mtime > _LEFT_BEHIND_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
+    begun = hidden_beside(target, ".").name
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(begun) and entry.name.endswith(_UNFINISHED):
+                with suppress(OSError):
+                    dead = alone and entry.name.startswith(f"{begun}{_this_machine()}-")
+                    if dead or time.time() - entry.stat().st_mtime > _LEFT_BEHIND_SECONDS:
+                        os.unlink(entry.path)
 
 
-def _set_rights(new: Path, mode: int, old: Path) -> None:
-    """Give a new file the rights of the old one, its owner too as far as that may be; without one, those of `mode`."""
-    try:
+def _create(new: Path, old: Path) -> None:
+    """Make an empty file with the rights that any new one has, but for nobody else to see if an old one is replaced."""
+    mode = 0o600 if old.exists() else 0o666  # less what the umask takes
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+
+
+def _take_over_rights(new: Path, old: Path) -> None:
+    """Give a new file the rights of the old one, and its owner as far as that may be."""
+    if old.exists():
         status = old.stat()
-    except FileNotFoundError:
-        new.chmod(stat.S_IMODE(mode))
-        return
-    if hasattr(os, "chown"):
-        with suppress(OSError):
-            os.chown(new, status.st_uid, status.st_gid)
-    new.chmod(stat.S_IMODE(status.st_mode))
+        if hasattr(os, "chown"):
+            with suppress(OSError):
+                os.chown(new, status.st_uid, status.st_gid)
+        new.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _way_out(error: OSError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -14,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
 from host_stubs.replace import UNCHANGED, Expected, FileState, new_file_in_place_of
+from host_stubs.serialized import holds, pieces
 
 FORMAT = "sda"
 VERSION = 2
@@ -100,37 +99,16 @@ def write_sda(path: Path, sda: SdaFile, replacing: Expected = ...) -> FileState 
         own["dataset"] = sda.dataset
     texts = {name: json.dumps(_finite(value), allow_nan=False) for name, value in own.items()} | sda.bundle.texts
     document = "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}"
-    tensors = _separate({f"codec.{name}": tensor for name, tensor in sda.codec_tensors.items()} | sda.bundle.tensors)
-    metadata = sda.bundle.metadata | {FORMAT: document}
+    tensors = {f"codec.{name}": tensor for name, tensor in sda.codec_tensors.items()} | sda.bundle.tensors
+    content = pieces(tensors, sda.bundle.metadata | {FORMAT: document})
     with new_file_in_place_of(path, replacing) as new:
-        try:
-            save_file(tensors, new.path, metadata=metadata)
-        except SafetensorError as error:
-            raise _reason(error) from error
-        _check_written(new.path, metadata, tensors)
+        with new.path.open("wb") as file:
+            file.writelines(content)
+        read_sda(new.path)
+        with new.path.open("rb", buffering=0) as file:
+            if not holds(file, content):
+                raise HostError(f"{path} was not written well: reading it again gave something else. {UNCHANGED}")
     return new.state
-
-
-def _reason(error: SafetensorError) -> OSError:
-    """What the system said when safetensors could not write; it passes that on in words alone."""
-    number = re.search(r"os error (\d+)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
-
-
-def _check_written(path: Path, metadata: dict[str, str], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Open a file that was just written, as any reader does. Raises HostError if it does not hold what it should."""
-    back = read_sda(path)
-    found = {f"codec.{name}": tensor for name, tensor in back.codec_tensors.items()} | back.bundle.tensors
-    whole = found.keys() == tensors.keys() and all(_same(found[name], tensor) for name, tensor in tensors.items())
-    if not whole or _checked_metadata(path) != metadata:
-        raise HostError(f"{path.name} was not written well: reading it again gave something else. {UNCHANGED}")
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are the same, byte for byte."""
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    return not one.numel() or torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
 def _finite(value: Any) -> Any:
@@ -140,20 +118,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(each) for name, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same tensors, each contiguous, on the CPU and with memory of its own, as safetensors wants them."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().to("cpu").contiguous()
-        storage = plain.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != plain.nbytes:
-            plain = plain.clone()
-        seen.add(storage.data_ptr())
-        result[name] = plain
-    return result
 
 
 def _checked_metadata(path: Path) -> dict[str, str]:
