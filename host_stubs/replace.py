@@ -79,19 +79,18 @@ def file_state(path: Path) -> FileState | None:
 def check_writable(path: Path) -> None:
     """Raise HostError now if `path` could not be written later: before an hour of training, not after it."""
     target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise HostError(f"{path} is a folder; give the name of a file in it.")
-    if not target.parent.is_dir():
-        raise HostError(f"The folder {target.parent} does not exist; {path.name} cannot be written there.")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise HostError(f"{path} is write-protected. Save under another name, or give yourself the right to write it.")
     try:
+        if target.is_dir():
+            raise HostError(f"{path} is a folder; give the name of a file in it.")
+        if not target.parent.is_dir():
+            raise HostError(f"The folder {target.parent} does not exist; {path.name} cannot be written there.")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise HostError(f"{path} is write-protected. Save under another name, or allow yourself to write it.")
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
-        raise HostError(
-            f"The folder {target.parent} cannot be written to ({error.strerror}). {_way_out(error)}"
-        ) from error
+        reason = f"The folder {target.parent} cannot be written to ({error.strerror})."
+        raise HostError(f"{reason} {_way_out(error)}") from error
 
 
 @contextmanager
@@ -106,31 +105,26 @@ def new_file_in_place_of(path: Path, replacing: Expected = ...) -> Iterator[NewF
     """
     check_writable(path)
     target = Path(os.path.realpath(path))
-    with turn_to_write(target) as alone:
-        _clear_leftovers(target, alone)
-        _check_unchanged(path, replacing)
-        new = NewFile(hidden_beside(target, f".{_this_machine()}-{secrets.token_hex(4)}{_UNFINISHED}"))
-        try:
-            _create(new.path, target)
-            yield new
-            _take_over_rights(new.path, target)
-            _flush(new.path)
-            new.state = file_state(new.path)
+    try:
+        with turn_to_write(target) as alone:
+            _clear_leftovers(target, alone)
             _check_unchanged(path, replacing)
-            os.replace(new.path, target)
-        except OSError as error:
-            reason = error.strerror or error
-            raise HostError(f"{path} could not be written ({reason}). {_way_out(error)} {UNCHANGED}") from error
-        finally:
-            with suppress(OSError):  # the next one to write clears it away
-                new.path.unlink(missing_ok=True)
-        try:
-            _flush(target.parent)
-        except OSError as error:
-            if error.errno not in _NO_FLUSH_OF_FOLDERS:
-                logger.warning(
-                    "%s is written, but its disk says: %s. Keep a copy on another one.", path, error.strerror
-                )
+            new = NewFile(hidden_beside(target, f".{_this_machine()}-{secrets.token_hex(4)}{_UNFINISHED}"))
+            try:
+                _create(new.path, target)
+                yield new
+                _take_over_rights(new.path, target)
+                _flush(new.path)
+                new.state = file_state(new.path)
+                _check_unchanged(path, replacing)
+                os.replace(new.path, target)
+            finally:
+                with suppress(OSError):  # the next one to write clears it away
+                    new.path.unlink(missing_ok=True)
+            _flush_folder(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise HostError(f"{path} could not be written ({reason}). {_way_out(error)} {UNCHANGED}") from error
 
 
 def _check_unchanged(path: Path, known: Expected) -> None:
@@ -179,6 +173,15 @@ def _way_out(error: OSError) -> str:
 def _this_machine() -> str:
     """A short mark for this machine, the same for all of its processes."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _flush_folder(target: Path) -> None:
+    """Flush the folder that a new file has taken its place in. The file is there, whatever comes of that."""
+    try:
+        _flush(target.parent)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH_OF_FOLDERS:
+            logger.warning("%s is written, but its disk says: %s. Keep a copy elsewhere.", target, error.strerror)
 
 
 def _flush(path: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Manifest, Model
 
 FileState = tuple[int, int, int] | None
-MOST_CHANGES = 10
+MOST_CHANGES = 100
 """Times that a file is seen to have changed before it is given up to."""
 LISTED = 5
 """Files named in a message before the rest are counted."""
