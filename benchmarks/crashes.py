@@ -88,13 +88,13 @@ def killed_trainings(path: Path, count: int, rng: random.Random) -> Counter[str]
     original = path.read_bytes()
     _train(path)  # once here, so that what it imports and compiles is there
     started = time.perf_counter()
-    _wait(_fork(lambda: _train(path)))
+    _wait(fork(lambda: _train(path)))
     seconds = time.perf_counter() - started
     wanted = _weights(path)
     found: Counter[str] = Counter()
     for number in range(count):
         path.write_bytes(original)
-        process = _fork(lambda: _train(path))
+        process = fork(lambda: _train(path))
         time.sleep(rng.uniform(0, 1.1) * seconds if number % 2 else rng.uniform(0.8, 1.1) * seconds)
         os.kill(process, signal.SIGKILL)
         ended = os.waitpid(process, 0)[1] == 0
@@ -106,6 +106,7 @@ def killed_trainings(path: Path, count: int, rng: random.Random) -> Counter[str]
                 raise AssertionError(f"{path} holds another prior than an unbroken training gives")
             found["the new file"] += 1
         found["had ended before"] += ended
+    _train(path)  # clears away what the last one left
     return found
 
 
@@ -189,7 +190,7 @@ def _save_once(file: NumberedModel, *options: str) -> int:
 @contextmanager
 def _traced(file: NumberedModel, *options: str) -> Iterator[int]:
     """A process that saves once, with strace looking on from the moment before."""
-    process = _fork(lambda: _save_when_continued(file))
+    process = fork(lambda: _save_when_continued(file))
     os.waitpid(process, os.WUNTRACED)
     out = () if "-o" in options else ("-o", os.devnull)
     command = ["strace", "-e", FILE_CALLS, *options, *out, "-p", str(process)]
@@ -229,22 +230,31 @@ def _save_forever(path: Path, tell: Callable[[], None]) -> None:
         tell()
 
 
+def run_quietly(command: list[str]) -> tuple[int, str]:
+    """Run the command line `host` in this process; its exit code, and what it said on stderr."""
+    with tempfile.TemporaryFile() as said, open(os.devnull, "wb") as nowhere:
+        kept = os.dup(1), os.dup(2)
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        code = 0
+        try:
+            run_host(command)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            sys.stdout.flush()
+            for number, descriptor in enumerate(kept, 1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+        said.seek(0)
+        return code, said.read().decode()
+
+
 def _train(path: Path) -> None:
     """`host train-prior`, as it is run from a command line."""
-    silent = os.open(os.devnull, os.O_WRONLY)
-    kept = os.dup(1), os.dup(2)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
-    try:
-        run_host(["train-prior", str(path), *QUICK])
-    except SystemExit as ended:
-        if ended.code:
-            raise AssertionError(f"host train-prior ended with {ended.code}") from ended
-    finally:
-        for number, descriptor in enumerate(kept, 1):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        os.close(silent)
+    code, said = run_quietly(["train-prior", str(path), *QUICK])
+    if code:
+        raise AssertionError(f"host train-prior ended with {code}: {said}")
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -254,7 +264,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     return dict(prior.weights)
 
 
-def _fork(work: Callable[[], object]) -> int:
+def fork(work: Callable[[], object]) -> int:
     """A process that does some work and ends."""
     process = os.fork()
     if process:
@@ -271,7 +281,7 @@ def _fork(work: Callable[[], object]) -> int:
 def _forked(work: Callable[[Callable[[], None]], object]) -> Iterator[tuple[int, Callable[[int | None], bytes]]]:
     """A process that tells this one, a byte each time, how far it is; and what gives the bytes (None: all of them)."""
     out, into = os.pipe()
-    process = _fork(lambda: work(lambda: os.write(into, b".") and None))
+    process = fork(lambda: work(lambda: os.write(into, b".") and None))
     os.close(into)
 
     def told(count: int | None) -> bytes:
