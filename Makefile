@@ -5,7 +5,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-files clean
 
 setup: $(VENV)/ready
 
@@ -44,6 +44,11 @@ bench-sizes: setup
 
 bench-memorization: setup
 	$(BIN)/python -m benchmarks.memorization
+
+bench-files: setup
+	$(BIN)/python -m benchmarks.crashes
+	$(BIN)/python -m benchmarks.crowd
+	$(BIN)/python -m benchmarks.saving
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info
