@@ -110,7 +110,7 @@ class Host:
         model.manifest = scan.manifest
 
     def check_dataset(self, model: Model) -> DatasetCheck:
-        """Which of the model's recordings are missing, and which have changed since it was trained (relative paths).
+        """Which of the model's recordings are missing or have changed since it was trained, and which are new there.
 
         Raises HostError when the model does not say what it was trained on.
         """

@@ -6,20 +6,22 @@ import hashlib
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from host_stubs.audio import find_recordings, peak_normalized, read_recording
+from host_stubs.audio import find_recordings, look_through, peak_normalized, read_recording
 from host_stubs.errors import HostError
 
 SPLIT_SEED = 42
 HELD_OUT_SHARE = 0.2
 GAP_SECONDS = 0.5
+_LISTED = 5  # names in a line before the rest are counted
 
 Span = tuple[float, float]
 
@@ -49,10 +51,30 @@ class Recording:
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What has become of a manifest's files: relative paths of those not there, and of those with other contents."""
+    """What has become of a manifest's files since, by relative path.
+
+    Attributes:
+        missing: not there under that name.
+        changed: there, with other contents: changed, or replaced by another recording.
+        added: recordings in the folder that are not in the manifest: new since, or not to be used then.
+        renamed: of the missing, those whose very contents lie under another, added, name, which is the value.
+    """
 
     missing: list[str]
     changed: list[str]
+    added: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """What has changed, in a line; nothing if nothing has."""
+        parts = [
+            f"{len(names)} {word} ({listed(names)})"
+            for word, names in (("missing", self.missing), ("changed", self.changed), ("new", self.added))
+            if names
+        ]
+        if self.renamed:
+            parts.append(f"renamed: {listed([f'{old} is now {new}' for old, new in self.renamed.items()])}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -99,23 +121,29 @@ class DatasetManifest:
         """The same recordings and the same split, in another folder."""
         return replace(self, folder=str(folder.resolve()))
 
-    def check(self, folder: Path | None = None) -> DatasetCheck:
-        """Compare the files in `folder` (the manifest's own if None) with what they were, by size and SHA-256.
+    def check(self, folder: Path | None = None, *, contents: bool = True) -> DatasetCheck:
+        """Compare what is in `folder` (the manifest's own if None) with what was, by size and SHA-256.
 
+        Without `contents` no file is opened, and only what has another size is known to have changed.
         Raises HostError at the first one that is there but cannot be read.
         """
         root = Path(self.folder) if folder is None else folder
-        missing, changed = [], []
+        missing: dict[str, RecordingEntry] = {}
+        changed = []
         for entry in self.files:
             path = root / entry.path
             try:
-                if path.stat().st_size != entry.bytes or _sha256(path) != entry.sha256:
+                if path.stat().st_size != entry.bytes or (contents and _sha256(path) != entry.sha256):
                     changed.append(entry.path)
             except (FileNotFoundError, NotADirectoryError):
-                missing.append(entry.path)
+                missing[entry.path] = entry
             except OSError as error:
                 raise HostError(f"{path} is there but cannot be read ({error.strerror}).") from error
-        return DatasetCheck(missing, changed)
+        known = {entry.path for entry in self.files}
+        there = [path.relative_to(root).as_posix() for path in find_recordings(root)] if root.is_dir() else []
+        added = [name for name in there if name not in known]
+        renamed = _renamed(missing.values(), added, root) if contents else {}
+        return DatasetCheck(list(missing), changed, [_legible(name) for name in added], renamed)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as docs/sda-format.md describes it."""
@@ -157,8 +185,9 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     lengths and contents and on `seed`, not on the machine.
     Raises HostError when the folder holds no recording, or none that can be used.
     """
-    entries, skipped = [], []
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in find_recordings(folder)):
+    found = look_through(folder)
+    entries, skipped = [], [(path.relative_to(folder).as_posix(), _legible(reason)) for path, reason in found.left_out]
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in found.recordings):
         try:
             _check_name(path)
             entries.append(_measured(path, name))
@@ -173,10 +202,34 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     return Scan(DatasetManifest(str(folder.resolve()), tuple(files)), skipped, notes)
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _renamed(missing: Iterable[RecordingEntry], added: Iterable[str], root: Path) -> dict[str, str]:
+    """Under which of the added names the contents of missing files lie. Only files of the right size are read."""
+    by_contents = {(entry.bytes, entry.sha256): entry.path for entry in missing}
+    sizes = {size for size, _ in by_contents}
+    found: dict[str, str] = {}
+    for name in added:
+        with suppress(OSError):  # it is not theirs as far as can be known
+            size = (root / name).stat().st_size
+            if size in sizes and (old := by_contents.get((size, _sha256(root / name)))) is not None:
+                found.setdefault(old, _legible(name))
+    return found
+
+
 def _check_name(path: Path) -> None:
     """Refuse a name that is no text, such as one from an old disk: neither JSON nor libsndfile could say it."""
-    if (legible := os.fsencode(path).decode("utf-8", "replace")) != str(path):
+    if (legible := _legible(str(path))) != str(path):
         raise HostError(f"{legible} has a name that is not UTF-8; rename it to use it.")
+
+
+def _legible(name: str) -> str:
+    """A name as text, whatever its bytes are."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _measured(path: Path, name: str) -> RecordingEntry:

@@ -113,6 +113,11 @@ def describe(job: PriorJob) -> str:
             f"warning: {edge.counted(len(job.changed))} changed since the codec was trained; the prior learns from "
             f"what is there now: {', '.join(job.changed)}"
         )
+    if job.added:
+        lines.append(
+            f"warning: {edge.counted(len(job.added))} in that folder not used, for the codec was not trained on them: "
+            f"{', '.join(job.added)}. To use them, train it again: host train"
+        )
     for knob in KNOBS:
         if knob.architecture in (None, job.settings.architecture):
             origin = "set" if knob.name in job.given else "auto"
@@ -127,7 +132,14 @@ def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float)
         for name, value in job.settings.as_dict().items()
     }
     report = run.report.as_dict()
-    return {"model": str(target), "settings": settings, **report, "compiling_seconds": compiling_seconds}
+    dataset = {"changed": list(job.changed), "added": list(job.added)}
+    return {
+        "model": str(target),
+        "settings": settings,
+        "dataset": dataset,
+        **report,
+        "compiling_seconds": compiling_seconds,
+    }
 
 
 def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[PriorRun, Path, float]:

@@ -21,7 +21,7 @@ from sda_prior_plugin.settings import KnobValue, PriorSettings, choose_tier, rea
 from sda_prior_plugin.training import PriorRun, train_prior
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.contract import Host, Manifest, Model
+    from sda_prior_plugin.edge.contract import DatasetCheck, Host, Manifest, Model
 
 FileState = tuple[int, int, int] | None
 MOST_CHANGES = 100
@@ -46,6 +46,7 @@ class PriorJob:
         settings: every knob, resolved.
         given: the names of the knobs that the user set, here or in a config file.
         changed: files that are not as they were when the codec was trained.
+        added: files in the dataset's folder that the codec was not trained on, and the prior is not either.
         files, seconds: recordings in the dataset, and seconds of sound to train on.
         encodings: recordings to encode; a single one counts twice, for its head and its held-out tail.
         dataset: where the recordings were said to be now; None for where they were.
@@ -59,6 +60,7 @@ class PriorJob:
     settings: PriorSettings
     given: frozenset[str]
     changed: tuple[str, ...]
+    added: tuple[str, ...]
     files: int
     seconds: float
     encodings: int
@@ -232,7 +234,7 @@ def prepare_job(
     if check.missing:
         raise PriorError(
             f"{len(check.missing)} of {len(manifest.files)} recordings are missing from {manifest.folder}: "
-            f"{listed(check.missing)}. If they have moved, say where they are: --dataset DIR"
+            f"{listed(check.missing)}.{renamed_to(check)} If they have moved, say where they are: --dataset DIR"
         )
     seconds = [entry.train[1] - entry.train[0] for entry in manifest.files if entry.train is not None]
     files = len(manifest.files)
@@ -243,6 +245,7 @@ def prepare_job(
         settings=PriorSettings.for_size(file_count=files, train_seconds=seconds, given=given, tiers=(tier,)),
         given=tier.changed.union(given),
         changed=tuple(check.changed),
+        added=tuple(check.added),
         files=files,
         seconds=sum(seconds),
         encodings=sum((entry.train is not None) + (entry.held_out is not None) for entry in manifest.files),
@@ -271,6 +274,12 @@ def prior_facts(model: Model) -> dict[str, Any] | None:
     """What a model's file says of its prior, as it was opened; None without one."""
     entry = model.bundle.get(NAMESPACE)
     return None if entry is None else entry.facts
+
+
+def renamed_to(check: DatasetCheck) -> str:
+    """What the missing recordings are called now, as far as their contents were found."""
+    names = [f"{old} is now {new}" for old, new in check.renamed.items()]
+    return f" Renamed, it seems: {listed(names)}. Give back the old names, or train the codec again." if names else ""
 
 
 def counted(recordings: int) -> str:

@@ -163,6 +163,29 @@ def test_a_check_tells_missing_from_changed(own_sounds: Path, tmp_path: Path, wr
     assert len(manifest.check(tmp_path / "nowhere").missing) == 6
 
 
+def test_a_check_lists_what_is_new_and_what_was_renamed(own_sounds: Path, write_sound: Any) -> None:
+    manifest = build_manifest(own_sounds).manifest
+    write_sound(own_sounds / "2" / "new.wav", 0.5, pitch=55.0)
+    (own_sounds / "0" / "tone0.wav").rename(own_sounds / "音.wav")
+    check = manifest.check()
+    assert check.added == ["2/new.wav", "音.wav"]
+    assert check.missing == ["0/tone0.wav"]
+    assert check.renamed == {"0/tone0.wav": "音.wav"}
+    assert check.summary() == ("1 missing (0/tone0.wav), 2 new (2/new.wav, 音.wav), renamed: 0/tone0.wav is now 音.wav")
+    quick = manifest.check(contents=False)
+    assert (quick.missing, quick.added, quick.renamed) == (check.missing, check.added, {})
+
+
+def test_what_looks_like_sound_and_is_not_used_is_named(own_sounds: Path) -> None:
+    (own_sounds / "song.m4a").write_bytes(b"of another kind")
+    (own_sounds / "loop").symlink_to(own_sounds)
+    (own_sounds / "gone.wav").symlink_to(own_sounds / "nowhere.wav")
+    scan = build_manifest(own_sounds)
+    assert len(scan.manifest.files) == 6
+    assert dict(scan.skipped).keys() == {"song.m4a", "loop", "gone.wav"}
+    assert "song.m4a is of a kind that is not read; make it a WAV or FLAC file." in dict(scan.skipped)["song.m4a"]
+
+
 def test_a_missing_recording_is_named_with_the_way_out(own_sounds: Path) -> None:
     manifest = build_manifest(own_sounds).manifest
     shutil.rmtree(own_sounds)

@@ -389,10 +389,23 @@ def test_changed_recordings_are_named_in_a_warning(model: Path, recordings: Path
     victim = sorted(changed.glob("*.wav"))[0]
     audio, rate = soundfile.read(victim)
     soundfile.write(victim, audio * 0.5, rate)
-    result = host("train-prior", model, *QUICK, "--dataset", changed)
+    shutil.copy(victim, changed / "one more.wav")
+    result = host("train-prior", model, *QUICK, "--dataset", changed, "--json")
     assert result.exit_code == 0
     assert "1 recording changed" in result.stderr
     assert victim.name in result.stderr
+    assert "1 recording in that folder not used, for the codec was not trained on them: one more.wav" in result.stderr
+    assert json.loads(result.stdout)["dataset"] == {"changed": [victim.name], "added": ["one more.wav"]}
+    assert "1 new (one more.wav)" in host("info", model).stdout
+
+
+def test_renamed_recordings_are_found_by_their_contents(model: Path, recordings: Path, tmp_path: Path) -> None:
+    renamed = Path(shutil.copytree(recordings, tmp_path / "renamed"))
+    first = sorted(renamed.glob("*.wav"))[0]
+    first.rename(renamed / "other.wav")
+    result = host("train-prior", model, *QUICK, "--dataset", renamed)
+    assert result.exit_code == 1
+    assert f"Renamed, it seems: {first.name} is now other.wav." in result.stderr
 
 
 def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None:
