@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,33 +99,65 @@ def read_recording(path: Path, sample_rate: int, most_seconds: float = math.inf)
     Raises HostError, one line that names the file, if it cannot be read to its end, is empty or is not finite, or is
     longer than `most_seconds`, of which no more is read then.
     """
+    return np.concatenate(list(recording_blocks(path, sample_rate, most_seconds)))
+
+
+def recording_blocks(path: Path, sample_rate: int, most_seconds: float = math.inf) -> Iterator[np.ndarray]:
+    """The recording as `read_recording` gives it, block after block, so that memory does not grow with its length.
+
+    Raises HostError as that does, where the reason for it is met.
+    """
     try:
         if not path.stat().st_size:
             raise HostError(f"{path} is empty (0 bytes).")
         if missing := _missing_bytes(path):
             raise HostError(f"{path} is cut off: its header promises {missing} more bytes.")
         with soundfile.SoundFile(path) as file:
-            file_rate = file.samplerate
-            mono = _read_mono(file, most_seconds * file_rate)
+            if file.samplerate not in SAMPLE_RATES:
+                claim = f"its header claims {file.samplerate} samples per second"
+                raise HostError(f"{path} cannot be read as sound: {claim}.")
+            yield from _resampled(_mono_blocks(file, path, most_seconds), file.samplerate, sample_rate, path)
     except (soundfile.SoundFileError, OSError) as error:
         raise HostError(f"{path} cannot be read as sound: {_reason(error)}.") from error
-    if file_rate not in SAMPLE_RATES:
-        raise HostError(f"{path} cannot be read as sound: its header claims {file_rate} samples per second.")
-    if len(mono) > most_seconds * file_rate:
-        raise HostError(f"{path} is longer than {most_seconds / 60:g} minutes; give a shorter one.")
-    if not np.isfinite(mono).all():
-        raise HostError(f"{path} holds samples that are not finite numbers.")
-    audio = soxr.resample(mono, file_rate, sample_rate) if file_rate != sample_rate else mono
-    if not len(audio):
-        audio = mono[:1]  # resampling can leave nothing of a sound of a few samples
-    if not len(audio):
+
+
+def _mono_blocks(file: soundfile.SoundFile, path: Path, most_seconds: float) -> Iterator[np.ndarray]:
+    """The mean of a file's channels."""
+    read = 0
+    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+        read += len(block)
+        if read > most_seconds * file.samplerate:
+            raise HostError(f"{path} is longer than {most_seconds / 60:g} minutes; give a shorter one.")
+        mono = block.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise HostError(f"{path} holds samples that are not finite numbers.")
+        yield mono
+
+
+def _resampled(blocks: Iterable[np.ndarray], before: int, after: int, path: Path) -> Iterator[np.ndarray]:
+    """Blocks at another rate. Raises HostError if there is no sound in them."""
+    resampler = soxr.ResampleStream(before, after, 1, dtype="float32") if before != after else None
+    first, given = np.zeros(0, np.float32), 0
+    for block in blocks:
+        first = first if len(first) else block[:1]
+        out = block if resampler is None else resampler.resample_chunk(block)
+        given += len(out)
+        if len(out):
+            yield out
+    if not len(first):
         raise HostError(f"{path} is empty: it holds no sound.")
-    return audio
+    last = first[:0] if resampler is None else resampler.resample_chunk(first[:0], last=True)
+    # Resampling can leave nothing of a sound of a few samples.
+    yield last if len(last) or given else first
 
 
 def peak_normalized(audio: np.ndarray) -> np.ndarray:
     """`audio` scaled so that its largest sample is 1 or -1; silence stays silence."""
-    peak = float(np.abs(audio).max(initial=0.0))
+    return scaled_to_peak(audio, float(np.abs(audio).max(initial=0.0)))
+
+
+def scaled_to_peak(audio: np.ndarray, peak: float) -> np.ndarray:
+    """`audio`, a part of a sound with this peak, scaled as `peak_normalized` scales that sound."""
     # A peak too small to divide by in float32 is silence too.
     return audio / np.float32(peak) if peak > np.finfo(np.float32).tiny else np.zeros_like(audio)
 
@@ -153,15 +185,6 @@ def write_wav_blocks(path: Path, blocks: Iterable[np.ndarray], sample_rate: int)
     except soundfile.SoundFileError as error:
         raise HostError(f"{path} cannot be written: {_reason(error)}.") from error
     return Written(samples, peak)
-
-
-def _read_mono(file: soundfile.SoundFile, most: float) -> np.ndarray:
-    """All samples, or the first ones, more than `most`."""
-    blocks, read = [np.zeros(0, np.float32)], 0
-    while read <= most and len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-        blocks.append(block.mean(axis=1))
-        read += len(block)
-    return np.concatenate(blocks)
 
 
 def _missing_bytes(path: Path) -> int:

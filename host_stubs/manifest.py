@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from host_stubs.audio import find_recordings, look_through, peak_normalized, read_recording
+from host_stubs.audio import find_recordings, look_through, peak_normalized, recording_blocks, scaled_to_peak
 from host_stubs.errors import HostError
 
 SPLIT_SEED = 42
 HELD_OUT_SHARE = 0.2
 GAP_SECONDS = 0.5
+PIECE_SECONDS = 600
 _LISTED = 5  # names in a line before the rest are counted
 
 Span = tuple[float, float]
@@ -43,10 +44,62 @@ class RecordingEntry:
 
 @dataclass(frozen=True)
 class Recording:
-    """`audio`: float32 `[samples]`, mono, peak 1 (or silence); `name`: its path relative to the dataset's folder."""
+    """A recording or a part of one, mono, with its peak at 1 (or silence), read when it is asked for.
+
+    Attributes:
+        name: its path relative to the dataset's folder.
+        path: of the file.
+        span: the part of it, in seconds.
+        file_seconds: how long the file is.
+        sample_rate: Hz, at which it is given.
+    """
 
     name: str
-    audio: np.ndarray
+    path: Path
+    span: Span
+    file_seconds: float
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.span[1] - self.span[0]
+
+    @property
+    def audio(self) -> np.ndarray:
+        """All of it, float32 `[samples]`. Raises HostError if it cannot be read."""
+        return peak_normalized(np.concatenate(list(self._samples())))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The same, block after block: it is read twice, and memory does not grow with its length."""
+        peak = max((float(np.abs(block).max(initial=0.0)) for block in self._samples()), default=0.0)
+        for block in self._samples():
+            yield scaled_to_peak(block, peak)
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """The same in pieces of about ten minutes; most recordings are a single one."""
+        if self.seconds <= PIECE_SECONDS:
+            yield self.audio
+            return
+        waiting: list[np.ndarray] = []
+        for block in self.blocks():
+            waiting.append(block)
+            if sum(map(len, waiting)) >= PIECE_SECONDS * self.sample_rate:
+                yield np.concatenate(waiting)
+                waiting = []
+        if waiting:
+            yield np.concatenate(waiting)
+
+    def _samples(self) -> Iterator[np.ndarray]:
+        """The samples of the span as they are in the file. Its end is the last one, however its length was rounded."""
+        first = round(self.span[0] * self.sample_rate)
+        end = None if self.span[1] >= self.file_seconds else round(self.span[1] * self.sample_rate)
+        at = 0
+        for block in recording_blocks(self.path, self.sample_rate):
+            yield block[max(0, first - at) : None if end is None else max(0, end - at)]
+            at += len(block)
+            if end is not None and at >= end:
+                return
 
 
 @dataclass(frozen=True)
@@ -106,16 +159,15 @@ class DatasetManifest:
         return sum(end - start for _, (start, end) in self.part(part))
 
     def recordings(self, part: str, sample_rate: int) -> Iterator[Recording]:
-        """The sound of one part, "train" or "held_out", at `sample_rate` Hz; one file in memory at a time.
+        """The recordings of one part, "train" or "held_out", at `sample_rate` Hz; each is read when its sound is used.
 
-        Raises HostError at the first file that is missing or cannot be read.
+        Raises HostError at the first file that is missing.
         """
         for entry, span in self.part(part):
             path = Path(self.folder) / entry.path
             if not path.is_file():
                 raise HostError(f"{path} is missing. If the recordings have moved, say where they are: --dataset DIR")
-            audio = read_recording(path, sample_rate)
-            yield Recording(entry.path, peak_normalized(_cut(audio, span, entry.seconds, sample_rate)))
+            yield Recording(entry.path, path, span, entry.seconds, sample_rate)
 
     def moved_to(self, folder: Path) -> DatasetManifest:
         """The same recordings and the same split, in another folder."""
@@ -238,7 +290,7 @@ def _measured(path: Path, name: str) -> RecordingEntry:
         rate = soundfile.info(path).samplerate
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
         rate = 48000  # read_recording will say what is wrong with it
-    samples = len(read_recording(path, rate))
+    samples = sum(map(len, recording_blocks(path, rate)))
     return RecordingEntry(name, path.stat().st_size, _sha256(path), samples / rate, None, None)
 
 
@@ -289,12 +341,6 @@ def _split_within(entries: list[RecordingEntry]) -> tuple[list[RecordingEntry], 
         notes.append("That is very little sound to learn from; a few more recordings would make a better model.")
     train, held_out = (0.0, seconds - held - gap), (seconds - held, seconds)
     return [replace(entry, train=train, held_out=held_out) for entry in entries], notes
-
-
-def _cut(audio: np.ndarray, span: Span, seconds: float, sample_rate: int) -> np.ndarray:
-    """The samples of a span. The end of the file is the last sample it has, however resampling rounded its length."""
-    start, end = span
-    return audio[round(start * sample_rate) : None if end >= seconds else round(end * sample_rate)]
 
 
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:

@@ -121,7 +121,7 @@ def _train(manifest: DatasetManifest, settings: VqvaeSettings) -> VqvaeRun:
 
 
 def _audio(manifest: DatasetManifest, part: str) -> Iterator[np.ndarray]:
-    return (recording.audio for recording in manifest.recordings(part, SAMPLE_RATE))
+    return (piece for recording in manifest.recordings(part, SAMPLE_RATE) for piece in recording.pieces())
 
 
 def health_warnings(report: dict[str, Any]) -> list[str]:

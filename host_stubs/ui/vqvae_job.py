@@ -84,5 +84,6 @@ class VqvaeWork:
 
     def _audio(self, manifest: DatasetManifest, part: str, job: Job) -> Iterator[np.ndarray]:
         for recording in manifest.recordings(part, SAMPLE_RATE):
-            job.go_on()
-            yield recording.audio
+            for piece in recording.pieces():
+                job.go_on()
+                yield piece

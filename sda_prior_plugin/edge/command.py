@@ -153,6 +153,7 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str) -> tuple[Prior
             with edge.ConsoleProgress(job) as progress:
                 run = job.train(
                     on_recording=progress.on_recording,
+                    on_part=progress.on_part,
                     on_note=progress.on_note,
                     on_event=progress.on_event,
                     stop=stop,

@@ -78,18 +78,20 @@ class PriorJob:
         self,
         *,
         on_recording: Callable[[str], object] | None = None,
+        on_part: Callable[[str, float], object] | None = None,
         on_note: Callable[[str], object] | None = None,
         on_event: Callable[[TrainingEvent], object] | None = None,
         stop: threading.Event | None = None,
     ) -> PriorRun:
         """Encode the recordings and train. Touches no file but the cache; raises as `corpus` and `train_prior` do."""
-        corpus = self.corpus(on_recording=on_recording, on_note=on_note, stop=stop)
+        corpus = self.corpus(on_recording=on_recording, on_part=on_part, on_note=on_note, stop=stop)
         return train_prior(corpus, self.settings, on_event=on_event, stop=stop)
 
     def corpus(
         self,
         *,
         on_recording: Callable[[str], object] | None = None,
+        on_part: Callable[[str, float], object] | None = None,
         on_note: Callable[[str], object] | None = None,
         stop: threading.Event | None = None,
     ) -> CodeCorpus:
@@ -97,6 +99,7 @@ class PriorJob:
 
         Args:
             on_recording: called with a recording's name once it is encoded.
+            on_part: called with a long recording's name, again and again, and the share of it that is encoded.
             on_note: called with each sentence on where the codes come from that a person should read.
             stop: when set, encoding ends.
 
@@ -111,6 +114,7 @@ class PriorJob:
             self.host.recordings(self.model, "held_out"),
             start_offsets=self.settings.start_offsets,
             on_recording=on_recording,
+            on_part=on_part,
             stop=stop,
         )
         if self.cache is None:

@@ -113,6 +113,31 @@ def test_recordings_come_peak_normalized_at_the_rate_asked_for(sounds: Path) -> 
         assert np.abs(recording.audio).max() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"), [(48_000, 1, "PCM_U8"), (192_000, 8, "DOUBLE"), (44_100, 2, "FLOAT")]
+)
+def test_a_recording_in_blocks_is_the_recording(tmp_path: Path, rate: int, channels: int, subtype: str) -> None:
+    sound = np.random.default_rng(0).uniform(-0.3, 0.3, (rate * 4, channels))
+    soundfile.write(tmp_path / "only.wav", sound, rate, subtype=subtype)
+    manifest = build_manifest(tmp_path).manifest
+    for part in ("train", "held_out"):
+        (recording,) = manifest.recordings(part, 48_000)
+        blocks = list(recording.blocks())
+        np.testing.assert_array_equal(np.concatenate(blocks), recording.audio)
+        np.testing.assert_array_equal(np.concatenate(list(recording.pieces())), recording.audio)
+        assert np.abs(recording.audio).max() == pytest.approx(1)
+        assert abs(len(recording.audio) - recording.seconds * 48_000) <= 1
+
+
+def test_a_long_recording_comes_in_pieces(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-1, 1, 8_000 * 1600), 8_000)
+    (recording,) = build_manifest(tmp_path).manifest.recordings("train", 8_000)
+    pieces = list(recording.pieces())
+    assert len(pieces) == 3
+    assert all(abs(len(piece) / 8_000 - 600) < 40 for piece in pieces[:-1])
+    np.testing.assert_array_equal(np.concatenate(pieces), recording.audio)
+
+
 def test_useless_files_are_skipped_and_named(own_sounds: Path) -> None:
     (own_sounds / "empty.wav").touch()
     (own_sounds / "text.wav").write_text("not a sound")

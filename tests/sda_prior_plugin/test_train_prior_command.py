@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
 from sda_prior_plugin import KNOBS, MemorizingFound, Prior, PriorRun
 from sda_prior_plugin.edge import ConsoleProgress, prepare_job
+from sda_prior_plugin.encoding import encode_long, encode_variants, is_long
 from sda_prior_plugin.memorization import CopyRate, Finding
 
 QUICK = ["--epochs", "2", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
@@ -406,6 +408,25 @@ def test_renamed_recordings_are_found_by_their_contents(model: Path, recordings:
     result = host("train-prior", model, *QUICK, "--dataset", renamed)
     assert result.exit_code == 1
     assert f"Renamed, it seems: {first.name} is now other.wav." in result.stderr
+
+
+def test_a_long_recording_is_encoded_as_it_is_read_with_the_codes_of_the_whole(
+    model: Path, recordings: Path, tmp_path: Path
+) -> None:
+    """Two minutes and a little more; where it is, is told on the way."""
+    short = soundfile.read(sorted(recordings.glob("*.wav"))[0])[0]
+    soundfile.write(tmp_path / "long.wav", np.resize(short, 125 * 44_100), 44_100)
+    opened = host_stubs.open_model(model)
+    opened.manifest = host_stubs.build_manifest(tmp_path).manifest
+    (recording,) = (replace(each, span=(0.0, 125.0)) for each in opened.manifest.recordings("train", 48_000))
+    told: list[float] = []
+    assert is_long(opened.codec, recording)
+    grids = encode_long(opened.codec, recording, 2, lambda name, share: told.append(share))
+    whole = encode_variants(opened.codec, recording.audio, 2)
+    assert all((one == other).all() for one, other in zip(grids, whole, strict=True))
+    assert told == sorted(told)
+    assert 0 < told[0] < 0.1
+    assert told[-1] == pytest.approx(1, abs=0.01)
 
 
 def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None:
