@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit bench-files clean
 
 setup: $(VENV)/ready
 
@@ -62,6 +62,11 @@ bench-page: setup
 
 kill-and-resume: setup
 	$(BIN)/python -m benchmarks.kill_and_resume --write
+
+bench-files: setup
+	$(BIN)/python -m benchmarks.crashes
+	$(BIN)/python -m benchmarks.crowd
+	$(BIN)/python -m benchmarks.saving
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info

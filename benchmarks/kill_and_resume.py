@@ -119,8 +119,7 @@ def new_model(folder: Path) -> Path:
 def train(host: Host, path: Path) -> None:
     """Train a model's prior, going on where that is possible, and keeping every state."""
     job = prepare_job(host, path, SMALL, resume=StateFile(path).path.exists())
-    with job.kept(print, seconds=0) as keeper:
-        job.save(job.train(keeper=keeper), path)
+    job.save(job.train(keeper=job.keeper(print, seconds=0)), path)
 
 
 def started(host: Host, path: Path) -> int:

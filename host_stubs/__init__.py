@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from host_stubs.continuation import Start, read_start
     from host_stubs.host import Host
     from host_stubs.legacy import read_legacy
+    from host_stubs.locks import claimed
     from host_stubs.manifest import DatasetCheck, DatasetManifest, Recording, RecordingEntry, build_manifest
-    from host_stubs.model import Model, open_model, save_model
+    from host_stubs.model import Model, open_model, save_model, save_model_beside
     from host_stubs.plugins import Plugins, load_plugins
-    from host_stubs.replace import check_writable
+    from host_stubs.replace import FileState, check_writable, file_state
     from host_stubs.sda import read_document
     from host_stubs.synth import write_demo_recordings
     from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, train_vqvae
@@ -31,6 +32,7 @@ _HOME = {
     "DatasetManifest": "manifest",
     "Entry": "bundle",
     "EpochDone": "training",
+    "FileState": "replace",
     "Host": "host",
     "Model": "model",
     "Plugins": "plugins",
@@ -42,6 +44,8 @@ _HOME = {
     "build_manifest": "manifest",
     "check_file": "checking",
     "check_writable": "replace",
+    "claimed": "locks",
+    "file_state": "replace",
     "find_recordings": "audio",
     "load_plugins": "plugins",
     "open_model": "model",
@@ -51,6 +55,7 @@ _HOME = {
     "read_recording": "audio",
     "read_start": "continuation",
     "save_model": "model",
+    "save_model_beside": "model",
     "train_vqvae": "training",
     "write_demo_recordings": "synth",
     "write_wav": "audio",
@@ -65,6 +70,7 @@ __all__ = [
     "DatasetManifest",
     "Entry",
     "EpochDone",
+    "FileState",
     "Host",
     "HostError",
     "Model",
@@ -77,6 +83,8 @@ __all__ = [
     "build_manifest",
     "check_file",
     "check_writable",
+    "claimed",
+    "file_state",
     "find_recordings",
     "load_plugins",
     "open_model",
@@ -86,6 +94,7 @@ __all__ = [
     "read_recording",
     "read_start",
     "save_model",
+    "save_model_beside",
     "train_vqvae",
     "write_demo_recordings",
     "write_wav",

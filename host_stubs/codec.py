@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -75,6 +76,39 @@ class Codec:
         at_once = max(1, _BLOCK // frames)
         codes = torch.cat([self._encode_some(some, frames) for some in samples.split(at_once)]).cpu().numpy()
         return codes if np.ndim(audio) == 2 else codes[0]
+
+    @torch.inference_mode()
+    def encode_stream(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Sound float `[samples]`, block after block -> codes int64 `[frames, bands, levels]`, as soon as they can be.
+
+        Together these are the very codes that `encode` gives for all the sound as one, however it is cut; what is kept
+        does not grow with the length. Raises HostError as `encode` does, where the reason for it is met.
+        """
+        half, hop, size = self.mel_settings.n_fft // 2, self.mel_settings.hop_length, self.frame_samples
+        sound = torch.zeros(0, device=self.device)  # once codes were given, it begins a code frame before the next one
+        samples = done = 0
+        for block in blocks:
+            more = torch.as_tensor(block, dtype=torch.float32, device=self.device)
+            if not more.isfinite().all():
+                raise HostError("The sound to encode holds samples that are not finite numbers.")
+            sound, samples = torch.cat([sound, more]), samples + len(more)
+            # A block is not the last one, and its last window does not reach what is not there yet.
+            while samples > max(end := (done + _BLOCK) * size, end - hop + half):
+                if not done:
+                    sound = torch.cat([sound[1 : half + 1].flip(0), sound])  # mirrored, as Mel.padded does
+                begin = max(0, done - 1)
+                yield self._encode_block(sound[None], begin, done, done + _BLOCK, math.inf)[0].cpu().numpy()
+                done += _BLOCK
+                sound = sound[(done - 1 - begin) * size :]
+        if not done:
+            yield self.encode(sound.cpu().numpy())
+            return
+        frames = -(-samples // size)
+        padded, begin = F.pad(sound[None], (0, half), mode="reflect"), done - 1
+        for start in range(done, frames, _BLOCK):
+            end = min(start + _BLOCK, frames)
+            mel_frames = min(self._sound().mel.frame_count(samples), frames * STRIDE)
+            yield self._encode_block(padded, begin, start, end, mel_frames)[0].cpu().numpy()
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """int `[frames, bands, levels]` -> float32 `[frames * frame_samples]` in -1..1; the same codes, same samples.
@@ -153,17 +187,24 @@ class Codec:
         mel_frames = min(mel.frame_count(samples.shape[1]), frames * STRIDE)
         codes = []
         for start in range(0, frames, _BLOCK):
-            end = min(start + _BLOCK, frames)
-            before = min(start, 1)  # a code frame sees the 15 mel frames before its own: one code frame
-            log_mel = mel.log_mel_frames(padded, (start - before) * STRIDE, min(end * STRIDE, mel_frames))
-            full = F.pad(
-                log_mel,
-                (0, (end - start + before) * STRIDE - log_mel.shape[2], 0, self.bands * STRIDE - log_mel.shape[1]),
-            )  # [some, 16 bands, 16 frames]
-            latents = self._encoder(full[:, None])[..., before:].permute(0, 3, 2, 1)  # [some, frames, bands, dim]
-            block = nearest_codes(latents.reshape(-1, self.dim), self._codebooks)  # [some * frames * bands, levels]
-            codes.append(block.view(*latents.shape[:3], self.levels))
+            codes.append(self._encode_block(padded, 0, start, min(start + _BLOCK, frames), mel_frames))
         return torch.cat(codes, dim=1)
+
+    def _encode_block(self, padded: Tensor, begin: int, start: int, end: int, mel_frames: float) -> Tensor:
+        """Codes of the code frames `start` to `end`, `[some, end - start, bands, levels]`.
+
+        `padded` is the sound, mirrored at its ends, from the code frame `begin` on; all of it has `mel_frames`.
+        """
+        before = min(start, 1)  # a code frame sees the 15 mel frames before its own: one code frame
+        first, last = (start - before) * STRIDE, int(min(end * STRIDE, mel_frames))
+        log_mel = self._sound().mel.log_mel_frames(padded, first - begin * STRIDE, last - begin * STRIDE)
+        full = F.pad(
+            log_mel,
+            (0, (end - start + before) * STRIDE - log_mel.shape[2], 0, self.bands * STRIDE - log_mel.shape[1]),
+        )  # [some, 16 bands, 16 frames]
+        latents = self._encoder(full[:, None])[..., before:].permute(0, 3, 2, 1)  # [some, frames, bands, dim]
+        block = nearest_codes(latents.reshape(-1, self.dim), self._codebooks)  # [some * frames * bands, levels]
+        return block.view(*latents.shape[:3], self.levels)
 
     def _windows(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
         """The codes of each window of the decoder, with the frame after it where there is one, and its frames.

@@ -9,3 +9,12 @@ class HostError(Exception):
     """
 
     for_user = True
+
+
+class FileChanged(HostError):  # noqa: N818 - a state of a file, not a fault
+    """A file is not what it was when it was last looked at, and was therefore not replaced.
+
+    `file_changed` says so to plugins, which cannot import this class.
+    """
+
+    file_changed = True

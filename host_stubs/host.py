@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import host_stubs
-from host_stubs.errors import HostError
+from host_stubs.errors import FileChanged, HostError
 from host_stubs.interrupt import stop_on_interrupt
 from host_stubs.plugins import Plugins, invoke
 
 if TYPE_CHECKING:
     from host_stubs.manifest import DatasetCheck, Recording
     from host_stubs.model import Model
+    from host_stubs.replace import Expected, FileState
 
 logger = logging.getLogger("sda_host")
 
@@ -31,9 +32,43 @@ class Host:
         """Open a `.sda`; the plugins' `model_opened` hooks run. Raises HostError."""
         return host_stubs.open_model(path, self.plugins)
 
-    def save_model(self, model: Model, path: str | Path) -> None:
-        """Save a `.sda` in one step; the plugins' `model_saving` hooks run. Raises HostError."""
-        host_stubs.save_model(model, path, self.plugins)
+    def save_model(self, model: Model, path: str | Path, replacing: Expected = ...) -> None:
+        """Save a `.sda` in one step; the plugins' `model_saving` hooks run.
+
+        The file that the model was opened from is replaced only if it is still what it was then. Another one is
+        replaced if it has the state `replacing`, as `file_state` gave it, or whatever it is if that is not given.
+
+        Raises HostError, with `file_changed` set where something else is there, which is then left as it is.
+        """
+        host_stubs.save_model(model, path, self.plugins, replacing=replacing)
+
+    def save_beside(self, model: Model, path: str | Path) -> Path:
+        """Save a `.sda` under a free name like that of `path`, in its folder; where that is. Raises HostError."""
+        return host_stubs.save_model_beside(model, path, self.plugins)
+
+    def save_new(self, model: Model, path: Path, found: FileState | None) -> Path:
+        """Save what took long to make, whatever has happened at `path` since `found` was its state; where that is.
+
+        A file that has changed or come since then is left as it is, and the model saved beside it. Raises HostError.
+        """
+        try:
+            self.save_model(model, path, found)
+        except FileChanged as changed:
+            logger.warning("%s", changed)
+            return self.save_beside(model, path)
+        return path
+
+    def file_state(self, path: str | Path) -> FileState | None:
+        """What tells a file from a later one of that name, to be compared; None where there is no file."""
+        return host_stubs.file_state(Path(path))
+
+    def claim(self, path: str | Path, what: str) -> AbstractContextManager[None]:
+        """Claim a model file for the time of the block, so that no other process trains it meanwhile.
+
+        `what` is what is done with it, for others to read: "trained". Raises HostError, when the block is entered, if
+        somebody else has claimed it, and says who.
+        """
+        return host_stubs.claimed(Path(path), what)
 
     def check_writable(self, path: str | Path) -> None:
         """Raise HostError now if a file could not be written at `path` later. Makes and changes nothing."""
@@ -75,7 +110,7 @@ class Host:
         model.manifest = scan.manifest
 
     def check_dataset(self, model: Model) -> DatasetCheck:
-        """Which of the model's recordings are missing, and which have changed since it was trained (relative paths).
+        """Which of the model's recordings are missing or have changed since it was trained, and which are new there.
 
         Raises HostError when the model does not say what it was trained on.
         """

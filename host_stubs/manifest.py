@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from host_stubs.audio import find_recordings, peak_normalized, read_recording
+from host_stubs.audio import find_recordings, look_through, peak_normalized, recording_blocks, scaled_to_peak
 from host_stubs.errors import HostError
 from host_stubs.header import shown
 
@@ -25,6 +26,8 @@ MOST_FILES = 16_384
 MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the recordings once more
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
+PIECE_SECONDS = 600
+_LISTED = 5  # names in a line before the rest are counted
 
 Span = tuple[float, float]
 
@@ -46,18 +49,90 @@ class RecordingEntry:
 
 @dataclass(frozen=True)
 class Recording:
-    """`audio`: float32 `[samples]`, mono, peak 1 (or silence); `name`: its path relative to the dataset's folder."""
+    """A recording or a part of one, mono, with its peak at 1 (or silence), read when it is asked for.
+
+    Attributes:
+        name: its path relative to the dataset's folder.
+        path: of the file.
+        span: the part of it, in seconds.
+        file_seconds: how long the file is.
+        sample_rate: Hz, at which it is given.
+    """
 
     name: str
-    audio: np.ndarray
+    path: Path
+    span: Span
+    file_seconds: float
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.span[1] - self.span[0]
+
+    @property
+    def audio(self) -> np.ndarray:
+        """All of it, float32 `[samples]`. Raises HostError if it cannot be read."""
+        return peak_normalized(np.concatenate(list(self._samples())))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The same, block after block: it is read twice, and memory does not grow with its length."""
+        peak = max((float(np.abs(block).max(initial=0.0)) for block in self._samples()), default=0.0)
+        for block in self._samples():
+            yield scaled_to_peak(block, peak)
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """The same in pieces of about ten minutes; most recordings are a single one."""
+        if self.seconds <= PIECE_SECONDS:
+            yield self.audio
+            return
+        waiting: list[np.ndarray] = []
+        for block in self.blocks():
+            waiting.append(block)
+            if sum(map(len, waiting)) >= PIECE_SECONDS * self.sample_rate:
+                yield np.concatenate(waiting)
+                waiting = []
+        if waiting:
+            yield np.concatenate(waiting)
+
+    def _samples(self) -> Iterator[np.ndarray]:
+        """The samples of the span as they are in the file. Its end is the last one, however its length was rounded."""
+        first = round(self.span[0] * self.sample_rate)
+        end = None if self.span[1] >= self.file_seconds else round(self.span[1] * self.sample_rate)
+        at = 0
+        for block in recording_blocks(self.path, self.sample_rate):
+            yield block[max(0, first - at) : None if end is None else max(0, end - at)]
+            at += len(block)
+            if end is not None and at >= end:
+                return
 
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What has become of a manifest's files: relative paths of those not there, and of those with other contents."""
+    """What has become of a manifest's files since, by relative path.
+
+    Attributes:
+        missing: not there under that name.
+        changed: there, with other contents: changed, or replaced by another recording.
+        added: recordings in the folder that are not in the manifest: new since, or not to be used then.
+        renamed: of the missing, those whose very contents lie under another, added, name, which is the value.
+    """
 
     missing: list[str]
     changed: list[str]
+    added: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """What has changed, in a line; nothing if nothing has."""
+        parts = [
+            f"{len(names)} {word} ({listed(names)})"
+            for word, names in (("missing", self.missing), ("changed", self.changed), ("new", self.added))
+            if names
+        ]
+        if self.renamed:
+            parts.append(f"renamed: {listed([f'{old} is now {new}' for old, new in self.renamed.items()])}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -89,38 +164,43 @@ class DatasetManifest:
         return sum(end - start for _, (start, end) in self.part(part))
 
     def recordings(self, part: str, sample_rate: int) -> Iterator[Recording]:
-        """The sound of one part, "train" or "held_out", at `sample_rate` Hz; one file in memory at a time.
+        """The recordings of one part, "train" or "held_out", at `sample_rate` Hz; each is read when its sound is used.
 
-        Raises HostError at the first file that is missing or cannot be read.
+        Raises HostError at the first file that is missing.
         """
         for entry, span in self.part(part):
             path = Path(self.folder) / entry.path
             if not path.is_file():
                 raise HostError(f"{path} is missing. If the recordings have moved, say where they are: --dataset DIR")
-            audio = read_recording(path, sample_rate)
-            yield Recording(entry.path, peak_normalized(_cut(audio, span, entry.seconds, sample_rate)))
+            yield Recording(entry.path, path, span, entry.seconds, sample_rate)
 
     def moved_to(self, folder: Path) -> DatasetManifest:
         """The same recordings and the same split, in another folder."""
         return replace(self, folder=str(folder.resolve()))
 
-    def check(self, folder: Path | None = None) -> DatasetCheck:
-        """Compare the files in `folder` (the manifest's own if None) with what they were, by size and SHA-256.
+    def check(self, folder: Path | None = None, *, contents: bool = True) -> DatasetCheck:
+        """Compare what is in `folder` (the manifest's own if None) with what was, by size and SHA-256.
 
+        Without `contents` no file is opened, and only what has another size is known to have changed.
         Raises HostError at the first one that is there but cannot be read.
         """
         root = Path(self.folder) if folder is None else folder
-        missing, changed = [], []
+        missing: dict[str, RecordingEntry] = {}
+        changed = []
         for entry in self.files:
             path = root / entry.path
             try:
-                if path.stat().st_size != entry.bytes or _sha256(path) != entry.sha256:
+                if path.stat().st_size != entry.bytes or (contents and _sha256(path) != entry.sha256):
                     changed.append(entry.path)
             except (FileNotFoundError, NotADirectoryError):
-                missing.append(entry.path)
+                missing[entry.path] = entry
             except OSError as error:
                 raise HostError(f"{path} is there but cannot be read ({error.strerror}).") from error
-        return DatasetCheck(missing, changed)
+        known = {entry.path for entry in self.files}
+        there = [path.relative_to(root).as_posix() for path in find_recordings(root)] if root.is_dir() else []
+        added = [name for name in there if name not in known]
+        renamed = _renamed(missing.values(), added, root) if contents else {}
+        return DatasetCheck(list(missing), changed, [_legible(name) for name in added], renamed)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as docs/sda-format.md describes it."""
@@ -168,8 +248,9 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     lengths and contents and on `seed`, not on the machine.
     Raises HostError when the folder holds no recording, none that can be used, or more than a file can name.
     """
-    entries, skipped = [], []
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in find_recordings(folder)):
+    found = look_through(folder)
+    entries, skipped = [], [(path.relative_to(folder).as_posix(), _legible(reason)) for path, reason in found.left_out]
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in found.recordings):
         try:
             _check_name(path)
             entries.append(_measured(path, name))
@@ -190,10 +271,34 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     return Scan(manifest, skipped, notes)
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _renamed(missing: Iterable[RecordingEntry], added: Iterable[str], root: Path) -> dict[str, str]:
+    """Under which of the added names the contents of missing files lie. Only files of the right size are read."""
+    by_contents = {(entry.bytes, entry.sha256): entry.path for entry in missing}
+    sizes = {size for size, _ in by_contents}
+    found: dict[str, str] = {}
+    for name in added:
+        with suppress(OSError):  # it is not theirs as far as can be known
+            size = (root / name).stat().st_size
+            if size in sizes and (old := by_contents.get((size, _sha256(root / name)))) is not None:
+                found.setdefault(old, _legible(name))
+    return found
+
+
 def _check_name(path: Path) -> None:
     """Refuse a name that is no text, such as one from an old disk: neither JSON nor libsndfile could say it."""
-    if (legible := os.fsencode(path).decode("utf-8", "replace")) != str(path):
+    if (legible := _legible(str(path))) != str(path):
         raise HostError(f"{legible} has a name that is not UTF-8; rename it to use it.")
+
+
+def _legible(name: str) -> str:
+    """A name as text, whatever its bytes are."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _measured(path: Path, name: str) -> RecordingEntry:
@@ -202,7 +307,7 @@ def _measured(path: Path, name: str) -> RecordingEntry:
         rate = soundfile.info(path).samplerate
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
         rate = 48000  # read_recording will say what is wrong with it
-    samples = len(read_recording(path, rate))
+    samples = sum(map(len, recording_blocks(path, rate)))
     return RecordingEntry(name, path.stat().st_size, _sha256(path), samples / rate, None, None)
 
 
@@ -253,12 +358,6 @@ def _split_within(entries: list[RecordingEntry]) -> tuple[list[RecordingEntry], 
         notes.append("That is very little sound to learn from; a few more recordings would make a better model.")
     train, held_out = (0.0, seconds - held - gap), (seconds - held, seconds)
     return [replace(entry, train=train, held_out=held_out) for entry in entries], notes
-
-
-def _cut(audio: np.ndarray, span: Span, seconds: float, sample_rate: int) -> np.ndarray:
-    """The samples of a span. The end of the file is the last sample it has, however resampling rounded its length."""
-    start, end = span
-    return audio[round(start * sample_rate) : None if end >= seconds else round(end * sample_rate)]
 
 
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:

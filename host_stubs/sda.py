@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from host_stubs.bundle import RESERVED, Bundle
 from host_stubs.errors import HostError
 from host_stubs.header import LENGTH_BYTES, check_values, parsed, shown
 from host_stubs.legacy_archive import is_legacy_model
-from host_stubs.replace import new_file_in_place_of
+from host_stubs.replace import UNCHANGED, Expected, FileState, new_file_in_place_of
+from host_stubs.serialized import holds, pieces
 from host_stubs.stored import TensorFile
 
 FORMAT = "sda"
@@ -124,11 +123,13 @@ def document_of(file: TensorFile) -> dict[str, Any]:
     return document
 
 
-def write_sda(path: Path, sda: SdaFile) -> None:
-    """Write a `.sda` so that `path` holds either the old file or the whole new one, never less.
+def write_sda(path: Path, sda: SdaFile, replacing: Expected = ...) -> FileState | None:
+    """Write a `.sda` so that `path` holds either the old file or the whole new one, never less; the new file's state.
 
-    An existing file's permissions stay, and a symbolic link is followed. Raises HostError when the folder is missing
-    or cannot be written; the old file is then untouched.
+    The new file is read again, and is what was to be written, before it takes the old one's place. Raises HostError
+    where that cannot be, and FileChanged where another file is there than the one with the state `replacing`; the old
+    file is then untouched. What else holds for permissions, links and other processes stands with
+    `new_file_in_place_of`.
     """
     own: dict[str, Any] = {
         "format": FORMAT,
@@ -144,11 +145,15 @@ def write_sda(path: Path, sda: SdaFile) -> None:
     texts = {name: json.dumps(_finite(value), allow_nan=False) for name, value in own.items()} | sda.bundle.texts
     document = "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items()) + "}"
     tensors = {f"codec.{name}": tensor for name, tensor in sda.codec_tensors.items()} | sda.bundle.tensors
-    try:
-        with new_file_in_place_of(path) as temporary:
-            save_file(_separate(tensors), temporary, metadata=sda.bundle.metadata | {FORMAT: document})
-    except SafetensorError as error:
-        raise HostError(f"{path} could not be written ({error}). What was there before is unchanged.") from error
+    content = pieces(tensors, sda.bundle.metadata | {FORMAT: document})
+    with new_file_in_place_of(path, replacing) as new:
+        with new.path.open("wb") as file:
+            file.writelines(content)
+        read_sda(new.path)
+        with new.path.open("rb", buffering=0) as file:
+            if not holds(file, content):
+                raise HostError(f"{path} was not written well: reading it again gave something else. {UNCHANGED}")
+    return new.state
 
 
 def _finite(value: Any) -> Any:
@@ -158,20 +163,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(each) for name, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same tensors, each contiguous, on the CPU and with memory of its own, as safetensors wants them."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().to("cpu").contiguous()
-        storage = plain.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != plain.nbytes:
-            plain = plain.clone()
-        seen.add(storage.data_ptr())
-        result[name] = plain
-    return result
 
 
 def _what_it_is_instead(path: Path, start: bytes, size: int) -> str:

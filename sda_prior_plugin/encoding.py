@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from sda_prior_plugin.errors import NothingTrained
 
 SAMPLES_PER_CALL = 2**20
 """About how much sound the codec is given at once."""
+
+
+LONG_SECONDS = 120.0
+"""A recording that is longer is encoded as it is read."""
 
 
 class Codec(Protocol):
@@ -36,7 +41,11 @@ class Codec(Protocol):
 
 
 class Recording(Protocol):
-    """A recording by name, as float `[samples]` at the codec's sample rate."""
+    """A recording by name, as float `[samples]` at the codec's sample rate.
+
+    One that also has `seconds` and `blocks()`, which gives the same sound block after block, is never in memory as a
+    whole if it is long and the codec has `encode_stream`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -67,8 +76,7 @@ def encode_variants(
     at_once = max(1, SAMPLES_PER_CALL // (len(audio) + codec.frame_samples))
     grids: list[np.ndarray] = []
     for first in range(0, len(leads), at_once):
-        if stop is not None and stop.is_set():
-            raise NothingTrained("Stopped while the recordings were encoded; there is no prior yet.")
+        _go_on(stop)
         group = leads[first : first + at_once]
         shifted = np.zeros((len(group), len(audio) + group[-1]), dtype=np.float32)
         for row, lead in zip(shifted, group, strict=True):
@@ -78,6 +86,45 @@ def encode_variants(
     return grids
 
 
+def is_long(codec: Codec, recording: Recording) -> bool:
+    """Whether a recording is to be encoded as it is read, and can be."""
+    streams = hasattr(codec, "encode_stream") and hasattr(recording, "blocks")
+    return streams and getattr(recording, "seconds", 0.0) > LONG_SECONDS
+
+
+def encode_long(
+    codec: Any,
+    recording: Any,
+    start_offsets: int,
+    on_part: Callable[[str, float], object] | None = None,
+    stop: threading.Event | None = None,
+) -> list[np.ndarray]:
+    """What `encode_variants` gives, for a recording that is read once for each variant and never as a whole.
+
+    Raises:
+        NothingTrained: `stop` was set.
+    """
+    dtype = code_shape(codec).dtype
+    frames = recording.seconds * codec.sample_rate / codec.frame_samples
+    grids: list[np.ndarray] = []
+    for number in range(start_offsets):
+        lead = np.zeros(number * codec.frame_samples // start_offsets, np.float32)
+        parts: list[np.ndarray] = []
+        for part in codec.encode_stream(itertools.chain([lead], recording.blocks())):
+            _go_on(stop)
+            parts.append(part.astype(dtype))
+            if on_part is not None:
+                done = sum(map(len, parts)) / frames
+                on_part(recording.name, min(1.0, (number + done) / start_offsets))
+        grids.append(np.concatenate(parts))
+    return grids
+
+
+def _go_on(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise NothingTrained("Stopped while the recordings were encoded; there is no prior yet.")
+
+
 def encode_recordings(
     codec: Codec,
     train: Iterable[Recording],
@@ -85,6 +132,7 @@ def encode_recordings(
     *,
     start_offsets: int,
     on_recording: Callable[[str], object] | None = None,
+    on_part: Callable[[str, float], object] | None = None,
     stop: threading.Event | None = None,
 ) -> CodeCorpus:
     """The corpus of some recordings: those to train on at every start offset, the held-out ones as they are.
@@ -94,6 +142,7 @@ def encode_recordings(
         train, held_out: read one at a time.
         start_offsets: how many starting points inside a code frame.
         on_recording: called with a recording's name once it is encoded.
+        on_part: called with a long recording's name, again and again, and the share of it that is encoded.
         stop: when set, encoding ends as soon as what the codec is at is done.
 
     Raises:
@@ -110,7 +159,10 @@ def encode_recordings(
         (held_out, 1, held_out_grids, held_out_names),
     ):
         for recording in recordings:
-            variants = encode_variants(codec, recording.audio, offsets, stop)
+            if is_long(codec, recording):
+                variants = encode_long(codec, recording, offsets, on_part, stop)
+            else:
+                variants = encode_variants(codec, recording.audio, offsets, stop)
             grids += [shape.checked(grid, recording.name) for grid in variants]
             names += [recording.name] * len(variants)
             if on_recording is not None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import host_stubs
 from host_stubs.commands.console import printable
+from host_stubs.errors import HostError
 from host_stubs.host import Host
 
 if TYPE_CHECKING:
+    from host_stubs.manifest import DatasetManifest
     from host_stubs.model import Model
 
 Lines = list[tuple[str, str]]
@@ -124,7 +126,18 @@ def _dataset_lines(model: Model) -> Lines:
             f"{len(held_out)} held out ({duration(seconds[1])})"
         )
     here = "" if Path(manifest.folder).is_dir() else " (not there now)"
-    return [("Dataset", text), ("Dataset folder", manifest.folder + here)]
+    lines = [("Dataset", text), ("Dataset folder", manifest.folder + here)]
+    if not here and (since := _since_then(manifest)):
+        lines.append(("Dataset now", since))
+    return lines
+
+
+def _since_then(manifest: DatasetManifest) -> str:
+    """What has become of the recordings, as far as that is seen without reading them all; nothing if nothing has."""
+    try:
+        return manifest.check(contents=False).summary()
+    except HostError as error:
+        return str(error)
 
 
 def _health_lines(report: dict[str, Any]) -> Lines:

@@ -7,12 +7,15 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import host_stubs
 from host_stubs.errors import HostError
+
+if TYPE_CHECKING:
+    from host_stubs.replace import FileState
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,13 +59,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def check_output(path: Path, suffix: str, overwrite: bool) -> None:
-    """Refuse an output file now that could not be written later, or that would replace another one unasked."""
+def check_output(path: Path, suffix: str, overwrite: bool) -> FileState | None:
+    """Refuse an output file now that could not be written later, or that would replace another one unasked.
+
+    Gives the state of the file that may be replaced, or None.
+    """
     if path.suffix.lower() != suffix:
         raise HostError(f"The output file must end in {suffix}; {path} does not.")
     if path.exists() and not path.is_dir() and not overwrite:
         raise HostError(f"{path} exists already. --overwrite replaces it, -o OTHER{suffix} writes another file.")
     host_stubs.check_writable(path)
+    return host_stubs.file_state(path)
 
 
 class FiniteRange(click.FloatRange):

@@ -52,7 +52,10 @@ def demo(
     if path.exists() and not overwrite:
         say(f"{path} is there already and is used as it is; --overwrite trains it again")
     else:
-        host.save_model(train_model(recordings, "demo", epochs=epochs, device="auto", seed=seed), path)
+        found = host.file_state(path)
+        with host.claim(path, "trained"):
+            model = train_model(recordings, "demo", epochs=epochs, device="auto", seed=seed)
+            path = host.save_new(model, path, found)
         say(f"Saved {path}")
     if "train-prior" in command_names(ctx):
         if not host.open_model(path).bundle.has_prior:

@@ -31,12 +31,12 @@ def import_model(
     """
     host: Host = ctx.obj
     output = Path(f"{file.stem}.sda") if output is None else output
-    check_output(output, ".sda", overwrite)
+    found = check_output(output, ".sda", overwrite)
     legacy = host_stubs.read_legacy(file)
     model = host_stubs.Model(legacy.name, legacy.codec, report=legacy.report)
     if dataset is not None:
         with commands.working_on(f"looking through {dataset}"):
             host.set_dataset(model, dataset)
-    host.save_model(model, output)
+    host.save_model(model, output, found)
     say(f"Saved {output}")
     show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))

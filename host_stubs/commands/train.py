@@ -66,10 +66,11 @@ def train(
     host: Host = ctx.obj
     name = (audio_dir.resolve().name or "model") if name is None else name
     output = Path(f"{name}.sda") if output is None else output
-    check_output(output, ".sda", overwrite)
-    model = train_model(audio_dir, name, epochs=epochs, device=device, seed=seed)
-    host.save_model(model, output)
-    say(f"Saved {output}")
+    found = check_output(output, ".sda", overwrite)
+    with host.claim(output, "trained"):
+        model = train_model(audio_dir, name, epochs=epochs, device=device, seed=seed)
+        saved = host.save_new(model, output, found)
+    say(f"Saved {saved}")
     show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))
 
 
@@ -120,7 +121,7 @@ def _train(manifest: DatasetManifest, settings: VqvaeSettings) -> VqvaeRun:
 
 
 def _audio(manifest: DatasetManifest, part: str) -> Iterator[np.ndarray]:
-    return (recording.audio for recording in manifest.recordings(part, SAMPLE_RATE))
+    return (piece for recording in manifest.recordings(part, SAMPLE_RATE) for piece in recording.pieces())
 
 
 def health_warnings(report: dict[str, Any]) -> list[str]:

@@ -6,10 +6,12 @@ import datetime
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from host_stubs.errors import HostError
+from host_stubs.locks import claimed
 
 logger = logging.getLogger("sda_host")
 
@@ -94,7 +96,7 @@ class Jobs:
     def start(self, path: Path, title: str, work: Work, progress: Any = None) -> Job:
         """Start a job for a model file, which need not exist yet.
 
-        Raises HostError when one is under way for that file.
+        Raises HostError when one is under way for that file, here or in another process.
         """
         job = Job(path, title, progress)
         with self._lock:
@@ -106,9 +108,11 @@ class Jobs:
                 )
             if self._closed:
                 raise HostError("The host is ending and starts nothing any more.")
+            claim = ExitStack()
+            claim.enter_context(claimed(path, "worked on"))
             self._latest.pop(_key(path), None)  # to the end of the order
             self._latest[_key(path)] = job
-        threading.Thread(target=self._run, args=(job, work), name=f"job {path.name}", daemon=True).start()
+        threading.Thread(target=self._run, args=(job, work, claim), name=f"job {path.name}", daemon=True).start()
         return job
 
     def of(self, path: Path) -> Job | None:
@@ -132,27 +136,34 @@ class Jobs:
         for job in self.under_way():
             job.stop()
 
-    def _run(self, job: Job, work: Work) -> None:
-        while not self._turn.acquire(timeout=_LOOK_EVERY):
-            if job.stop_requested.is_set():
-                job.end(CANCELLED, _nothing_kept(job.path))
-                return
-        try:
-            job.go_on()
-            job.state = RUNNING
-            job.end(DONE, work(job))
-        except Cancelled:
-            job.end(CANCELLED, _nothing_kept(job.path))
-        except Exception as error:
-            if getattr(error, "for_user", False):
-                logger.info("%s: %s", job.title, error)
-                job.end(FAILED, str(error))
+    def _run(self, job: Job, work: Work, claim: ExitStack) -> None:
+        with claim:
+            while not self._turn.acquire(timeout=_LOOK_EVERY):
+                if job.stop_requested.is_set():
+                    outcome = CANCELLED, _nothing_kept(job.path)
+                    break
             else:
-                logger.error("%s", job.title, exc_info=error)
-                what = f"Something unexpected went wrong ({type(error).__name__})"
-                job.end(FAILED, f"{what}. The details are in the log.")
-        finally:
-            self._turn.release()
+                try:
+                    outcome = _outcome(job, work)
+                finally:
+                    self._turn.release()
+        job.end(*outcome)
+
+
+def _outcome(job: Job, work: Work) -> tuple[str, str]:
+    """Do the work of a job; the state that it ends in, and what came of it."""
+    try:
+        job.go_on()
+        job.state = RUNNING
+        return DONE, work(job)
+    except Cancelled:
+        return CANCELLED, _nothing_kept(job.path)
+    except Exception as error:
+        if getattr(error, "for_user", False):
+            logger.info("%s: %s", job.title, error)
+            return FAILED, str(error)
+        logger.error("%s", job.title, exc_info=error)
+        return FAILED, f"Something unexpected went wrong ({type(error).__name__}). The details are in the log."
 
 
 def _key(path: Path) -> Path:

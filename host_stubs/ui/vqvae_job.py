@@ -13,6 +13,7 @@ from host_stubs.commands.train import SAMPLE_RATE, health_warnings
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
+from host_stubs.replace import FileState
 from host_stubs.training import EpochDone, VqvaeSettings
 from host_stubs.ui.jobs import Job
 
@@ -32,7 +33,10 @@ class VqvaeProgress:
 
 @dataclasses.dataclass(frozen=True)
 class VqvaeWork:
-    """What a job of this kind does; call it with the job. `epochs` None: by the number of files."""
+    """What a job of this kind does; call it with the job.
+
+    `epochs` None: by the number of files. `found`: what there is of the model file, which may be replaced.
+    """
 
     host: Host
     folder: Path
@@ -40,6 +44,7 @@ class VqvaeWork:
     epochs: int | None = None
     seed: int = 0
     device: str = "auto"
+    found: FileState | None = None
 
     def __call__(self, job: Job) -> str:
         progress: VqvaeProgress = job.progress
@@ -70,12 +75,15 @@ class VqvaeWork:
             raise
         progress.notes += health_warnings(run.report)
         job.go_on()
-        self.host.save_model(host_stubs.Model(self.name, run.codec, manifest, report=run.report), job.path)
+        saved = self.host.save_new(
+            host_stubs.Model(self.name, run.codec, manifest, report=run.report), job.path, self.found
+        )
         stopped = "Stopped; the" if job.stop_requested.is_set() else "The"
         best, epochs = run.report["best_epoch"], run.report["epochs_trained"]
-        return f"{stopped} best of {epochs} epochs (epoch {best}) is saved in {job.path.name}."
+        return f"{stopped} best of {epochs} epochs (epoch {best}) is saved in {saved.name}."
 
     def _audio(self, manifest: DatasetManifest, part: str, job: Job) -> Iterator[np.ndarray]:
         for recording in manifest.recordings(part, SAMPLE_RATE):
-            job.go_on()
-            yield recording.audio
+            for piece in recording.pieces():
+                job.go_on()
+                yield piece

@@ -178,7 +178,8 @@ class VqvaeSection:
         path = self.models.folder / f"{name}.sda"
         self.host.check_writable(path)
         most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs else None
-        return path, VqvaeWork(self.host, recordings, name, most, _whole(seed or "0", "Seed", 0, LARGEST_SEED), device)
+        from_seed = _whole(seed or "0", "Seed", 0, LARGEST_SEED)
+        return path, VqvaeWork(self.host, recordings, name, most, from_seed, device, self.host.file_state(path))
 
     def _job(self) -> Job | None:
         """The VQ-VAE training to show: the one that runs, or the last one."""

@@ -63,23 +63,24 @@ def train_prior_command(host: Host) -> click.Command:
         target = output or model_path
         untouched = f"{model_path} is exactly as it was."
         click.echo(f"opening {model_path} and looking at its recordings", err=True)
-        try:
-            job = edge.prepare_job(
-                host,
-                model_path,
-                given,
-                output=target,
-                dataset=dataset,
-                config=config,
-                cache=not no_cache,
-                resume=resume,
-            )
-            may_write(host, job, model_path, target, overwrite)
-        except KeyboardInterrupt as interrupt:
-            raise PriorError(f"Stopped. {untouched}") from interrupt
-        click.echo(describe(job), err=True)
-        command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
-        run, saved, compiling_seconds = _run(host, job, target, untouched, command)
+        with host.claim(target, "trained"):
+            try:
+                job = edge.prepare_job(
+                    host,
+                    model_path,
+                    given,
+                    output=target,
+                    dataset=dataset,
+                    config=config,
+                    cache=not no_cache,
+                    resume=resume,
+                )
+                may_write(host, job, model_path, target, overwrite)
+            except KeyboardInterrupt as interrupt:
+                raise PriorError(f"Stopped. {untouched}") from interrupt
+            click.echo(describe(job), err=True)
+            command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
+            run, saved, compiling_seconds = _run(host, job, target, untouched, command)
         if as_json:
             click.echo(json.dumps(result(job, run, saved, compiling_seconds), indent=2, ensure_ascii=False))
         else:
@@ -151,6 +152,11 @@ def describe(job: PriorJob) -> str:
             f"warning: {edge.counted(len(job.changed))} changed since the codec was trained; the prior learns from "
             f"what is there now: {', '.join(job.changed)}"
         )
+    if job.added:
+        lines.append(
+            f"warning: {edge.counted(len(job.added))} in that folder not used, for the codec was not trained on them: "
+            f"{', '.join(job.added)}. To use them, train it again: host train"
+        )
     for knob in KNOBS:
         if knob.architecture in (None, job.settings.architecture):
             origin = "set" if knob.name in job.given else "auto"
@@ -165,7 +171,14 @@ def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float)
         for name, value in job.settings.as_dict().items()
     }
     report = run.report.as_dict()
-    return {"model": str(target), "settings": settings, **report, "compiling_seconds": compiling_seconds}
+    dataset = {"changed": list(job.changed), "added": list(job.added)}
+    return {
+        "model": str(target),
+        "settings": settings,
+        "dataset": dataset,
+        **report,
+        "compiling_seconds": compiling_seconds,
+    }
 
 
 def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) -> tuple[PriorRun, Path, float]:
@@ -175,10 +188,12 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) 
     """
     saving, keeper, progress = False, None, edge.ConsoleProgress(job)
     try:
-        with host.stop_on_interrupt() as stop, job.kept(progress.on_note) as keeper:
+        with host.stop_on_interrupt() as stop:
+            keeper = job.keeper(progress.on_note)
             with progress:
                 run = job.train(
                     on_recording=progress.on_recording,
+                    on_part=progress.on_part,
                     on_note=progress.on_note,
                     on_event=progress.on_event,
                     stop=stop,
@@ -201,10 +216,10 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) 
         "stopped": "Training was stopped; the best checkpoint so far is kept.",
         "diverged": "Training diverged; the best checkpoint before that is kept.",
     }
-    if saved != target:
-        click.echo(f"warning: {target} was changed by something else meanwhile, and is left alone.", err=True)
-    click.echo(f"{ended[run.report.ended]} The prior is saved in {saved}", err=True)
-    return run, saved, progress.compiling.seconds
+    if saved.note:
+        click.echo(f"warning: {saved.note}", err=True)
+    click.echo(f"{ended[run.report.ended]} The prior is saved in {saved.path}", err=True)
+    return run, saved.path, progress.compiling.seconds
 
 
 def _to_go_on(keeper: StateKeeper | None, command: str) -> str:

@@ -67,6 +67,11 @@ class ConsoleProgress:
         self.progress.update(self.encoding, advance=1, state=name)
         self._line(f"encoded {self.encoded} of {self.recordings}: {name}", due=self.encoded == self.recordings)
 
+    def on_part(self, name: str, share: float) -> None:
+        """A part of a long recording is encoded."""
+        self.progress.update(self.encoding, state=f"{name} {share:.0%}")
+        self._line(f"encoding {name}: {share:.0%}", due=False)
+
     def on_event(self, event: TrainingEvent) -> None:
         """Show one event of `train_prior`."""
         if isinstance(event, TrainingStarted):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sda_prior_plugin.dataset import CodeCorpus
-from sda_prior_plugin.edge.bundle_entry import codebooks_digest
+from sda_prior_plugin.edge.bundle_entry import NAMESPACE, codebooks_digest
 from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key, default_cache
 from sda_prior_plugin.edge.resumable import (
     SECONDS_BETWEEN_STATES,
@@ -32,10 +31,20 @@ from sda_prior_plugin.training import PriorRun, train_prior
 from sda_prior_plugin.training_state import NotResumable, TrainingState
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.contract import Host, Manifest, Model
+    from sda_prior_plugin.edge.contract import DatasetCheck, Host, Manifest, Model
 
+MOST_CHANGES = 100
+"""Times that a file is seen to have changed before it is given up to."""
 LISTED = 5
 """Files named in a message before the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a model with a new prior was saved, and a sentence on what was in the way, if anything was."""
+
+    path: Path
+    note: str
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,12 @@ class PriorJob:
         settings: every knob, resolved.
         given: the names of the knobs that the user set, here or in a config file.
         changed: files that are not as they were when the codec was trained.
+        added: files in the dataset's folder that the codec was not trained on, and the prior is not either.
         files, seconds: recordings in the dataset, and seconds of sound to train on.
         encodings: recordings to encode; a single one counts twice, for its head and its held-out tail.
+        dataset: where the recordings were said to be now; None for where they were.
         found: what was known of the model's file when it was opened.
+        expected: the state, as the host has it, of the file that the prior is to be saved in.
         recordings: the same of each recording's file, before it was compared with what the model knows of it.
         cache: where codes are kept from one training to the next; None for nowhere.
         states: where the training's state is kept, should it be broken off.
@@ -62,10 +74,13 @@ class PriorJob:
     settings: PriorSettings
     given: frozenset[str]
     changed: tuple[str, ...]
+    added: tuple[str, ...]
     files: int
     seconds: float
     encodings: int
+    dataset: Path | None
     found: FileState
+    expected: object
     recordings: tuple[FileState, ...]
     cache: CorpusCache | None
     states: StateFile
@@ -82,6 +97,7 @@ class PriorJob:
         self,
         *,
         on_recording: Callable[[str], object] | None = None,
+        on_part: Callable[[str, float], object] | None = None,
         on_note: Callable[[str], object] | None = None,
         on_event: Callable[[TrainingEvent], object] | None = None,
         stop: threading.Event | None = None,
@@ -100,7 +116,7 @@ class PriorJob:
             if keeper is not None:
                 keeper.on_event(event)
 
-        corpus = self.corpus(on_recording=on_recording, on_note=on_note, stop=stop)
+        corpus = self.corpus(on_recording=on_recording, on_part=on_part, on_note=on_note, stop=stop)
         state = None if self.resumed is None else self.resumed.state
         try:
             return train_prior(corpus, self.settings, on_event=tell, stop=stop, resume_from=state)
@@ -109,30 +125,26 @@ class PriorJob:
                 keeper.kept = None
             raise PriorError(not_resumable(self.states, error)) from error
 
-    @contextmanager
-    def kept(self, on_note: Callable[[str], object], seconds: float = SECONDS_BETWEEN_STATES) -> Iterator[StateKeeper]:
-        """Have the file to train for to oneself, and a keeper to `train` with.
+    def keeper(self, on_note: Callable[[str], object], seconds: float = SECONDS_BETWEEN_STATES) -> StateKeeper:
+        """A keeper to `train` with.
 
         Args:
             on_note: called with a sentence when the state cannot be kept.
             seconds: between two states.
-
-        Raises:
-            PriorError: another process trains for this file.
         """
         digest = codebooks_digest(self.model.codec)
 
         def about(state: TrainingState) -> Unfinished:
             return Unfinished(self.states.output.name, now(), digest, tuple(sorted(self.given)), self.found, state)
 
-        with self.states.held():
-            resumed = None if self.resumed is None else self.resumed.without_tensors()
-            yield StateKeeper(self.states, about, on_note, resumed, seconds)
+        resumed = None if self.resumed is None else self.resumed.without_tensors()
+        return StateKeeper(self.states, about, on_note, resumed, seconds)
 
     def corpus(
         self,
         *,
         on_recording: Callable[[str], object] | None = None,
+        on_part: Callable[[str, float], object] | None = None,
         on_note: Callable[[str], object] | None = None,
         stop: threading.Event | None = None,
     ) -> CodeCorpus:
@@ -140,6 +152,7 @@ class PriorJob:
 
         Args:
             on_recording: called with a recording's name once it is encoded.
+            on_part: called with a long recording's name, again and again, and the share of it that is encoded.
             on_note: called with each sentence on where the codes come from that a person should read.
             stop: when set, encoding ends.
 
@@ -154,6 +167,7 @@ class PriorJob:
             self.host.recordings(self.model, "held_out"),
             start_offsets=self.settings.start_offsets,
             on_recording=on_recording,
+            on_part=on_part,
             stop=stop,
         )
         if self.cache is None:
@@ -189,27 +203,58 @@ class PriorJob:
                 raise PriorError(f"{name} cannot be read ({error.strerror}).") from error
         return found
 
-    def save(self, run: PriorRun, output: Path) -> Path:
+    def save(self, run: PriorRun, output: Path) -> Saved:
         """Bundle the prior into the model, save it, and open the file again to see that it is there.
 
         Its state is then of no more use, and goes. Training takes a while: if `output` is no longer what it was when
-        the training began, it is left alone, and the model is saved beside it.
-
-        Returns:
-            where the model is saved.
+        the training began, what is there now gets the prior, as long as that is the same model with no other prior; if
+        not, it is left alone, and the model is saved beside it.
 
         Raises:
             PriorError: the saved file does not hold this prior.
         """
-        if file_state(output) != self.found:
-            output = free_name_beside(output)
         self.model.prior = run.prior
-        self.host.save_model(self.model, output)
-        saved = self.host.open_model(output).prior
-        if not isinstance(saved, Prior) or saved.report != run.report:
-            raise PriorError(f"{output} was saved but does not hold the new prior; see the warnings above.")
+        saved = self._saved(output)
+        prior = self.host.open_model(saved.path).prior
+        if not isinstance(prior, Prior) or prior.report != run.report:
+            raise PriorError(f"{saved.path} was saved but does not hold the new prior; see the warnings above.")
         self.states.remove()
-        return output
+        return saved
+
+    def _saved(self, output: Path) -> Saved:
+        model, expected, note = self.model, self.expected, ""
+        changed = f"{output.name} was changed by something else meanwhile"
+        for _ in range(MOST_CHANGES):
+            try:
+                self.host.save_model(model, output, expected)
+                return Saved(output, note)
+            except Exception as error:
+                if not getattr(error, "file_changed", False):
+                    raise
+            expected = self.host.file_state(output)
+            newer = self._newer(output)
+            if newer is None:
+                break
+            model, note = newer, f"{changed}; the prior was put into what it is now."
+        return Saved(self.host.save_beside(self.model, output), f"{changed}, and is left alone.")
+
+    def _newer(self, output: Path) -> Model | None:
+        """What the model's file is now, with the new prior; None if the prior is not for that, or not there to go."""
+        if self.model.path is None or output.resolve() != self.model.path.resolve():
+            return None
+        try:
+            newer = self.host.open_model(output)
+        except Exception as error:
+            if getattr(error, "for_user", False):
+                return None
+            raise
+        same_codec = codebooks_digest(newer.codec) == codebooks_digest(self.model.codec)
+        if not same_codec or prior_facts(newer) != prior_facts(self.model):
+            return None
+        if self.dataset is not None:
+            self.host.set_dataset(newer, self.dataset)
+        newer.prior = self.model.prior
+        return newer
 
 
 def prepare_job(
@@ -241,9 +286,7 @@ def prepare_job(
     """
     tiers = read_tiers(config)
     states = StateFile(output or path)
-    with states.held():
-        pass
-    found = file_state(output or path)
+    found, expected = file_state(output or path), host.file_state(output or path)
     model = host.open_model(path)
     if dataset is not None:
         host.set_dataset(model, dataset)
@@ -253,7 +296,7 @@ def prepare_job(
     if check.missing:
         raise PriorError(
             f"{len(check.missing)} of {len(manifest.files)} recordings are missing from {manifest.folder}: "
-            f"{listed(check.missing)}. If they have moved, say where they are: --dataset DIR"
+            f"{listed(check.missing)}.{renamed_to(check)} If they have moved, say where they are: --dataset DIR"
         )
     seconds = [entry.train[1] - entry.train[0] for entry in manifest.files if entry.train is not None]
     files = len(manifest.files)
@@ -272,10 +315,13 @@ def prepare_job(
         settings=settings,
         given=given_names,
         changed=tuple(check.changed),
+        added=tuple(check.added),
         files=files,
         seconds=sum(seconds),
         encodings=sum((entry.train is not None) + (entry.held_out is not None) for entry in manifest.files),
+        dataset=dataset,
         found=found,
+        expected=expected,
         recordings=recordings,
         cache=default_cache() if cache else None,
         states=states,
@@ -355,10 +401,16 @@ def recording_states(manifest: Manifest | None) -> tuple[FileState, ...]:
     return () if manifest is None else tuple(file_state(Path(manifest.folder) / file.path) for file in manifest.files)
 
 
-def free_name_beside(path: Path) -> Path:
-    """A name like `path`'s, in its folder, that no file has."""
-    names = (path.with_name(f"{path.stem}-prior{number}{path.suffix}") for number in ["", *map(str, range(2, 1000))])
-    return next(name for name in names if not name.exists())
+def prior_facts(model: Model) -> dict[str, Any] | None:
+    """What a model's file says of its prior, as it was opened; None without one."""
+    entry = model.bundle.get(NAMESPACE)
+    return None if entry is None else entry.facts
+
+
+def renamed_to(check: DatasetCheck) -> str:
+    """What the missing recordings are called now, as far as their contents were found."""
+    names = [f"{old} is now {new}" for old, new in check.renamed.items()]
+    return f" Renamed, it seems: {listed(names)}. Give back the old names, or train the codec again." if names else ""
 
 
 def counted(recordings: int) -> str:

@@ -11,20 +11,18 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sda_prior_plugin.dates import day
-from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEvent
 from sda_prior_plugin.training_state import NotResumable, TrainingState
 
@@ -100,7 +98,7 @@ class Unfinished:
 
 
 class StateFile:
-    """Where the state of a training is kept whose prior is for the file `output`, and who may write there.
+    """Where the state of a training is kept whose prior is for the file `output`.
 
     Attributes:
         path: of the state, whether or not it is there.
@@ -111,7 +109,6 @@ class StateFile:
         self.output = target
         self.path = target.with_name(target.name + SUFFIX)
         self._temporary = target.with_name(f".{self.path.name}.tmp")
-        self._lock = target.with_name(f".{self.path.name}.lock")
 
     def look(self) -> Unfinished | None:
         """What there is, without its tensors; None if there is nothing.
@@ -153,41 +150,6 @@ class StateFile:
         for path in (self.path, self._temporary):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Inside the block no other process trains a prior for this file. A process that dies lets go.
-
-        Where the file system knows no locks, nobody is kept out.
-
-        Raises:
-            PriorError: another one is at it.
-        """
-        lock = filelock.FileLock(self._lock, timeout=0, is_singleton=False, fallback_to_soft=False)
-        try:
-            if self._lock.parent.is_dir():  # it would be made
-                lock.acquire()
-                self._lock.write_text(str(os.getpid()))
-        except filelock.Timeout as error:
-            raise PriorError(self._held_by()) from error
-        except OSError:
-            pass  # no locks here
-        try:
-            yield
-        finally:
-            if lock.is_locked:
-                with suppress(OSError):  # first: whoever has opened it sees that it is gone, and makes a new one
-                    self._lock.unlink()
-                lock.release()
-
-    def _held_by(self) -> str:
-        try:
-            since = datetime.datetime.fromtimestamp(self._lock.stat().st_mtime, datetime.UTC).isoformat()
-            number = self._lock.read_text()
-        except (OSError, UnicodeDecodeError):
-            since = number = ""
-        who = f" ({f'number {number}, ' if number.isdecimal() else ''}since {day(since)})" if since else ""
-        return f"{self.output.name} is being trained by another process{who}. Wait until that is done, or end it."
 
     def _read(self, *, tensors: bool) -> Unfinished | None:
         if not self.path.is_file():

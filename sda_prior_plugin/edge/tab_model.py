@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sda_prior_plugin.dates import day
-from sda_prior_plugin.edge.job import file_state, left_unfinished, listed
+from sda_prior_plugin.edge.job import file_state, left_unfinished, listed, renamed_to
 from sda_prior_plugin.edge.resumable import FileState, StateFile
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.settings import KnobValue, PriorSettings
@@ -118,7 +118,7 @@ def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
     if check.missing:
         return Recordings(
             f"{len(check.missing)} of {chosen.files} recordings are missing from {chosen.folder}: "
-            f"{listed(check.missing)}. Say where they are now:",
+            f"{listed(check.missing)}.{renamed_to(check)} Say where they are now:",
             False,
         )
     counted = "1 recording" if chosen.files == 1 else f"{chosen.files} recordings"
@@ -127,6 +127,11 @@ def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
         sentence += (
             f" {len(check.changed)} of them changed since the VQ-VAE was trained; it learns from what is there now: "
             f"{listed(check.changed)}."
+        )
+    if check.added:
+        sentence += (
+            f" {len(check.added)} more in that folder are not used, for the VQ-VAE was not trained on them: "
+            f"{listed(check.added)}."
         )
     return Recordings(sentence, True)
 

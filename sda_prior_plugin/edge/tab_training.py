@@ -123,16 +123,16 @@ class PriorWork:
             progress.job = prior = prepare_job(
                 self.host, self.path, self.given, dataset=self.folder, resume=self.resume
             )
-            with prior.kept(progress.on_note) as keeper:
-                try:
-                    run = self.train(job, prior, keeper)
-                    job.go_on()
-                    progress.saving = True
-                    saved = prior.save(run, self.path)
-                except BaseException:
-                    if job.cancel_requested.is_set() and not progress.saving:
-                        keeper.drop()
-                    raise
+            keeper = prior.keeper(progress.on_note)
+            try:
+                run = self.train(job, prior, keeper)
+                job.go_on()
+                progress.saving = True
+                saved = prior.save(run, self.path)
+            except BaseException:
+                if job.cancel_requested.is_set() and not progress.saving:
+                    keeper.drop()
+                raise
         except NothingTrained as error:
             job.go_on()
             return f"{error} {untouched}{_to_go_on(keeper)}"
@@ -144,12 +144,8 @@ class PriorWork:
         report = run.report
         ended = {"finished": "is finished", "stopped": "was stopped", "diverged": "diverged"}[report.ended]
         kept = f"the best checkpoint (epoch {report.best_epoch}, perplexity {report.final_perplexity:.2f})"
-        if saved != self.path:
-            return (
-                f"Training {ended}. {self.path.name} was changed by something else meanwhile and is left alone; "
-                f"the model with {kept} is saved in {saved.name}."
-            )
-        return f"Training {ended}. {kept[0].upper()}{kept[1:]} is saved in {saved.name}."
+        note = f" {saved.note}" if saved.note else ""
+        return f"Training {ended}.{note} {kept[0].upper()}{kept[1:]} is saved in {saved.path.name}."
 
     def train(self, job: Job, prior: PriorJob, keeper: StateKeeper) -> PriorRun:
         """Train the prior; the job's progress tells how it goes."""

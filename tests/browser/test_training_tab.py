@@ -225,8 +225,8 @@ def test_a_training_that_was_broken_off_is_offered_and_continued(
         if isinstance(event, BatchDone) and event.epoch == 2:
             raise InterruptedError
 
-    with pytest.raises(InterruptedError), job.kept(print) as keeper:
-        job.train(on_event=on_event, keeper=keeper)
+    with pytest.raises(InterruptedError):
+        job.train(on_event=on_event, keeper=job.keeper(print))
     page = open_page(server.url)
     choose(page, "broken")
     page.wait_for_selector("#prior-continue:enabled")

@@ -341,3 +341,18 @@ def test_tensors_that_do_not_fit_are_named(codec: Codec, problem: str) -> None:
         name = "_codebook.embed"
     with pytest.raises(HostError, match=name):
         Codec.from_parts(settings, tensors)
+
+
+@pytest.mark.parametrize("block", [997, 8192, 100_000, 10**9])
+@pytest.mark.parametrize("samples", [1, 500, 8192 * 31, 8192 * 32, 8192 * 32 + 1, 8192 * 33 + 700, 8192 * 64, 700_001])
+def test_sound_that_comes_in_blocks_has_the_codes_of_the_whole(codec: Codec, samples: int, block: int) -> None:
+    sound = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
+    parts = list(codec.encode_stream(sound[first : first + block] for first in range(0, samples, block)))
+    np.testing.assert_array_equal(np.concatenate(parts), codec.encode(sound))
+
+
+def test_a_stream_without_sound_or_with_senseless_sound_is_refused(codec: Codec) -> None:
+    with pytest.raises(HostError, match="no sound"):
+        list(codec.encode_stream([]))
+    with pytest.raises(HostError, match="not finite"):
+        list(codec.encode_stream([np.full(10, np.nan, np.float32)]))

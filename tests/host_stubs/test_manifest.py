@@ -113,6 +113,31 @@ def test_recordings_come_peak_normalized_at_the_rate_asked_for(sounds: Path) -> 
         assert np.abs(recording.audio).max() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"), [(48_000, 1, "PCM_U8"), (192_000, 8, "DOUBLE"), (44_100, 2, "FLOAT")]
+)
+def test_a_recording_in_blocks_is_the_recording(tmp_path: Path, rate: int, channels: int, subtype: str) -> None:
+    sound = np.random.default_rng(0).uniform(-0.3, 0.3, (rate * 4, channels))
+    soundfile.write(tmp_path / "only.wav", sound, rate, subtype=subtype)
+    manifest = build_manifest(tmp_path).manifest
+    for part in ("train", "held_out"):
+        (recording,) = manifest.recordings(part, 48_000)
+        blocks = list(recording.blocks())
+        np.testing.assert_array_equal(np.concatenate(blocks), recording.audio)
+        np.testing.assert_array_equal(np.concatenate(list(recording.pieces())), recording.audio)
+        assert np.abs(recording.audio).max() == pytest.approx(1)
+        assert abs(len(recording.audio) - recording.seconds * 48_000) <= 1
+
+
+def test_a_long_recording_comes_in_pieces(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-1, 1, 8_000 * 1600), 8_000)
+    (recording,) = build_manifest(tmp_path).manifest.recordings("train", 8_000)
+    pieces = list(recording.pieces())
+    assert len(pieces) == 3
+    assert all(abs(len(piece) / 8_000 - 600) < 40 for piece in pieces[:-1])
+    np.testing.assert_array_equal(np.concatenate(pieces), recording.audio)
+
+
 def test_useless_files_are_skipped_and_named(own_sounds: Path) -> None:
     (own_sounds / "empty.wav").touch()
     (own_sounds / "text.wav").write_text("not a sound")
@@ -161,6 +186,29 @@ def test_a_check_tells_missing_from_changed(own_sounds: Path, tmp_path: Path, wr
     assert check.missing == ["0/tone2.wav"]
     assert check.changed == ["1/tone1.wav"]
     assert len(manifest.check(tmp_path / "nowhere").missing) == 6
+
+
+def test_a_check_lists_what_is_new_and_what_was_renamed(own_sounds: Path, write_sound: Any) -> None:
+    manifest = build_manifest(own_sounds).manifest
+    write_sound(own_sounds / "2" / "new.wav", 0.5, pitch=55.0)
+    (own_sounds / "0" / "tone0.wav").rename(own_sounds / "音.wav")
+    check = manifest.check()
+    assert check.added == ["2/new.wav", "音.wav"]
+    assert check.missing == ["0/tone0.wav"]
+    assert check.renamed == {"0/tone0.wav": "音.wav"}
+    assert check.summary() == ("1 missing (0/tone0.wav), 2 new (2/new.wav, 音.wav), renamed: 0/tone0.wav is now 音.wav")
+    quick = manifest.check(contents=False)
+    assert (quick.missing, quick.added, quick.renamed) == (check.missing, check.added, {})
+
+
+def test_what_looks_like_sound_and_is_not_used_is_named(own_sounds: Path) -> None:
+    (own_sounds / "song.m4a").write_bytes(b"of another kind")
+    (own_sounds / "loop").symlink_to(own_sounds)
+    (own_sounds / "gone.wav").symlink_to(own_sounds / "nowhere.wav")
+    scan = build_manifest(own_sounds)
+    assert len(scan.manifest.files) == 6
+    assert dict(scan.skipped).keys() == {"song.m4a", "loop", "gone.wav"}
+    assert "song.m4a is of a kind that is not read; make it a WAV or FLAC file." in dict(scan.skipped)["song.m4a"]
 
 
 def test_a_missing_recording_is_named_with_the_way_out(own_sounds: Path) -> None:

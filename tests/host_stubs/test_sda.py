@@ -217,7 +217,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(HostError, match=r"No space left.*unchanged"):
+    with pytest.raises(HostError, match=r"No space left.*Make room on that disk.*unchanged"):
         write_sda(path, sda(name="other"))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sda_prior_plugin import BatchDone, CodeCorpus, EpochDone, NotResumable, PriorError, TrainingEvent, train_prior
+from sda_prior_plugin import BatchDone, CodeCorpus, EpochDone, NotResumable, TrainingEvent, train_prior
 from sda_prior_plugin.edge.resumable import (
     DIGEST,
     DOCUMENT,
@@ -303,30 +301,3 @@ def test_a_state_that_cannot_be_kept_is_told_once_and_tried_again(
     obstacle.rmdir()
     keeper.on_event(epoch_done(unfinished))
     assert file.path.exists()
-
-
-def test_another_process_is_kept_out_until_the_one_that_trains_ends_or_is_killed(file: StateFile) -> None:
-    holding = subprocess.Popen(
-        [
-            sys.executable, "-c",
-            "import sys, time; from pathlib import Path; from sda_prior_plugin.edge.resumable import StateFile\n"
-            f"with StateFile(Path({str(file.output)!r})).held(): print('held', flush=True); time.sleep(60)",
-        ],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert holding.stdout is not None
-    assert holding.stdout.readline() == "held\n"
-    message = rf"small\.sda is being trained by another process \(number {holding.pid}, since "
-    with pytest.raises(PriorError, match=message), file.held():
-        pass
-    holding.kill()
-    holding.wait()
-    with file.held():
-        assert os.listdir(file.path.parent) == [".small.sda.training.lock"]
-    assert os.listdir(file.path.parent) == []
-
-
-def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with StateFile(tmp_path / "none" / "small.sda").held():
-        pass
-    assert os.listdir(tmp_path) == []

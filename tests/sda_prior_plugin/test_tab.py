@@ -233,8 +233,8 @@ def broken_off(host: Host, model: Path) -> None:
         if isinstance(event, BatchDone) and event.epoch == 2:
             raise InterruptedError
 
-    with pytest.raises(InterruptedError), job.kept(print) as keeper:
-        job.train(on_event=on_event, keeper=keeper)
+    with pytest.raises(InterruptedError):
+        job.train(on_event=on_event, keeper=job.keeper(print))
 
 
 def test_a_training_that_was_broken_off_is_continued(page: PriorPage, host: Host, model: Path) -> None:

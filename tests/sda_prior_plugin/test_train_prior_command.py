@@ -27,9 +27,10 @@ import host_stubs
 from host_stubs.cli import build_cli
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
-from sda_prior_plugin import KNOBS, BatchDone, MemorizingFound, Prior, TrainingEvent
+from sda_prior_plugin import KNOBS, BatchDone, MemorizingFound, Prior, PriorRun, TrainingEvent
 from sda_prior_plugin.edge import ConsoleProgress, prepare_job
 from sda_prior_plugin.edge.resumable import StateFile
+from sda_prior_plugin.encoding import encode_long, encode_variants, is_long
 from sda_prior_plugin.memorization import CopyRate, Finding
 
 QUICK = ["--epochs", "2", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
@@ -393,10 +394,42 @@ def test_changed_recordings_are_named_in_a_warning(model: Path, recordings: Path
     victim = sorted(changed.glob("*.wav"))[0]
     audio, rate = soundfile.read(victim)
     soundfile.write(victim, audio * 0.5, rate)
-    result = host("train-prior", model, *QUICK, "--dataset", changed)
+    shutil.copy(victim, changed / "one more.wav")
+    result = host("train-prior", model, *QUICK, "--dataset", changed, "--json")
     assert result.exit_code == 0
     assert "1 recording changed" in result.stderr
     assert victim.name in result.stderr
+    assert "1 recording in that folder not used, for the codec was not trained on them: one more.wav" in result.stderr
+    assert json.loads(result.stdout)["dataset"] == {"changed": [victim.name], "added": ["one more.wav"]}
+    assert "1 new (one more.wav)" in host("info", model).stdout
+
+
+def test_renamed_recordings_are_found_by_their_contents(model: Path, recordings: Path, tmp_path: Path) -> None:
+    renamed = Path(shutil.copytree(recordings, tmp_path / "renamed"))
+    first = sorted(renamed.glob("*.wav"))[0]
+    first.rename(renamed / "other.wav")
+    result = host("train-prior", model, *QUICK, "--dataset", renamed)
+    assert result.exit_code == 1
+    assert f"Renamed, it seems: {first.name} is now other.wav." in result.stderr
+
+
+def test_a_long_recording_is_encoded_as_it_is_read_with_the_codes_of_the_whole(
+    model: Path, recordings: Path, tmp_path: Path
+) -> None:
+    """Two minutes and a little more; where it is, is told on the way."""
+    short = soundfile.read(sorted(recordings.glob("*.wav"))[0])[0]
+    soundfile.write(tmp_path / "long.wav", np.resize(short, 125 * 44_100), 44_100)
+    opened = host_stubs.open_model(model)
+    opened.manifest = host_stubs.build_manifest(tmp_path).manifest
+    (recording,) = (replace(each, span=(0.0, 125.0)) for each in opened.manifest.recordings("train", 48_000))
+    told: list[float] = []
+    assert is_long(opened.codec, recording)
+    grids = encode_long(opened.codec, recording, 2, lambda name, share: told.append(share))
+    whole = encode_variants(opened.codec, recording.audio, 2)
+    assert all((one == other).all() for one, other in zip(grids, whole, strict=True))
+    assert told == sorted(told)
+    assert 0 < told[0] < 0.1
+    assert told[-1] == pytest.approx(1, abs=0.01)
 
 
 def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None:
@@ -538,20 +571,48 @@ def test_a_second_ctrl_c_leaves_the_file_as_it_was_though_there_was_a_checkpoint
     assert state.is_file()
 
 
-def test_a_file_that_changed_during_the_training_is_left_alone(model: Path) -> None:
+def test_a_model_that_changed_during_the_training_gets_the_prior_and_keeps_the_change(model: Path) -> None:
     process = host_process("train-prior", model, *LONG)
     wait_for(process, "epoch 1/")
     opened = host_stubs.open_model(model)
     opened.name = "changed meanwhile"
     host_stubs.save_model(opened, model)
+    second = host("train-prior", model, *QUICK)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
+    assert second.exit_code == 1
+    assert f"small.sda is being trained already, by process {process.pid} (" in second.output
     assert process.returncode == 0, err
-    beside = model.with_name("small-prior.sda")
-    assert str(beside) in err
+    assert "small.sda was changed by something else meanwhile; the prior was put into what it is now." in err
     assert document(model)["name"] == "changed meanwhile"
-    assert document(model)["has_prior"] is False
-    assert document(beside)["has_prior"] is True
+    assert document(model)["has_prior"] is True
+    assert sorted(path.name for path in model.parent.iterdir()) == ["small.sda"]
+
+
+@pytest.mark.parametrize("change", ["another codec", "another prior", "no model"])
+def test_what_a_prior_is_not_for_is_left_alone_and_the_prior_saved_beside_it(
+    trained_codec: Path, trained: Path, tmp_path: Path, change: str
+) -> None:
+    model = Path(shutil.copy(trained if change == "another prior" else trained_codec, tmp_path / "small.sda"))
+    opened = host_stubs.open_model(trained)
+    run = PriorRun(opened.prior)
+    job = prepare_job(Host(load_plugins()), model, {}, cache=False)
+    if change == "no model":
+        model.write_bytes(b"something else")
+    else:
+        newer = host_stubs.open_model(model)
+        if change == "another codec":
+            newer.codec._codebooks[0, 0, 0] += 1
+        else:
+            newer.prior, entry = None, newer.bundle.get("prior")
+            newer.bundle.put("prior", entry.facts | {"training_date": "2001-01-01"}, entry.tensors)
+        host_stubs.save_model(newer, model)
+    before = model.read_bytes()
+    saved = job.save(run, model)
+    assert model.read_bytes() == before
+    assert saved.path == tmp_path / "small-2.sda"
+    assert saved.note == "small.sda was changed by something else meanwhile, and is left alone."
+    assert host_stubs.open_model(saved.path).prior.report == run.report
 
 
 def test_a_file_with_a_prior_is_asked_about_on_a_terminal(trained: Path, tmp_path: Path) -> None:
@@ -585,8 +646,8 @@ def broken_off(model: Path) -> Path:
         if isinstance(event, BatchDone) and event.epoch == 2:
             raise PowerCut
 
-    with pytest.raises(PowerCut), job.kept(print) as keeper:
-        job.train(on_event=on_event, keeper=keeper)
+    with pytest.raises(PowerCut):
+        job.train(on_event=on_event, keeper=job.keeper(print))
     return job.states.path
 
 
@@ -737,10 +798,10 @@ def test_continuing_may_replace_the_prior_that_it_began_to_replace_and_no_other(
 
 
 def test_two_processes_do_not_train_for_one_file(model: Path) -> None:
-    with StateFile(model).held():
+    with host_stubs.claimed(model, "trained"):
         result = host("train-prior", model, *QUICK)
     assert result.exit_code == 1
-    assert "small.sda is being trained by another process" in result.stderr
+    assert "small.sda is being trained already, by " in result.stderr
 
 
 def test_the_command_is_a_click_command_of_the_hosts_group() -> None:
