@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from benchmarks import fuzz
+from host_stubs.bundle import Entry
 from host_stubs.cli import build_cli
 from host_stubs.errors import HostError
 from host_stubs.model import open_model, save_model
 from host_stubs.plugins import Plugins
 from host_stubs.sda import VERSION
-from sda_prior_plugin import Prior
+from sda_prior_plugin import Prior, PriorError
 from sda_prior_plugin.edge import plugin as prior_plugin
+from sda_prior_plugin.edge import read_entry
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FIRST_FRAMES = [
@@ -94,6 +100,45 @@ def test_host_check_says_what_is_wrong_with_a_prior_and_opening_goes_on_without_
     assert json.loads(alone.stdout)["parts"][-1] == {
         "part": "prior", "what": "in its place; no installed plugin knows what it should be", "known": False,
     }  # fmt: skip
+
+
+def _heard(part: str, *numbers: int) -> Callable[[Entry], Any]:
+    return lambda entry: (entry.facts, entry.tensors | {f"heard.{part}": torch.tensor(numbers)})
+
+
+def _fact(name: str, value: Any) -> Callable[[Entry], Any]:
+    return lambda entry: (entry.facts | {name: value}, entry.tensors)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _heard("ends", 2**63 - 1, -2, 0),
+        _heard("recordings", -1),
+        lambda entry: (entry.facts, {name: t for name, t in entry.tensors.items() if name != "heard.ends"}),
+        lambda entry: ({name: fact for name, fact in entry.facts.items() if name != "heard"}, entry.tensors),
+        lambda entry: (entry.facts, entry.tensors | {"heard.more": torch.zeros(1)}),
+        lambda entry: (entry.facts, entry.tensors | {"end.bias": torch.tensor([math.nan])}),
+        lambda entry: (entry.facts, entry.tensors | {"end.bias": torch.zeros(2)}),
+        lambda entry: ({}, entry.tensors),
+        _fact("settings", {}),
+        _fact("epochs_trained", 10**400),
+        _fact("memorization", {"longest": ""}),
+        _fact("memorization", [1]),
+        _fact("codebooks_sha256", None),
+    ],
+    ids=str,
+)
+def test_a_prior_that_something_is_wrong_with_is_refused_as_one(
+    kept: Path, plugins: Plugins, change: Callable[[Entry], Any]
+) -> None:
+    """With the plugin's own error, whatever it is: no other exception, and nothing outside its memory is touched."""
+    model = open_model(kept, plugins)
+    entry = model.bundle.get("prior")
+    assert entry is not None
+    model.bundle.put("prior", *change(entry))
+    with pytest.raises(PriorError):
+        read_entry(model, model.bundle)
 
 
 def test_opening_does_not_wait_for_what_nobody_asks_for(kept: Path, plugins: Plugins, tmp_path: Path) -> None:
