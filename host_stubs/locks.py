@@ -112,6 +112,8 @@ def _lock_beside(target: Path, ending: str) -> Iterator[BaseFileLock]:
 
 def _take(lock: BaseFileLock, seconds: float) -> bool | None:
     """Take a lock, waiting so long (-1: however long): whether it was taken, or None where there can be none."""
+    if not Path(lock.lock_file).parent.is_dir():  # it would be made
+        return None
     try:
         lock.acquire(timeout=seconds, poll_interval=_LOOK_EVERY)
     except Timeout:
