@@ -470,6 +470,7 @@ def test_a_mistake_ends_with_one_clear_line_and_loses_nothing(model: Path, wrong
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert model.read_bytes() == before
+    assert not Path("nowhere").exists(), "no folder is made"
 
 
 @pytest.mark.parametrize("what", ["missing", "truncated", "not a model"])
