@@ -127,7 +127,6 @@ def _fact(name: str, value: Any) -> Callable[[Entry], Any]:
         _fact("memorization", [1]),
         _fact("codebooks_sha256", None),
     ],
-    ids=str,
 )
 def test_a_prior_that_something_is_wrong_with_is_refused_as_one(
     kept: Path, plugins: Plugins, change: Callable[[Entry], Any]
