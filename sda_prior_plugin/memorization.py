@@ -51,7 +51,7 @@ class CopyRate:
         seconds: length of the windows, and in `frames`.
         samples: share of the windows of what the prior drew that are copies, `sample_windows` having been counted.
         held_out: the same for the held-out recordings, the natural copy rate.
-        p_value: how probable it is that samples copy so much more by chance, by a permutation test.
+        p_value: how probable it is that samples copy so much more by chance, by windows of any length.
     """
 
     seconds: float
@@ -171,27 +171,32 @@ class CopyMeter:
 
     def rates(self, grids: Sequence[np.ndarray]) -> tuple[CopyRate, ...]:
         """The copy rates of some grids `[frames, bands, levels]`, for each window length that there is enough of."""
-        found = []
-        for frames, natural in self._natural.items():
-            copied, counted = copied_windows(self.heard, grids, frames)
-            if not counted.any() or (self.calibrated and natural[1].sum() < FEWEST_WINDOWS):
-                continue
-            found.append(
-                CopyRate(
-                    seconds=frames * self.frame_seconds,
-                    frames=frames,
-                    samples=share(copied, counted),
-                    sample_windows=int(counted.sum()),
-                    held_out=share(*natural),
-                    held_out_windows=int(natural[1].sum()),
-                    p_value=chance_of_more((copied, counted), natural),
-                )
+        samples: dict[int, Counts] = {frames: copied_windows(self.heard, grids, frames) for frames in self._natural}
+        lengths = [
+            frames
+            for frames, natural in self._natural.items()
+            if samples[frames][1].any() and (natural[1].sum() >= FEWEST_WINDOWS or not self.calibrated)
+        ]
+        chances = chances_of_more(
+            [samples[frames] for frames in lengths], [self._natural[frames] for frames in lengths]
+        )
+        return tuple(
+            CopyRate(
+                seconds=frames * self.frame_seconds,
+                frames=frames,
+                samples=share(*samples[frames]),
+                sample_windows=int(samples[frames][1].sum()),
+                held_out=share(*self._natural[frames]),
+                held_out_windows=int(self._natural[frames][1].sum()),
+                p_value=chance,
             )
-        return tuple(found)
+            for frames, chance in zip(lengths, chances, strict=True)
+        )
 
     def copies_more(self, grids: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
         """Whether some grids hold significantly more copies than others."""
-        return chance_of_more(*(copied_windows(self.heard, some, self.shortest) for some in (grids, others))) < 0.05
+        (chance,) = chances_of_more(*([copied_windows(self.heard, some, self.shortest)] for some in (grids, others)))
+        return chance < 0.05
 
     def longest_passage(self, grids: Sequence[np.ndarray]) -> Recited | None:
         """The longest passage that occurs in any of the grids."""
@@ -206,37 +211,55 @@ def share(copied: np.ndarray, counted: np.ndarray) -> float:
     return float(copied.sum() / max(counted.sum(), 1))
 
 
-def chance_of_more(samples: tuple[np.ndarray, np.ndarray], natural: tuple[np.ndarray, np.ndarray]) -> float:
-    """One-sided p-value of the copy rate of `samples` being above the `natural` one.
+Counts = tuple[np.ndarray, np.ndarray]
+"""Windows of one length in some sequences, `[sequences]` each: those that are copied, and all."""
+
+
+def chances_of_more(samples: Sequence[Counts], natural: Sequence[Counts]) -> list[float]:
+    """For each window length, the one-sided p-value of the copy rate of `samples` being above the `natural` one.
 
     A permutation test over whole sequences (Good 2005, section 3.2): windows of one sequence overlap and depend on each
-    other, sequences do not. Each is a pair of arrays `[sequences]`, windows copied and windows counted.
+    other, sequences do not. Only sequences that have windows of the same lengths are exchanged. The p-values hold for
+    all lengths together, which depend on each other, by the least one of each permutation (Westfall and Young 1993,
+    section 2.3).
     """
-    copied, counted = (np.concatenate(pair) for pair in zip(samples, natural, strict=True))
-    some = counted > 0
-    first = np.concatenate([np.ones(len(samples[0]), bool), np.zeros(len(natural[0]), bool)])[some]
-    copied, counted = copied[some], counted[some]
-    if first.all() or not first.any():
-        return 1.0
+    if not samples:
+        return []
+    copied, counted = (
+        np.concatenate([np.stack([one[part] for one in group]) for group in (samples, natural)], axis=1)
+        for part in (0, 1)
+    )  # [lengths, sequences]
+    first = np.arange(copied.shape[1]) < len(samples[0][0])
+    drawn = np.tile(first, (1 + PERMUTATIONS, 1))
+    kind = (counted > 0).sum(axis=0)
     rng = np.random.default_rng(0)
-    drawn = np.concatenate([first[None], rng.permuted(np.tile(first, (PERMUTATIONS, 1)), axis=1)])
+    for one in np.unique(kind):
+        drawn[1:, kind == one] = rng.permuted(drawn[1:, kind == one], axis=1)
     mine, theirs = (
-        (rows @ copied) / np.maximum(rows @ counted, 1) for rows in (drawn.astype(float), (~drawn).astype(float))
+        (rows @ copied.T) / np.maximum(rows @ counted.T, 1) for rows in (drawn.astype(float), (~drawn).astype(float))
     )
-    difference = mine - theirs
-    return float(np.mean(difference >= difference[0] - 1e-12))
+    difference = mine - theirs  # [permutations, lengths]
+    ordered = np.sort(difference, axis=0)
+    p_values = np.stack(
+        [
+            1 - np.searchsorted(ordered[:, length], difference[:, length] - 1e-12) / len(ordered)
+            for length in range(len(samples))
+        ],
+        axis=1,
+    )
+    least = p_values.min(axis=1)
+    return [float(np.mean(least <= p_value + 1e-12)) for p_value in p_values[0]]
 
 
 def telling(rates: Sequence[CopyRate]) -> CopyRate | None:
     """The rate that shows best that samples copy more than is natural, if any does.
 
-    More means: so much more that the test, corrected for the number of window lengths (Bonferroni), rules out chance,
-    and by a margin that matters.
+    More means: so much more that the test rules out chance, and by a margin that matters.
     """
     more = [
         rate
         for rate in rates
-        if rate.p_value * len(rates) <= SIGNIFICANCE
+        if rate.p_value <= SIGNIFICANCE
         and rate.samples >= TIMES_NATURAL * rate.held_out
         and rate.samples >= rate.held_out + ABOVE_NATURAL
     ]

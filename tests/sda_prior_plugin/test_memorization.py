@@ -19,7 +19,7 @@ from sda_prior_plugin.memorization import (
     MemorizationReport,
     Recited,
     Watch,
-    chance_of_more,
+    chances_of_more,
     telling,
 )
 from sda_prior_plugin.training import Checkpoint
@@ -80,15 +80,29 @@ def test_chance_is_found_significant_as_often_as_it_is_allowed_to_be() -> None:
     for _ in range(300):
         counted = rng.integers(3, 12, 60)
         copied = rng.binomial(counted, rng.beta(0.3, 1.2, 60))
-        p_values.append(chance_of_more((copied[:40], counted[:40]), (copied[40:], counted[40:])))
+        p_values += chances_of_more([(copied[:40], counted[:40])], [(copied[40:], counted[40:])])
     assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.06)
     assert np.mean(np.array(p_values) <= SIGNIFICANCE) == pytest.approx(SIGNIFICANCE, abs=0.04)
+
+
+@pytest.mark.slow
+def test_chance_is_found_significant_no_more_often_by_windows_of_several_lengths() -> None:
+    """Three lengths, of which the longest fits only some sequences: the least p-value of them is uniform."""
+    rng = np.random.default_rng(1)
+    least = []
+    for _ in range(300):
+        counted = np.stack([rng.integers(3, 12, 60), np.full(60, 5), rng.integers(0, 2, 60)])
+        copied = rng.binomial(counted, rng.beta(0.3, 1.2, 60))
+        both = list(zip(copied, counted, strict=True))
+        least.append(min(chances_of_more([(a[:40], b[:40]) for a, b in both], [(a[40:], b[40:]) for a, b in both])))
+    assert np.mean(np.array(least) <= 0.1) == pytest.approx(0.1, abs=0.06)
 
 
 def test_more_sequences_make_the_same_rates_more_significant() -> None:
     def p_value(pairs: int) -> float:
         counted = np.full(2 * pairs, 10)
-        return chance_of_more((np.tile([2, 6], pairs), counted), (np.tile([0, 5], pairs), counted))
+        (chance,) = chances_of_more([(np.tile([2, 6], pairs), counted)], [(np.tile([0, 5], pairs), counted)])
+        return chance
 
     assert p_value(20) < p_value(2)
 
