@@ -22,7 +22,7 @@ from benchmarks.corpora import MADE, demo_dataset
 from benchmarks.results import machine, write_section
 from docs.screenshots import FLAGS, opened, serving, start
 
-EPOCHS, PAIRS = 24, 2
+EPOCHS, PAIRS = 16, 2
 CLICKED = """async () => {
   const shown = id => document.querySelector(id)?.offsetParent;
   const started = performance.now();
