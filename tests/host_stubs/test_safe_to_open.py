@@ -115,7 +115,7 @@ def a_million_tensors(path: Path, header: dict[str, Any], data: bytes) -> None:
 
 def a_wide_text(path: Path, header: dict[str, Any], data: bytes) -> None:
     """A single character makes Python keep four bytes for each of a text."""
-    put(path, header | {"__metadata__": {**header["__metadata__"], "note": "x" * (30 * 2**20) + "\U0001f600"}}, data)
+    put(path, header | {"__metadata__": {**header["__metadata__"], "note": "x" * (18 * 2**20) + "\U0001f600"}}, data)
 
 
 def ten_thousand_deep_header(path: Path, header: dict[str, Any], data: bytes) -> None:
