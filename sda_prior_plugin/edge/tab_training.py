@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SOUND_SECONDS = 2.0
 SHARE_FOR_SOUNDS = 0.03
 """Of the training's time, the most that sounds to listen to may take; only the first one comes in any case."""
-SECONDS_BETWEEN_SOUNDS = 5.0
+SECONDS_BETWEEN_SOUNDS = 20.0
 
 
 @dataclass
