@@ -12,7 +12,7 @@ from host_stubs.header import Header
 from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, stored_codec
 from host_stubs.plugins import Plugins, invoke, reason_of
-from host_stubs.sda import SdaFile, open_sda, read_sda
+from host_stubs.sda import SdaFile, open_sda, parts_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def check_file(path: Path, plugins: Plugins) -> Iterator[Checked]:
     """
     file = open_sda(path)
     yield Checked("header", _of_header(file.header))
-    sda = read_sda(path)
+    sda = parts_of(file)
     facts = [name for name in ("training", "dataset") if getattr(sda, name)]
     yield Checked("document", ", ".join(["format, version and type", "name", "has_prior", "codec", *facts]))
     try:

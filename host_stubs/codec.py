@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from host_stubs.errors import HostError
+from host_stubs.errors import HostError, shown
 from host_stubs.griffin_lim import GriffinLim, window_sizes
-from host_stubs.header import shown
 from host_stubs.mel import Mel, MelSettings
 from host_stubs.network import COUNTER, STRIDE, Decoder, Encoder, code_vectors, nearest_codes, network_shapes
 from host_stubs.stored import Kind, kind_of

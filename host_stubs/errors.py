@@ -1,4 +1,6 @@
-"""The one exception type that the host shows to a user."""
+"""The one exception type that the host shows to a user, and how a value stands in its sentence."""
+
+_SHOWN = 60  # characters
 
 
 class HostError(Exception):
@@ -18,3 +20,9 @@ class FileChanged(HostError):  # noqa: N818 - a state of a file, not a fault
     """
 
     file_changed = True
+
+
+def shown(value: object) -> str:
+    """What a file says, for a sentence: on one line, without control characters, and not all of it if it is long."""
+    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

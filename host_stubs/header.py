@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from host_stubs.errors import HostError
+import torch
+
+from host_stubs.errors import HostError, shown
 
 METADATA = "__metadata__"
 LENGTH_BYTES = 8
@@ -28,15 +30,28 @@ TIMES_ITS_SIZE = 4  # what opening a file may take of memory, and
 AND_BYTES = 64 * 2**20  # this much beside it
 BYTES_A_VALUE = 256  # the most that a JSON value takes in memory while it is read, beside its text
 
-ITEM_BYTES: Mapping[str, int] = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"), 1),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
-    **dict.fromkeys(("U32", "I32", "F32"), 4),
-    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+DTYPES: dict[str, torch.dtype] = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "F32": torch.float32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "C64": torch.complex64,
 }
-"""The types that a tensor may have, and the bytes of one number."""
+"""The types that a tensor may have, as the format names them."""
 
-_SHOWN = 60
 _ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*+\\u")  # one of the header itself, not of a text inside it
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
@@ -59,12 +74,6 @@ class Header:
     tensors: dict[str, Place]
     size: int
     data: int
-
-
-def shown(value: object) -> str:
-    """What a file says, for a sentence: on one line, without control characters, and not all of it if it is long."""
-    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def read_header(file: BinaryIO, path: Path) -> Header:
@@ -182,7 +191,7 @@ def _place(name: str, value: Any, data: int, path: Path) -> Place:
     if not name or not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise HostError(f"{path} is damaged: its header does not describe tensors.")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise _wrong(path, name, f"is of a type that this host cannot read: {shown(dtype)}")
     size = math.prod(side or 1 for side in shape) if _are_counts(shape) and len(shape) <= MOST_DIMENSIONS else math.inf
     if size >= LONGEST_SIDE:
@@ -190,7 +199,7 @@ def _place(name: str, value: Any, data: int, path: Path) -> Place:
     if not _are_counts(offsets) or len(offsets) != 2:
         raise _wrong(path, name, f"is in a place that cannot be: {shown(offsets)}")
     begin, end = offsets
-    if end - begin != (0 if 0 in shape else size) * ITEM_BYTES[dtype]:
+    if end - begin != (0 if 0 in shape else size) * DTYPES[dtype].itemsize:
         raise _wrong(path, name, f"is {dtype} {shown(shape)}, which {end - begin:,} bytes cannot be")
     return Place(dtype, tuple(shape), data + begin, data + end)
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from host_stubs.codec import Codec
-from host_stubs.errors import HostError
-from host_stubs.header import shown
+from host_stubs.errors import HostError, shown
 from host_stubs.legacy_archive import checked_pickle
 
 # What only training needs of a quantizer; a codec needs its vectors (`embed`).

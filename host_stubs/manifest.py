@@ -16,8 +16,7 @@ import numpy as np
 import soundfile
 
 from host_stubs.audio import find_recordings, look_through, peak_normalized, recording_blocks, scaled_to_peak
-from host_stubs.errors import HostError
-from host_stubs.header import shown
+from host_stubs.errors import HostError, shown
 
 SPLIT_SEED = 42
 HELD_OUT_SHARE = 0.2

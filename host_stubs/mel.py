@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from host_stubs.banded import Banded
-from host_stubs.errors import HostError
-from host_stubs.header import shown
+from host_stubs.errors import HostError, shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from host_stubs.bundle import RESERVED, Bundle
-from host_stubs.errors import HostError
-from host_stubs.header import LENGTH_BYTES, check_values, parsed, shown
+from host_stubs.errors import HostError, shown
+from host_stubs.header import LENGTH_BYTES, check_values, parsed
 from host_stubs.legacy_archive import is_legacy_model
 from host_stubs.replace import UNCHANGED, Expected, FileState, new_file_in_place_of
 from host_stubs.serialized import holds, pieces
@@ -48,11 +48,15 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def read_sda(path: Path) -> SdaFile:
-    """Read a `.sda`. Raises HostError, naming the file and what is wrong with it, for anything else.
+    """Read a `.sda`. Raises HostError, naming the file and what is wrong with it, for anything else."""
+    return parts_of(open_sda(path))
+
+
+def parts_of(file: TensorFile) -> SdaFile:
+    """What is in an open `.sda`. Raises HostError if its document is not what it should be.
 
     A tensor is read from the file when it is asked for: the codec's, and those of the bundle.
     """
-    file = open_sda(path)
     document = document_of(file)
     texts = _member_texts(file.header.metadata[FORMAT])
     return SdaFile(

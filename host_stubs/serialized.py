@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO
+from io import FileIO
 
 import torch
 from torch import Tensor
 
 from host_stubs.errors import HostError
-from host_stubs.stored import DTYPES
+from host_stubs.header import DTYPES
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 """What the format calls each type of number."""
@@ -42,14 +42,14 @@ def pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> list[m
     return [memoryview(len(text).to_bytes(8, "little") + text), *data]
 
 
-def holds(file: BinaryIO, parts: Iterable[memoryview]) -> bool:
+def holds(file: FileIO, parts: Iterable[memoryview]) -> bool:
     """Whether an open, unbuffered file, read from its start, has exactly these bytes."""
     buffer = bytearray(_AT_ONCE)
     for piece in parts:
         for begin in range(0, len(piece), _AT_ONCE):
             wanted = piece[begin : begin + _AT_ONCE]
             found = buffer if len(wanted) == _AT_ONCE else bytearray(len(wanted))
-            if file.readinto(found) != len(wanted) or found != wanted:  # type: ignore[attr-defined]
+            if file.readinto(found) != len(wanted) or found != wanted:
                 return False
     return not file.read(1)
 

@@ -6,38 +6,17 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from host_stubs.errors import HostError
-from host_stubs.header import Header, Place, read_header
+from host_stubs.header import DTYPES, Header, Place, read_header
 
 Kind = tuple[torch.dtype, tuple[int, ...]]
 """What a tensor is: type and shape."""
-
-DTYPES: dict[str, torch.dtype] = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
-    "F8_E5M2": torch.float8_e5m2,
-    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "F32": torch.float32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F64": torch.float64,
-    "C64": torch.complex64,
-}
 
 
 def kind_of(tensor: Tensor) -> Kind:
@@ -52,7 +31,7 @@ class TensorFile:
     puts another file in its place, and leaves this one as it is to whoever has it open.
     """
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: FileIO, path: Path) -> None:
         """Takes over `file`. Raises HostError as `read_header` does."""
         self.path = path
         self._file = file
@@ -80,7 +59,7 @@ class TensorFile:
             with self._lock:
                 self._file.seek(place.begin)
                 got = 0
-                while got < len(view) and (more := self._file.readinto(view[got:])):  # type: ignore[attr-defined]
+                while got < len(view) and (more := self._file.readinto(view[got:])):
                     got += more
                 changed = got < len(view) or self._stat() != self._state
         except OSError as error:

@@ -23,11 +23,12 @@ from host_stubs import header as header_module
 from host_stubs.bundle import Bundle
 from host_stubs.cli import build_cli
 from host_stubs.errors import HostError
-from host_stubs.header import AND_BYTES, BYTES_A_VALUE, DEEPEST, ITEM_BYTES, MOST_HEADER_BYTES, TIMES_ITS_SIZE, parsed
+from host_stubs.header import AND_BYTES, BYTES_A_VALUE, DEEPEST, DTYPES, MOST_HEADER_BYTES, TIMES_ITS_SIZE, parsed
 from host_stubs.model import Model, open_model, save_model
 from host_stubs.plugins import Plugins
 from host_stubs.sda import read_sda
-from host_stubs.stored import DTYPES
+from host_stubs.serialized import pieces
+from host_stubs.stored import TensorFile
 
 MEASURE = """
 import json, sys, time
@@ -353,9 +354,15 @@ def test_what_json_takes_in_memory_is_no_more_than_it_is_taken_for() -> None:
         assert taken <= assumed[0], kind
 
 
-def test_every_type_that_a_header_may_name_can_be_read() -> None:
-    assert DTYPES.keys() == ITEM_BYTES.keys()
-    assert all(ITEM_BYTES[name] == dtype.itemsize for name, dtype in DTYPES.items())
+@pytest.mark.parametrize("name", DTYPES)
+def test_numbers_of_every_type_come_back_as_they_were(name: str, tmp_path: Path) -> None:
+    tensor = torch.arange(2).to(DTYPES[name])
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(b"".join(pieces({"x": tensor}, {})))
+    assert f'"dtype":"{name}"'.encode() in path.read_bytes()
+    found = TensorFile(path.open("rb", buffering=0), path).tensors()["x"]
+    assert found.dtype == tensor.dtype
+    assert found.view(torch.uint8).equal(tensor.view(torch.uint8))
 
 
 @pytest.mark.parametrize(
@@ -479,7 +486,7 @@ def test_the_page_on_the_format_states_the_limits() -> None:
     }
     rows = dict(re.findall(r"^\| ([^|]+) \| ([\d ]+) \|$", page, flags=re.MULTILINE))
     assert {name: int(number.replace(" ", "")) for name, number in rows.items() if name in stated} == stated
-    assert all(f"`{name}`" in page for name in ITEM_BYTES)
+    assert all(f"`{name}`" in page for name in DTYPES)
 
 
 @pytest.mark.parametrize("command", ["info", "models"])
