@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from sda_prior_plugin.copying import Heard, copied_windows, shortest_window
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.facts import read_fact, read_fields
 
 LONGER_WINDOW_SECONDS = (0.5, 1.0, 2.0, 4.0)
 LONGEST_SAMPLE_SECONDS = 4.0
@@ -28,8 +28,7 @@ FEWEST_WINDOWS = 10
 """Of any other length."""
 
 SIGNIFICANCE = 0.05
-"""Of one look, over all window lengths; two in a row and the second witness are wanted besides. With few long
-recordings held out even a prior that does nothing but recite comes no lower than 0.02 by the windows that tell."""
+"""Of one look, over all window lengths; two in a row and the second witness are wanted besides."""
 PERMUTATIONS = 1999
 TIMES_NATURAL = 2.0
 ABOVE_NATURAL = 0.03
@@ -107,16 +106,11 @@ class MemorizationReport:
             PriorError: it is not one.
         """
         try:
-            longest = facts["longest"]
+            longest, rates = facts["longest"], facts["rates"]
             return cls(
-                verdict=str(facts["verdict"]),
-                basis=str(facts["basis"]),
-                rates=tuple(map(_rate, facts["rates"])),
-                longest=None
-                if longest is None
-                else Recited(str(longest["file"]), _number(longest["start"]), _number(longest["seconds"])),
-                memorizing_epochs=tuple((int(first), int(last)) for first, last in facts["memorizing_epochs"]),
-                seconds=_number(facts["seconds"]),
+                rates=tuple(CopyRate(**read_fields(CopyRate, rate)) for rate in rates),
+                longest=None if longest is None else Recited(**read_fields(Recited, longest)),
+                **read_fields(cls, facts, but=frozenset({"rates", "longest"})),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PriorError(
@@ -128,16 +122,6 @@ VERY_LIKELY = "very likely memorizing"
 NO_SIGN = "no sign of memorizing"
 COPYING = "copying"
 GAP = "gap"
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise ValueError(f"{value!r} is not a number")
-    return value
-
-
-def _rate(facts: Mapping[str, Any]) -> CopyRate:
-    return CopyRate(**{field.name: _number(facts[field.name]) for field in dataclasses.fields(CopyRate)})  # type: ignore[arg-type]  # ints where they are
 
 
 class CopyMeter:
@@ -371,11 +355,11 @@ class Watch:
             rate, bits = facts["rate"], facts["bits"]
             finding = None
             if bits is not None:
-                train, held_out, best = (math.inf if one is None else float(_number(one)) for one in bits)
-                finding = Finding(rate and _rate(rate), train, held_out, best)
-            self.stretches = [(int(_number(first)), int(_number(last))) for first, last in facts["stretches"]]
-            self._agreeing = int(_number(facts["agreeing"]))
-            self._first_disagreeing = int(_number(facts["first_disagreeing"]))
+                train, held_out, best = (math.inf if one is None else read_fact("float", one) for one in bits)
+                finding = Finding(rate and CopyRate(**read_fields(CopyRate, rate)), train, held_out, best)
+            self.stretches = list(read_fact("tuple[tuple[int, int], ...]", facts["stretches"]))
+            self._agreeing = read_fact("int", facts["agreeing"])
+            self._first_disagreeing = read_fact("int", facts["first_disagreeing"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PriorError("What the watch for memorizing knew is damaged.") from error
         if finding is not None and not self.stretches:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.facts import read_fields
 from sda_prior_plugin.memorization import MemorizationReport
 
 
@@ -64,28 +64,13 @@ class TrainingReport:
         Raises:
             PriorError: a part is missing or of the wrong kind.
         """
-        values: dict[str, Any] = {}
-        if (memorization := facts.get("memorization")) is not None:
+        memorization = facts.get("memorization")
+        try:
+            values = read_fields(cls, facts, but=frozenset({"memorization"}))
+        except (KeyError, TypeError) as error:
+            raise PriorError(f"The prior's {error.args[0]} is not what it should be.") from error
+        if memorization is not None:
             values["memorization"] = MemorizationReport.from_dict(memorization)
-        for field in dataclasses.fields(cls):
-            if field.name == "memorization":
-                continue
-            value = facts.get(field.name)
-            if not _fits(str(field.type), value):
-                raise PriorError(f"The prior's {field.name} is not what it should be.")
-            values[field.name] = tuple(value) if isinstance(value, list) else value
         if not values["final_perplexity"] >= 1:
             raise PriorError(f"The prior's final_perplexity is {values['final_perplexity']}, below 1.")
         return cls(**values)
-
-
-def _fits(kind: str, value: object) -> bool:
-    """Whether a JSON value is of the kind that a field of TrainingReport is annotated with."""
-    if kind.startswith("tuple["):
-        inner = kind.removeprefix("tuple[").partition(",")[0]
-        return isinstance(value, list) and all(_fits(inner, entry) for entry in value)
-    if kind == "str":
-        return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        return False
-    return kind == "float" or isinstance(value, int)

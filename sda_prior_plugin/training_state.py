@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,8 @@ from torch import Tensor
 
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.facts import read_fields
 from sda_prior_plugin.settings import KNOBS_BY_NAME, PriorSettings
-
-LARGEST = 2**53
-"""Of a whole number: what a JSON number says exactly."""
 
 NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
 STEP = ".step"
@@ -106,14 +103,10 @@ class TrainingState:
         Raises:
             NotResumable: a fact is missing, or not what it should be.
         """
-        values: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            if field.name in ("tensors", "settings"):
-                continue
-            try:
-                values[field.name] = _READ[str(field.type)](facts[field.name])
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise NotResumable(f"it is damaged (its {field.name} is not what it should be)") from error
+        try:
+            values = read_fields(cls, facts, but=frozenset({"tensors", "settings"}))
+        except (KeyError, TypeError) as error:
+            raise NotResumable(f"it is damaged (its {error.args[0]} is not what it should be)") from error
         state = cls(settings=_settings(facts.get("settings")), tensors=tensors, **values)
         if problem := state._disagreement():
             raise NotResumable(f"it is damaged (its {problem})")
@@ -201,51 +194,3 @@ def _settings(values: object) -> PriorSettings:
         return PriorSettings(**values)
     except PriorError as error:
         raise NotResumable(f"it is damaged ({str(error).rstrip('.')})") from error
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
-        raise ValueError(value)
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= float(value) < math.inf):
-        raise ValueError(value)
-    return float(value)
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(value)
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(value)
-    return value
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    first, second = value
-    return _whole(first), _whole(second)
-
-
-def _object(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(value)
-    return value
-
-
-_READ: dict[str, Any] = {
-    "int": _whole,
-    "float": _number,
-    "str": _text,
-    "tuple[int, int]": _pair,
-    "tuple[int, ...]": lambda values: tuple(map(_whole, values)),
-    "tuple[float, ...]": lambda values: tuple(map(_number, values)),
-    "tuple[bool, ...]": lambda values: tuple(map(_truth, values)),
-    "dict[str, Any]": _object,
-    "dict[str, str]": lambda values: {name: _text(value) for name, value in _object(values).items()},
-}
