@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.results import machine, write_section
+from benchmarks.results import RESULTS, machine, write_section
 from benchmarks.tiny_model import NumberedModel, make_recordings, tiny_model
 from host_stubs.cli import main as run_host
 from host_stubs.errors import HostError
@@ -353,10 +353,7 @@ def main() -> None:
         "killed with SIGKILL at random moments. Failing calls: each call to do with files in a save, once with each "
         f"error that it may give, and once as the process's last. Seed {arguments.seed}, {machine()}."
     )
-    if arguments.print_only:
-        print("\n".join(" | ".join(row) for row in rows))
-    else:
-        write_section("Files: what they survive", text, rows)
+    write_section("Files: what they survive", text, rows, None if arguments.print_only else RESULTS)
 
 
 if __name__ == "__main__":

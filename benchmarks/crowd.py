@@ -14,13 +14,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.crashes import QUICK, fork, run_quietly
-from benchmarks.results import machine, write_section
+from benchmarks.results import RESULTS, machine, write_section
 from benchmarks.tiny_model import NumberedModel, make_recordings, tiny_model
 from host_stubs.errors import FileChanged
 from host_stubs.model import open_model, save_model
@@ -34,9 +35,9 @@ def crowd(path: Path, seconds: float) -> Counter[str]:
     """Let the processes loose on a saved model; what they did. Raises AssertionError where anything was lost."""
     train(path, 0)  # once here, so that what it imports and compiles is there
     end = time.time() + seconds
-    works: list[Callable[[], dict[str, Any]]] = [lambda: _read(path, end) for _ in range(READERS)]
-    works += [lambda name=name: _save(path, name, end) for name in NAMESPACES]  # type: ignore[misc]
-    works += [lambda first=first: _train(path, range(first, 10**6, TRAINERS), end) for first in range(1, TRAINERS + 1)]  # type: ignore[misc]
+    works: list[Callable[[], dict[str, Any]]] = [partial(_read, path, end) for _ in range(READERS)]
+    works += [partial(_save, path, name, end) for name in NAMESPACES]
+    works += [partial(_train, path, range(first, 10**6, TRAINERS), end) for first in range(1, TRAINERS + 1)]
     processes = [_started(work) for work in works]
     reports = [_report(*process) for process in processes]
     for name, report in zip(NAMESPACES, reports[READERS:], strict=False):
@@ -155,11 +156,8 @@ def main() -> None:
         ["of these saved beside the model, which kept changing", str(did["beside"])],
         ["trainings refused, for somebody else was at it", str(did["claimed"])],
     ]
-    if arguments.print_only:
-        print("\n".join(" | ".join(row) for row in rows))
-    else:
-        text = f"Ten processes at one model file for {arguments.seconds:g} s. {machine()}."
-        write_section("Files: ten processes at one", text, rows)
+    text = f"Ten processes at one model file for {arguments.seconds:g} s. {machine()}."
+    write_section("Files: ten processes at one", text, rows, None if arguments.print_only else RESULTS)
 
 
 if __name__ == "__main__":

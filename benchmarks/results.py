@@ -19,13 +19,18 @@ def machine() -> str:
     return f"{name}, torch {torch.__version__.partition('+')[0]}"
 
 
-def write_section(title: str, text: str, table: Sequence[Sequence[str]], path: Path = RESULTS) -> None:
-    """Replace the section of this title, or add it, and print it. The first row of the table is its heading."""
+def write_section(title: str, text: str, table: Sequence[Sequence[str]], path: Path | None = RESULTS) -> None:
+    """Replace the section of this title, or add it, and print it; without a `path` only that.
+
+    The first row of the table is its heading.
+    """
     heading, *rows = table
     lines = ["| " + " | ".join(row) + " |" for row in [heading, ["---"] * len(heading), *rows]]
     section = f"## {title}\n\n{text}\n\n" + "\n".join(lines) + "\n"
+    print(section)
+    if path is None:
+        return
     old = path.read_text("utf-8") if path.exists() else TITLE
     found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
     new = old[: found.start()] + f"{section}\n" + old[found.end() :] if found else f"{old}\n\n{section}"
     path.write_text(re.sub(r"\n{3,}", "\n\n", new).rstrip() + "\n", "utf-8")
-    print(section)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.results import machine, write_section
+from benchmarks.results import RESULTS, machine, write_section
 from benchmarks.tiny_model import make_recordings, tiny_model
 from host_stubs.model import Model, save_model
 from host_stubs.plugins import load_plugins
@@ -62,10 +62,7 @@ def main() -> None:
         "A save with all its checks, and the same bytes written to a file and flushed, in turn in one process: "
         f"medians, and the median of the pairs' ratios. {machine()}."
     )
-    if arguments.print_only:
-        print("\n".join(" | ".join(row) for row in rows))
-    else:
-        write_section("Files: what a save costs", text, rows)
+    write_section("Files: what a save costs", text, rows, None if arguments.print_only else RESULTS)
 
 
 if __name__ == "__main__":

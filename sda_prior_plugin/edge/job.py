@@ -281,8 +281,8 @@ def prepare_job(
         resume: whether to continue the training for `output` that was broken off, with its settings.
 
     Raises:
-        PriorError: the settings do not fit, recordings are missing, another process trains for `output`, or there is
-            nothing that could be continued with this model and what is `given`.
+        PriorError: the settings do not fit, recordings are missing, or there is nothing that could be continued with
+            this model and what is `given`.
     """
     tiers = read_tiers(config)
     states = StateFile(output or path)
