@@ -1,7 +1,7 @@
 """Whether the page stays quick beside a training, and the training beside the page. Run it with `make bench-page`.
 
-The same training of the demo's prior, in turn from the command line and on the page, with a real server and browser;
-while it runs on the page, another model is chosen, and this one again: how long until the page shows its card?
+The same training of the demo's prior, in turn from the command line and on the page, with a real server and browser.
+During one more training on the page another model is chosen, and this one again: how long until the card is there?
 """
 
 from __future__ import annotations
@@ -34,15 +34,21 @@ def from_the_command_line(path: Path) -> float:
     return seconds_of(path)
 
 
-def on_the_page(page: Any, path: Path, other: Path) -> tuple[float, list[float]]:
-    """Seconds of a training, and milliseconds from each click to its answer while it ran."""
+def on_the_page(page: Any, path: Path) -> float:
+    """Seconds of a training that is only looked at."""
+    start(page, path.stem, {"epochs": EPOCHS})
+    page.wait_for_selector("#prior-listen")
+    return seconds_of(path)
+
+
+def clicks_beside(page: Any, path: Path, other: Path) -> list[float]:
+    """Milliseconds from each click to its answer while a model is trained."""
     start(page, path.stem, {"epochs": EPOCHS})
     clicks: list[float] = []
     while page.is_visible("#prior-stop"):
         clicks += [chosen(page, one) for one in (other, path)]
         page.wait_for_timeout(1000)
-    page.wait_for_selector("#prior-listen")
-    return seconds_of(path), clicks[:-2]  # during the last two the training may have ended
+    return clicks[:-2]  # during the last two the training may have ended
 
 
 def chosen(page: Any, path: Path) -> float:
@@ -64,20 +70,20 @@ def seconds_of(path: Path) -> float:
 def main() -> None:
     """Train in turn, and write the table."""
     demo_dataset()
-    command_line, page_seconds, clicks = [], [], []
+    command_line, page_seconds = [], []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         models = Path(folder)
+
+        def new_model(name: str) -> Path:
+            return Path(shutil.copy(MADE / "demo-32" / "demo.sda", models / f"{name}.sda"))
+
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         with serving(models, MADE / "demo-32", ["-m", "host_stubs.cli"]) as url:
             page = opened(browser, url, 1280, "light")
             for number in range(PAIRS):
-                paths = [models / f"{name}-{number}.sda" for name in ("command", "page")]
-                for path in paths:
-                    shutil.copy(MADE / "demo-32" / "demo.sda", path)
-                command_line.append(from_the_command_line(paths[0]))
-                seconds, answered = on_the_page(page, paths[1], paths[0])
-                page_seconds.append(seconds)
-                clicks += answered
+                command_line.append(from_the_command_line(new_model(f"command-{number}")))
+                page_seconds.append(on_the_page(page, new_model(f"page-{number}")))
+            clicks = clicks_beside(page, new_model("clicked"), new_model("other"))
         browser.close()
     ratios = [page / command for page, command in zip(page_seconds, command_line, strict=True)]
     clicks.sort()

@@ -40,7 +40,6 @@ from sda_prior_plugin.training_state import (
     MOMENTS,
     NETWORK,
     OPTIMIZER,
-    STREAMS,
     NotResumable,
     TrainingState,
     check_tensors,
@@ -48,6 +47,8 @@ from sda_prior_plugin.training_state import (
     kept_bits,
     kept_weights,
     machine_facts,
+    random_streams,
+    set_random_streams,
 )
 
 WARMUP_STEPS = 50
@@ -496,29 +497,6 @@ class Trainer:
         if self.watch.finding is not None:
             first, _ = self.watch.stretches[-1]
             self.tell(MemorizingFound(first, progress.best.epoch, self.watch.finding))
-
-
-def random_streams(device: torch.device) -> dict[str, Tensor]:
-    """Where the random streams that training on a device draws from are now."""
-    streams = {STREAMS[0]: torch.get_rng_state()}
-    if device.type == "cuda":
-        streams[STREAMS[1]] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        streams[STREAMS[2]] = torch.mps.get_rng_state()
-    return streams
-
-
-def set_random_streams(streams: Mapping[str, Tensor], device: torch.device) -> None:
-    """Go to where `random_streams` was; on another kind of device its own stream stays where it is.
-
-    Raises:
-        RuntimeError: no stream is ever there.
-    """
-    torch.set_rng_state(streams[STREAMS[0]])
-    if device.type == "cuda" and STREAMS[1] in streams:
-        torch.cuda.set_rng_state(streams[STREAMS[1]], device)
-    elif device.type == "mps" and STREAMS[2] in streams:
-        torch.mps.set_rng_state(streams[STREAMS[2]])
 
 
 def chosen_device(name: str) -> torch.device:

@@ -174,6 +174,29 @@ def check_tensors(state: TrainingState, weights: Mapping[str, Tensor], sequences
             raise NotResumable(f"it is damaged (its {name} holds numbers that are not finite)")
 
 
+def random_streams(device: torch.device) -> dict[str, Tensor]:
+    """Where the random streams that training on a device draws from are now."""
+    streams = {STREAMS[0]: torch.get_rng_state()}
+    if device.type == "cuda":
+        streams[STREAMS[1]] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        streams[STREAMS[2]] = torch.mps.get_rng_state()
+    return streams
+
+
+def set_random_streams(streams: Mapping[str, Tensor], device: torch.device) -> None:
+    """Go to where `random_streams` was; on another kind of device its own stream stays where it is.
+
+    Raises:
+        RuntimeError: no stream is ever there.
+    """
+    torch.set_rng_state(streams[STREAMS[0]])
+    if device.type == "cuda" and STREAMS[1] in streams:
+        torch.cuda.set_rng_state(streams[STREAMS[1]], device)
+    elif device.type == "mps" and STREAMS[2] in streams:
+        torch.mps.set_rng_state(streams[STREAMS[2]])
+
+
 def machine_facts(device: torch.device, precision: torch.dtype) -> dict[str, str]:
     """What decides, besides a training's state, whether going on gives the same prior bit for bit."""
     processors = {"cpu": torch.backends.cpu.get_cpu_capability, "cuda": torch.cuda.get_device_name}

@@ -33,6 +33,7 @@ SOUND_SECONDS = 2.0
 SHARE_FOR_SOUNDS = 0.03
 """Of the training's time, the most that sounds to listen to may take; only the first one comes in any case."""
 SECONDS_BETWEEN_SOUNDS = 20.0
+"""A new sound takes the place of the last one, which somebody may be about to play."""
 
 
 @dataclass
