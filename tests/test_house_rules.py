@@ -16,7 +16,7 @@ from host_stubs.cli import build_cli
 from host_stubs.plugins import Plugins
 from sda_prior_plugin import KNOBS, Knob
 from sda_prior_plugin.edge import plugin as prior_plugin
-from sda_prior_plugin.edge.tab_knobs import KnobControl, knob_controls
+from sda_prior_plugin.edge.tab.knobs import KnobControl, knob_controls
 
 ROOT = Path(__file__).parents[1]
 EDGE_LIBRARIES = frozenset({"click", "gradio", "rich", "pluggy", "soundfile", "soxr", "safetensors", "filelock"})

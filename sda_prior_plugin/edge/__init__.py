@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.console import ConsoleProgress
     from sda_prior_plugin.edge.job import PriorJob, counted, prepare_job
     from sda_prior_plugin.edge.picture import draw_training
-    from sda_prior_plugin.edge.tab import PriorSection
+    from sda_prior_plugin.edge.tab.section import PriorSection
 
 __all__ = [
     "ConsoleProgress",
@@ -51,7 +51,7 @@ __getattr__ = lazy_face(
         "ConsoleProgress": "console",
         "PriorJob": "job",
         "counted": "job",
-        "PriorSection": "tab",
+        "PriorSection": "tab.section",
         "prepare_job": "job",
         "draw_training": "picture",
     },

@@ -20,13 +20,13 @@ from sda_prior_plugin import KNOBS, BatchDone, Knob, TrainingEvent
 from sda_prior_plugin.edge import plugin as prior_plugin
 from sda_prior_plugin.edge import prepare_job
 from sda_prior_plugin.edge.resumable import StateFile
-from sda_prior_plugin.edge.tab_chart import Curve, chart, summary
-from sda_prior_plugin.edge.tab_knobs import for_the_page
-from sda_prior_plugin.edge.tab_model import choices, replacing
-from sda_prior_plugin.edge.tab_page import PriorPage
-from sda_prior_plugin.edge.tab_sounds import KEPT, Sound, SoundFiles
-from sda_prior_plugin.edge.tab_training import PriorProgress
-from sda_prior_plugin.edge.tab_words import going, trend
+from sda_prior_plugin.edge.tab.chart import Curve, chart, summary
+from sda_prior_plugin.edge.tab.knobs import for_the_page
+from sda_prior_plugin.edge.tab.model import choices, replacing
+from sda_prior_plugin.edge.tab.page import PriorPage
+from sda_prior_plugin.edge.tab.sounds import KEPT, Sound, SoundFiles
+from sda_prior_plugin.edge.tab.training import PriorProgress
+from sda_prior_plugin.edge.tab.words import going, trend
 
 SECONDS = 60
 KNOB: dict[str, Knob] = {knob.name: knob for knob in KNOBS}

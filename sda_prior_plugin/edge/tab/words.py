@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable
 
 from sda_prior_plugin.edge.contract import Job
-from sda_prior_plugin.edge.tab_chart import STYLE as CHART_STYLE
-from sda_prior_plugin.edge.tab_training import PriorProgress
+from sda_prior_plugin.edge.tab.chart import STYLE as CHART_STYLE
+from sda_prior_plugin.edge.tab.training import PriorProgress
 
 STYLE = (
     CHART_STYLE

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.blocks import Block
 
-from sda_prior_plugin.edge.tab_chart import Curve, chart
-from sda_prior_plugin.edge.tab_knobs import AUTO, SET, WRONG, KnobControl, for_the_page, knob_controls, title
-from sda_prior_plugin.edge.tab_model import choices, replacing
-from sda_prior_plugin.edge.tab_page import MOST_SECONDS, PriorPage
-from sda_prior_plugin.edge.tab_sent import Properties, Sent
-from sda_prior_plugin.edge.tab_sounds import Sound, SoundFiles
-from sda_prior_plugin.edge.tab_training import PriorProgress
-from sda_prior_plugin.edge.tab_words import STYLE, banner, facts, going, said
+from sda_prior_plugin.edge.tab.chart import Curve, chart
+from sda_prior_plugin.edge.tab.knobs import AUTO, SET, WRONG, KnobControl, for_the_page, knob_controls, title
+from sda_prior_plugin.edge.tab.model import choices, replacing
+from sda_prior_plugin.edge.tab.page import MOST_SECONDS, PriorPage
+from sda_prior_plugin.edge.tab.sent import Properties, Sent
+from sda_prior_plugin.edge.tab.sounds import Sound, SoundFiles
+from sda_prior_plugin.edge.tab.training import PriorProgress
+from sda_prior_plugin.edge.tab.words import STYLE, banner, facts, going, said
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Jobs, SavedModels

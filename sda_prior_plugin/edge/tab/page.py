@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sda_prior_plugin.edge.bundle_entry import verbatim_facts
-from sda_prior_plugin.edge.tab_model import ChosenModel, Recordings, look_at, look_at_recordings, newest, seen
-from sda_prior_plugin.edge.tab_sounds import Sound
-from sda_prior_plugin.edge.tab_training import PriorProgress, PriorWork
+from sda_prior_plugin.edge.tab.model import ChosenModel, Recordings, look_at, look_at_recordings, newest, seen
+from sda_prior_plugin.edge.tab.sounds import Sound
+from sda_prior_plugin.edge.tab.training import PriorProgress, PriorWork
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.settings import Knob, KnobValue, PriorSettings, is_number, meaningful
 

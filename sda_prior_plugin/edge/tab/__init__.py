@@ -1,0 +1,1 @@
+"""The prior's section of the training tab."""
