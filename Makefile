@@ -1,7 +1,7 @@
 # `make test`, `make demo` and the rest set up what they need by themselves.
 PYTHON ?= python3.11
 VENV := .venv
-export OMP_WAIT_POLICY ?= PASSIVE
+export OMP_WAIT_POLICY ?= ACTIVE
 export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -75,12 +74,6 @@ def take_pictures(folder: Path, looks: dict[str, tuple[int, str]]) -> None:
                 page.wait_for_selector("#no-sections")
                 picture(page, "without-plugin", name, "#vqvae-folder", "#no-sections")
         browser.close()
-
-
-def split(look: str) -> tuple[str, str]:
-    """An argument such as `1280,dark`: pictures of that look instead."""
-    width, scheme = look.split(",")
-    return width, scheme
 
 
 def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_stubs.Model) -> None:
@@ -151,9 +144,7 @@ def save(model: host_stubs.Model, path: Path) -> None:
 def serving(models: Path, datasets: Path, program: list[str]) -> Iterator[str]:
     """A `host ui`; its address."""
     command = [sys.executable, *program, "ui", "--port", "0", "--models", models, "--datasets", datasets, "--json"]
-    process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    )
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield json.loads(process.stdout.readline())["url"]

@@ -51,7 +51,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*self.command, "ui", "--port", "0", *folders, "--json"],
                 stdout=subprocess.PIPE, stderr=errors, text=True,
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

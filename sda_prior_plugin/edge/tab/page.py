@@ -67,6 +67,11 @@ class PriorPage:
         self.chosen = None if path is None else look_at(self.host, self.models, path, None)
         self.settle()
 
+    def choose(self, path: str | None) -> None:
+        """Turn to another model, if it is another."""
+        if path != (None if self.chosen is None else str(self.chosen.path)):
+            self.turn_to(None if path is None else Path(path))
+
     def open(self) -> None:
         """A page is new: it finds the training under way, or else the newest model."""
         under_way = [job for job in self.jobs.all() if isinstance(job.progress, PriorProgress) and not job.over]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 from gradio.blocks import Block
@@ -15,6 +18,7 @@ from sda_prior_plugin.edge.tab.chart import Curve, chart
 from sda_prior_plugin.edge.tab.knobs import AUTO, SET, WRONG, KnobControl, for_the_page, knob_controls, title
 from sda_prior_plugin.edge.tab.model import choices, replacing
 from sda_prior_plugin.edge.tab.page import MOST_SECONDS, PriorPage
+from sda_prior_plugin.edge.tab.pulse import following, pulse
 from sda_prior_plugin.edge.tab.sent import Properties, Sent
 from sda_prior_plugin.edge.tab.sounds import Sound, SoundFiles
 from sda_prior_plugin.edge.tab.training import PriorProgress
@@ -23,7 +27,6 @@ from sda_prior_plugin.edge.tab.words import STYLE, banner, facts, going, said
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Jobs, SavedModels
 
-SECONDS_BETWEEN_LOOKS = 1.0
 STOP = "Stop and use best checkpoint"
 CANCEL = "Cancel and keep the file as it was"
 CONTINUE = "Continue the unfinished training"
@@ -35,11 +38,23 @@ NOTHING: dict[Any, Any] = gr.skip()
 """Gradio's word for it: it would take an empty dictionary for a value."""
 
 
+class OpenPage:
+    """A page that somebody has open, and what it was sent. Gradio copies one for each page; a copy starts afresh."""
+
+    def __init__(self, page: PriorPage) -> None:
+        self.page, self.sent, self.name = page, Sent(), secrets.token_hex(16)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenPage:
+        return OpenPage(copy.deepcopy(self.page, memo))
+
+
 class PriorSection:
     """The section. To be made once, inside the page's Gradio context; every page that is opened shows it."""
 
     def __init__(self, page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
         self.models = models
+        self.open: WeakValueDictionary[str, OpenPage] = WeakValueDictionary()
+        self.pulse = pulse(self.look_again)
         self._add_model()
         self.knobs = knob_controls()
         self.knob_problem = gr.HTML(elem_id="prior-knob-problem")
@@ -47,7 +62,7 @@ class PriorSection:
         self._add_training()
         self._add_listening()
         self.files = SoundFiles(Path(self.player.GRADIO_CACHE) / "prior")
-        self._connect(page, gr.State(PriorPage(host, models, jobs)))
+        self._connect(page, OpenPage(PriorPage(host, models, jobs)))
 
     def _add_model(self) -> None:
         gr.HTML(
@@ -81,11 +96,11 @@ class PriorSection:
         with gr.Column(visible=False, elem_id="prior-banner", elem_classes="prior-banner") as self.banner:
             self.warning = gr.HTML()
             self.stop_in_banner = gr.Button(STOP, variant="primary", elem_id="prior-banner-stop")
-        self.progress = gr.HTML(elem_id="prior-progress", elem_classes="prior-going")
+        self.progress = following("prior-progress", elem_classes="prior-going")
         with gr.Row(visible=False) as self.ending:
             self.stop = gr.Button(STOP, elem_id="prior-stop")
             self.cancel = gr.Button(CANCEL, elem_id="prior-cancel")
-        self.chart = gr.HTML(elem_id="prior-chart")
+        self.chart = following("prior-chart")
         self.player = gr.Audio(
             visible=False, interactive=False, label="New sound", elem_id="prior-player", buttons=["download"]
         )
@@ -118,46 +133,48 @@ class PriorSection:
                 visible=False, interactive=False, label="New sound", elem_id="listen-player", buttons=["download"]
             )
 
-    def _connect(self, page: gr.Blocks, state: gr.State) -> None:
-        outputs = [*self.wanted(state.value)]
-        sent, more = gr.State(Sent()), gr.Number(0, label="There is more", visible="hidden")
+    def _connect(self, page: gr.Blocks, fresh: OpenPage) -> None:
+        outputs = [*self.wanted(fresh)]
+        state, more = gr.State(fresh), gr.Number(0, label="There is more", visible="hidden")
 
-        def some(own: PriorPage, there: Sent, components: list[Block]) -> dict[Block, Any]:
+        def some(there: OpenPage, components: list[Block]) -> dict[Block, Any]:
             """Send what is new in these components. Where there is more, the page is told to ask for all of it: a
             browser is busy for a while with every component that an answer could change, whether or not it does."""
-            wanted = self.wanted(own)
-            news = there.news({component: wanted.pop(component) for component in components})
-            return {**news, more: time.monotonic()} if there.lacks(wanted) else news or NOTHING
+            wanted = self.wanted(there)
+            news = there.sent.news({component: wanted.pop(component) for component in components})
+            return {**news, more: time.monotonic()} if there.sent.lacks(wanted) else news or NOTHING
 
         def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block, **how: Any) -> Any:
             """Let `act` change what the page has, then send what is new, `first` in some components if that is given.
             What is long takes the lock by itself."""
             long, first = how.pop("long", False), how.pop("first", None)
 
-            def handle(own: PriorPage, there: Sent, *values: Any) -> dict[Block, Any]:
-                there.typed(inputs, values)
+            def handle(there: OpenPage, *values: Any) -> dict[Block, Any]:
+                self.open[there.name] = there
+                there.sent.typed(inputs, values)
                 if long:
-                    act(own, *values)
-                with own.lock:
+                    act(there.page, *values)
+                with there.page.lock:
                     if not long:
-                        act(own, *values)
-                    return some(own, there, first) if first else there.news(self.wanted(own)) or NOTHING
+                        act(there.page, *values)
+                    return some(there, first) if first else there.sent.news(self.wanted(there)) or NOTHING
 
-            return event(handle, [state, sent, *inputs], [*first, more] if first else outputs, **{**QUICK, **how})
+            return event(handle, [state, *inputs], [*first, more] if first else outputs, **{**QUICK, **how})
 
-        def open_page(own: PriorPage, there: Sent) -> dict[Block, Any]:
-            there.clear()
-            with own.lock:
-                own.open()
-                return there.news(self.wanted(own)) or NOTHING
+        def open_page(there: OpenPage) -> dict[Block, Any]:
+            self.open[there.name] = there
+            there.sent.clear()
+            with there.page.lock:
+                there.page.open()
+                return there.sent.news(self.wanted(there)) or NOTHING
 
-        opened = page.load(open_page, [state, sent], outputs, **QUICK)
-        chosen = on(self.model.input, lambda own, path: own.turn_to(Path(path) if path else None), self.model)
+        opened = page.load(open_page, state, outputs, **QUICK)
+        chosen = on(self.model.change, PriorPage.choose, self.model, first=[self.card])
         moved = [on(event, PriorPage.say_where, self.folder) for event in (self.look.click, self.folder.submit)]
+        looked_at = [self.dataset, self.elsewhere, self.train, self.go_on]
         for looking in (opened, chosen, *moved):
-            on(looking.then, PriorPage.look_at_recordings, long=True)
-        moving = [self.progress, self.chart, self.player]
-        on(gr.Timer(SECONDS_BETWEEN_LOOKS).tick, PriorPage.look_again, long=True, first=moving)
+            on(looking.then, PriorPage.look_at_recordings, long=True, first=looked_at)
+        on(self.pulse.news, PriorPage.look_again, long=True)
         on(more.change, lambda own: None)
         for control in self.knobs:
             own = [control.field, control.back, self.knob_problem]
@@ -184,9 +201,26 @@ class PriorSection:
             preprocess=False, show_progress="minimal", show_progress_on=self.heard,
         )  # fmt: skip
 
-    def wanted(self, page: PriorPage) -> dict[Block, Properties]:
+    def look_again(self, name: str, lost: bool) -> tuple[dict[str, str], bool]:
+        """What a page has to show by now: contents of what moves while a prior is trained, and whether there is more.
+        A page that is not known, because the server has started anew, for one, asks for all of it."""
+        there = self.open.get(name)
+        if there is None:
+            return {}, True
+        there.page.look_again()
+        moving = (self.progress, self.chart)
+        with there.page.lock:
+            if lost:
+                there.sent.lost(moving)
+            wanted = self.wanted(there)
+            moved = there.sent.values({component: wanted[component] for component in moving})
+            return {str(component.elem_id): value for component, value in moved.items()}, there.sent.lacks(wanted)
+
+    def wanted(self, there: OpenPage) -> dict[Block, Properties]:
         """What a page has to show: the properties of every component that changes."""
+        page = there.page
         return {
+            self.pulse: {"value": there.name},
             **self._model_wanted(page),
             **self._knobs_wanted(page),
             **self._training_wanted(page),
