@@ -24,7 +24,7 @@ from benchmarks.corpora import MADE, demo_dataset
 from benchmarks.results import machine, write_section
 from docs.screenshots import FLAGS, opened, serving, start
 
-EPOCHS, PAIRS = 12, 3
+EPOCHS, PAIRS = 8, 3
 LONG, CHOICES = 200, 60
 """Epochs of the training that is clicked beside, which ends early, and how often a model is chosen meanwhile."""
 

@@ -22,7 +22,8 @@ from host_stubs.ui.saved import SavedModels, dataset_folders
 from host_stubs.ui.shown import Properties, Shown
 from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
 
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_LOOKS, SECONDS_WITHOUT_TRAINING = 2.0, 6.0
+"""Between two looks at how a training goes, and at whether there is one by now. Each keeps the browser busy a while."""
 MOST_NOTES = 5
 MOST_EPOCHS = 100_000
 LARGEST_SEED = 2**32 - 1
@@ -92,7 +93,8 @@ class VqvaeSection:
 
     def _connect(self, page: gr.Blocks) -> None:
         state, more = gr.State(VqvaePage()), gr.Number(0, label="There is more", visible="hidden")
-        outputs = [self.folder, self.train, self.asking, self.message, self.going, self.ending]
+        timer = self.timer = gr.Timer(SECONDS_WITHOUT_TRAINING)
+        outputs = [self.folder, self.train, self.asking, self.message, self.going, self.ending, timer]
 
         def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block) -> None:
             def handle(own: VqvaePage, *values: Any) -> dict[Block, Any]:
@@ -113,7 +115,7 @@ class VqvaeSection:
         form = (self.folder, self.name, self.epochs, self.seed, self.device)
         on(page.load, self._opened)
         on(self.folder.focus, self._looked_for_folders)
-        gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, state, [self.going, more], **QUICK)
+        timer.tick(look, state, [self.going, more], **QUICK)
         on(more.change, lambda own: None)
         on(self.train.click, self._train, *form)
         on(self.replace.click, self._replace, *form)
@@ -203,6 +205,7 @@ class VqvaeSection:
             self.message: {"value": message, "visible": message != ""},
             self.going: {"value": "" if job is None else _going(job), "visible": job is not None},
             self.ending: {"visible": going},
+            self.timer: {"value": SECONDS_BETWEEN_LOOKS if going else SECONDS_WITHOUT_TRAINING},
         }
 
 
