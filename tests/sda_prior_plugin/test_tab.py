@@ -456,6 +456,18 @@ def test_what_the_job_does_is_said_from_its_start_to_its_end(page: PriorPage) ->
     assert "Cancelling." in going(job)
 
 
+def test_a_long_recording_shows_how_much_of_it_is_encoded(page: PriorPage, host: Host) -> None:
+    assert page.chosen is not None
+    progress = PriorProgress(prepare_job(host, page.chosen.path, SMALL))
+    job = Job(page.chosen.path, "training", progress)
+    job.state = "running"
+    progress.on_part("rain.wav", 0.4)
+    assert "0 of 5. rain.wav is a long one: 40% of it." in going(job)
+    progress.on_recording("rain.wav")
+    assert "1 of 5. " in going(job)
+    assert "rain.wav" not in going(job)
+
+
 @pytest.fixture
 def curve() -> Curve:
     held_out = [9.0, 5.0, 4.0, 4.5, 6.0, 8.0]

@@ -43,6 +43,7 @@ class PriorProgress:
     Attributes:
         job: what is trained and how, once that is known.
         encoded: recordings that are encoded.
+        part: name of the long recording that is being encoded, and the share of it that is; None where none is.
         note: the latest sentence on where their codes come from, or on what there is to wait for.
         train, held_out: perplexity of each epoch that is over.
         reciting: for each epoch, whether it has very likely gone over to memorizing.
@@ -57,6 +58,7 @@ class PriorProgress:
 
     job: PriorJob | None = None
     encoded: int = 0
+    part: tuple[str, float] | None = None
     note: str = ""
     train: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
@@ -77,6 +79,11 @@ class PriorProgress:
     def on_recording(self, name: str) -> None:
         """One more recording is encoded."""
         self.encoded += 1
+        self.part = None
+
+    def on_part(self, name: str, share: float) -> None:
+        """A part of a long recording is encoded."""
+        self.part = name, share
 
     def on_note(self, sentence: str) -> None:
         """Something that is to be known before the training begins."""
@@ -157,6 +164,10 @@ class PriorWork:
             job.go_on()
             progress.on_recording(name)
 
+        def on_part(name: str, share: float) -> None:
+            job.go_on()
+            progress.on_part(name, share)
+
         def on_event(event: TrainingEvent) -> None:
             job.go_on()
             progress.on_event(event)
@@ -166,6 +177,7 @@ class PriorWork:
         with compile_time(lambda: progress.on_note(COMPILING)):
             return prior.train(
                 on_recording=on_recording,
+                on_part=on_part,
                 on_note=progress.on_note,
                 on_event=on_event,
                 stop=job.stop_requested,

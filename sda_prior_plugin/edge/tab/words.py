@@ -87,6 +87,8 @@ def state(job: Job) -> str:
         doing = "Starting to train."
         if not progress.started:
             doing = f"Encoding recordings: {progress.encoded} of {progress.job.encodings}."
+            if (part := progress.part) is not None:
+                doing += f" {part[0]} is a long one: {part[1]:.0%} of it."
         return f"{progress.note} {doing}".strip()
     if progress.done >= progress.job.settings.epochs:
         return "Looking at the best checkpoint, then saving it."
