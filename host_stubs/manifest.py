@@ -25,7 +25,7 @@ MOST_FILES = 16_384
 MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the recordings once more
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
-PIECE_SECONDS = 600
+PIECE_SECONDS = 120.0
 _LISTED = 5  # names in a line before the rest are counted
 
 Span = tuple[float, float]
@@ -81,7 +81,7 @@ class Recording:
             yield scaled_to_peak(block, peak)
 
     def pieces(self) -> Iterator[np.ndarray]:
-        """The same in pieces of about ten minutes; most recordings are a single one."""
+        """The same in pieces of about two minutes; most recordings are a single one."""
         if self.seconds <= PIECE_SECONDS:
             yield self.audio
             return

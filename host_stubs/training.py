@@ -17,19 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from host_stubs.audio import peak_normalized
 from host_stubs.codec import Codec
 from host_stubs.errors import HostError
 from host_stubs.mel import Mel, MelSettings
 from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
+from host_stubs.tracks import CROP, Tracks
 from host_stubs.vqvae import Quantizer, VqvaeNetwork
 
-_CROP = 96  # mel frames: 1 s at 48 kHz, rounded up to whole code frames
 _LEAST_BATCHES, _MOST_BATCHES = 16, 64  # batches of an epoch, however small or large the dataset
-_MEASURED_CROPS = 128  # the most that is measured after each epoch, so that large datasets train, too
-_MOST_GAIN = 10.0  # the quiet end of a sound is made at most this much louder
-_BLOCK = 1024  # mel frames computed at once
-_FIRST_CROPS = 64  # whose latents the codebooks start from
+_MEASUREDCROPS = 128  # the most that is measured after each epoch, so that large datasets train, too
+_FIRSTCROPS = 64  # whose latents the codebooks start from
 _RECENT_EPOCHS = 5  # whose times say how long the others will take
 
 
@@ -109,7 +106,7 @@ def train_vqvae(
 ) -> VqvaeRun:
     """Train on recordings (float `[samples]` each), and keep the epoch that reproduces the held-out ones best.
 
-    Of each recording only the spectrogram is kept in memory.
+    Of each recording only the spectrogram is kept, and many of those in a temporary file.
 
     Where all held-out recordings are empty, the trained ones choose the best epoch. On a CPU, the same recordings,
     settings and number of threads give the same codec, bit for bit; the caller's random numbers are not touched.
@@ -121,53 +118,14 @@ def train_vqvae(
     device = _device(settings.device)
     mel_settings = MelSettings(sample_rate=sample_rate)
     mel = Mel(mel_settings)
-    tracks = [_Track.of(audio, mel) for audio in train if len(audio)]
-    if not tracks:
+    tracks = Tracks.of(train, mel)
+    if not len(tracks):
         raise HostError("There is no recording to train on.")
-    unseen = [_Track.of(audio, mel) for audio in held_out if len(audio)] or tracks
+    unseen = Tracks.of(held_out, mel)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        trainer = _Trainer(tracks, unseen, mel_settings, settings, device)
+        trainer = _Trainer(tracks, unseen if len(unseen) else tracks, mel_settings, settings, device)
         return trainer.run(on_event or (lambda event: None), stop or threading.Event())
-
-
-@dataclasses.dataclass(frozen=True)
-class _Track:
-    """A recording, ready to be cropped."""
-
-    log_mel: Tensor  # [n_mels, mel frames]
-    peaks: Tensor  # [mel frames]: the largest sample of the hop around each
-
-    @staticmethod
-    def of(audio: np.ndarray, mel: Mel) -> _Track:
-        if not np.isfinite(audio).all():
-            raise HostError("A recording to train on holds samples that are not finite numbers.")
-        samples = torch.from_numpy(peak_normalized(np.asarray(audio, np.float32)))
-        hop, frames = mel.settings.hop_length, mel.frame_count(len(samples))
-        padded = mel.padded(samples[None])
-        blocks = [
-            mel.log_mel_frames(padded, start, min(start + _BLOCK, frames))[0] for start in range(0, frames, _BLOCK)
-        ]
-        around = F.pad(samples.abs(), (hop // 2, frames * hop - len(samples) - hop // 2))
-        return _Track(torch.cat(blocks, dim=1), around.view(frames, hop).amax(1))
-
-    @property
-    def starts(self) -> int:
-        """How many mel frames a crop can start at. The last ones reach beyond the end, as a recording's last code
-        frame does."""
-        frames = self.log_mel.shape[1]
-        return min(frames, max(0, frames - _CROP) + STRIDE)
-
-    def crop(self, start: int) -> Tensor:
-        """`[16 bands, _CROP]`, zeros where the recording is over."""
-        part = self.log_mel[:, start : start + _CROP]
-        return F.pad(part, (0, _CROP - part.shape[1], 0, -len(part) % STRIDE))
-
-    def louder(self, start: int, share: float) -> Tensor:
-        """A crop `share` (0 to 1) of the way, in decibels, to a peak of 1, as if it were a recording of its own."""
-        peak = float(self.peaks[start : start + _CROP].max())
-        gain = min(_MOST_GAIN, 1 / max(peak, 1e-9)) ** share
-        return torch.log1p(self.crop(start).expm1() * gain**2)
 
 
 class _Trainer:
@@ -175,8 +133,8 @@ class _Trainer:
 
     def __init__(
         self,
-        tracks: list[_Track],
-        held_out: list[_Track],
+        tracks: Tracks,
+        held_out: Tracks,
         mel_settings: MelSettings,
         settings: VqvaeSettings,
         device: torch.device,
@@ -186,11 +144,11 @@ class _Trainer:
         self.tracks = tracks
         self.device = device
         self.random = np.random.default_rng(settings.seed)
-        frames = np.array([track.log_mel.shape[1] for track in tracks], dtype=float)
+        frames = np.array(tracks.frames, dtype=float)
         self.weights = frames / frames.sum()
-        self.train_crops = _measured_crops(tracks, mel_settings).to(device)
-        self.held_out_crops = _measured_crops(held_out, mel_settings).to(device)
-        wanted = math.ceil(frames.sum() / _CROP / settings.batch_size)
+        self.train_crops = tracks.spread(_MEASUREDCROPS).to(device)
+        self.held_out_crops = held_out.spread(_MEASUREDCROPS).to(device)
+        wanted = math.ceil(frames.sum() / CROP / settings.batch_size)
         self.batches = min(max(wanted, _LEAST_BATCHES), _MOST_BATCHES)
         self.network = VqvaeNetwork(
             Encoder(settings.dim, settings.dropout),
@@ -281,7 +239,7 @@ class _Trainer:
     @torch.no_grad()
     def _start_codebooks(self) -> None:
         self.network.eval()
-        latents = self.network.encoder(self._crops(_FIRST_CROPS))
+        latents = self.network.encoder(self._crops(_FIRSTCROPS))
         if latents.isfinite().all():
             self.network.quantizer(latents)
 
@@ -291,11 +249,11 @@ class _Trainer:
         return min(1.0, self.step / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def _crops(self, count: int) -> Tensor:
-        """Random crops of the recordings `[count, 1, 16 bands, _CROP]`."""
+        """Random crops of the recordings `[count, 1, 16 bands, CROP]`."""
         crops = []
-        for number in self.random.choice(len(self.tracks), size=count, p=self.weights):
-            track = self.tracks[number]
-            crops.append(track.louder(int(self.random.integers(track.starts)), float(self.random.random())))
+        for track in self.random.choice(len(self.tracks), size=count, p=self.weights):
+            start = int(self.random.integers(self.tracks.starts(track)))
+            crops.append(self.tracks.louder(track, start, float(self.random.random())))
         return torch.stack(crops)[:, None].to(self.device)
 
     @torch.no_grad()
@@ -304,7 +262,7 @@ class _Trainer:
         self.network.eval()
         health = tuple(_health(codes, self.settings.codebook_size) for codes in self._codes(self.train_crops).T)
         codes = self._codes(self.held_out_crops)
-        grid = codes.view(len(self.held_out_crops), -1, _CROP // STRIDE, self.settings.levels)
+        grid = codes.view(len(self.held_out_crops), -1, CROP // STRIDE, self.settings.levels)
         latents = code_vectors(grid, self.network.quantizer.codebooks).permute(0, 3, 1, 2)
         error = (self.network.decoder(latents) - self.held_out_crops)[:, :, : self.mel_settings.n_mels]
         loss = error.abs().mean().item()
@@ -359,13 +317,6 @@ def seconds_left(moments: Sequence[float], epochs: int) -> float:
     """
     taken = [end - begin for begin, end in itertools.pairwise(moments)]
     return statistics.median(taken[-_RECENT_EPOCHS:]) * epochs
-
-
-def _measured_crops(tracks: list[_Track], settings: MelSettings) -> Tensor:
-    """The recordings in crops, one after the other, `[crops, 1, 16 bands, _CROP]`; of many, some from all over."""
-    places = [(track, start) for track in tracks for start in range(0, track.log_mel.shape[1], _CROP)]
-    chosen = np.linspace(0, len(places) - 1, min(len(places), _MEASURED_CROPS)).round().astype(int)
-    return torch.stack([places[number][0].crop(places[number][1]) for number in chosen])[:, None]
 
 
 def _health(codes: Tensor, size: int) -> LevelHealth:

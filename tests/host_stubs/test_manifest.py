@@ -133,8 +133,8 @@ def test_a_long_recording_comes_in_pieces(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-1, 1, 8_000 * 1600), 8_000)
     (recording,) = build_manifest(tmp_path).manifest.recordings("train", 8_000)
     pieces = list(recording.pieces())
-    assert len(pieces) == 3
-    assert all(abs(len(piece) / 8_000 - 600) < 40 for piece in pieces[:-1])
+    assert len(pieces) == 10
+    assert all(abs(len(piece) / 8_000 - 120) < 40 for piece in pieces[:-1])
     np.testing.assert_array_equal(np.concatenate(pieces), recording.audio)
 
 
