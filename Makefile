@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit bench-files clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit bench-files bench-large clean
 
 setup: $(VENV)/ready
 
@@ -67,6 +67,9 @@ bench-files: setup
 	$(BIN)/python -m benchmarks.crashes
 	$(BIN)/python -m benchmarks.crowd
 	$(BIN)/python -m benchmarks.saving
+
+bench-large: setup
+	$(BIN)/python -m benchmarks.large
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info
