@@ -31,7 +31,7 @@ def there(section: PriorSection, tmp_path: Path) -> OpenPage:
     """A page of it that has been sent all that there is."""
     host = Host(Plugins())
     there = OpenPage(PriorPage(host, SavedModels(tmp_path, host), Jobs()))
-    section.open[there.name] = there
+    section.open_pages[there.name] = there
     there.sent.news(section.wanted(there))
     return there
 
@@ -56,10 +56,10 @@ def test_a_page_that_is_not_known_is_told_to_ask_for_all(section: PriorSection) 
 def test_each_page_has_a_name_of_its_own_and_is_forgotten_with_it(section: PriorSection, there: OpenPage) -> None:
     another = copy.deepcopy(there)
     assert another.name != there.name
-    section.open[another.name] = another
+    section.open_pages[another.name] = another
     name = another.name
     del another
-    assert name not in section.open
+    assert name not in section.open_pages
 
 
 def test_the_pulse_brings_new_contents_of_what_is_visible_and_again_if_they_were_lost() -> None:

@@ -53,7 +53,7 @@ class PriorSection:
 
     def __init__(self, page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
         self.models = models
-        self.open: WeakValueDictionary[str, OpenPage] = WeakValueDictionary()
+        self.open_pages: WeakValueDictionary[str, OpenPage] = WeakValueDictionary()
         self.pulse = pulse(self.look_again)
         self._add_model()
         self.knobs = knob_controls()
@@ -150,7 +150,7 @@ class PriorSection:
             long, first = how.pop("long", False), how.pop("first", None)
 
             def handle(there: OpenPage, *values: Any) -> dict[Block, Any]:
-                self.open[there.name] = there
+                self.open_pages[there.name] = there
                 there.sent.typed(inputs, values)
                 if long:
                     act(there.page, *values)
@@ -162,7 +162,7 @@ class PriorSection:
             return event(handle, [state, *inputs], [*first, more] if first else outputs, **{**QUICK, **how})
 
         def open_page(there: OpenPage) -> dict[Block, Any]:
-            self.open[there.name] = there
+            self.open_pages[there.name] = there
             there.sent.clear()
             with there.page.lock:
                 there.page.open()
@@ -204,7 +204,7 @@ class PriorSection:
     def look_again(self, name: str, lost: bool) -> tuple[dict[str, str], bool]:
         """What a page has to show by now: contents of what moves while a prior is trained, and whether there is more.
         A page that is not known, because the server has started anew, for one, asks for all of it."""
-        there = self.open.get(name)
+        there = self.open_pages.get(name)
         if there is None:
             return {}, True
         there.page.look_again()
