@@ -18,7 +18,7 @@ from host_stubs.mel import Mel
 from host_stubs.network import STRIDE
 
 CROP = 96  # mel frames: 1 s at 48 kHz, rounded up to whole code frames
-MOST_IN_MEMORY = 256 * 2**20  # bytes of spectrograms: 90 minutes
+MOST_IN_MEMORY = 128 * 2**20  # bytes of spectrograms: 45 minutes
 _MOST_GAIN = 10.0  # the quiet end of a sound is made at most this much louder
 _BLOCK = 1024  # mel frames computed at once
 
