@@ -88,11 +88,25 @@ def test_the_log_mel_is_that_of_librosa(power: float) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"n_fft": 0}, {"hop_length": 5_000}, {"n_mels": 0}, {"f_max": 30_000.0}, {"power": 3.0}, {"sample_rate": 1}],
+    [
+        {"n_fft": 0},
+        {"hop_length": 5_000},
+        {"n_mels": 0},
+        {"f_max": 30_000.0},
+        {"f_max": 1e-300},
+        {"power": 3.0},
+        {"sample_rate": 1},
+    ],
 )
 def test_senseless_spectrogram_settings_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(HostError, match="make no sense"):
         dataclasses.replace(MelSettings(), **change)  # type: ignore[arg-type]  # the wrong values are the point
+
+
+@pytest.mark.parametrize("f_min", [0.0, 23_999.0])
+def test_the_narrowest_spectrogram_is_of_numbers(f_min: float) -> None:
+    filters = mel_filters(MelSettings(n_mels=512, f_min=f_min, f_max=f_min + 1))
+    assert np.isfinite(filters).all()
 
 
 # Quantizer
