@@ -36,7 +36,8 @@ class MelSettings:
             and self.n_fft % 2 == 0
             and self.n_fft // 32 < self.hop_length <= self.n_fft // 2  # 16 hops, a code frame, fill half a window
             and 1 <= self.n_mels <= 512
-            and 0 <= self.f_min <= highest - 1 and highest <= top  # nearer ones would be one number, and filters none
+            and 0 <= self.f_min <= highest - 1
+            and highest <= top  # nearer ones would be one number, and filters none
             and self.power in (1.0, 2.0)
         )
         if not sensible:
