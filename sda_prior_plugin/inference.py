@@ -198,7 +198,7 @@ def add_product(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
     """`y [R, out] += x [R, in] @ matrix [in, out]`.
 
     Some rows of the matrix at a time, for all of `x`: each is read from memory once, and what is summed stays in
-    registers for as long. Two rows of `x` share what is loaded. Every sum is taken in the order of `in`, so that a row
+    registers for as long. Four rows of `x` share what is loaded. Every sum is taken in the order of `in`, so that a row
     of `y` does not depend on the rows beside it, not by a bit.
     """
     rows, size = x.shape
@@ -207,19 +207,23 @@ def add_product(x: np.ndarray, matrix: np.ndarray, y: np.ndarray) -> None:
         _add_product_of_one(x[0], matrix, y[0])
         return
     whole = size - size % 4
-    order = np.arange(rows)  # read from memory, so that the compiler checks each pair of rows for overlap, not all
+    order = np.arange(rows)  # read from memory, so that the compiler checks each four rows for overlap, not all
     for first in range(0, whole, 4):
         m0, m1, m2, m3 = matrix[first], matrix[first + 1], matrix[first + 2], matrix[first + 3]
-        for row in range(0, rows - 1, 2):
-            one, two = order[row], order[row + 1]
+        for row in range(0, rows - 3, 4):
+            one, two, three, four = order[row], order[row + 1], order[row + 2], order[row + 3]
             a0, a1, a2, a3 = x[one, first], x[one, first + 1], x[one, first + 2], x[one, first + 3]
             b0, b1, b2, b3 = x[two, first], x[two, first + 1], x[two, first + 2], x[two, first + 3]
-            out, other = y[one], y[two]
+            c0, c1, c2, c3 = x[three, first], x[three, first + 1], x[three, first + 2], x[three, first + 3]
+            d0, d1, d2, d3 = x[four, first], x[four, first + 1], x[four, first + 2], x[four, first + 3]
+            ya, yb, yc, yd = y[one], y[two], y[three], y[four]
             for place in range(width):
                 n0, n1, n2, n3 = m0[place], m1[place], m2[place], m3[place]
-                out[place] = (((out[place] + a0 * n0) + a1 * n1) + a2 * n2) + a3 * n3
-                other[place] = (((other[place] + b0 * n0) + b1 * n1) + b2 * n2) + b3 * n3
-        for row in range(rows - rows % 2, rows):
+                ya[place] = (((ya[place] + a0 * n0) + a1 * n1) + a2 * n2) + a3 * n3
+                yb[place] = (((yb[place] + b0 * n0) + b1 * n1) + b2 * n2) + b3 * n3
+                yc[place] = (((yc[place] + c0 * n0) + c1 * n1) + c2 * n2) + c3 * n3
+                yd[place] = (((yd[place] + d0 * n0) + d1 * n1) + d2 * n2) + d3 * n3
+        for row in range(rows - rows % 4, rows):
             a0, a1, a2, a3 = x[row, first], x[row, first + 1], x[row, first + 2], x[row, first + 3]
             out = y[row]
             for place in range(width):
