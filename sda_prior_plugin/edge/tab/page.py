@@ -67,10 +67,10 @@ class PriorPage:
         self.chosen = None if path is None else look_at(self.host, self.models, path, None)
         self.settle()
 
-    def choose(self, path: str | None) -> None:
+    def choose(self, path: str) -> None:
         """Turn to another model, if it is another."""
-        if path != (None if self.chosen is None else str(self.chosen.path)):
-            self.turn_to(None if path is None else Path(path))
+        if self.chosen is None or path != str(self.chosen.path):
+            self.turn_to(Path(path))
 
     def open(self) -> None:
         """A page is new: it finds the training under way, or else the newest model."""
@@ -78,12 +78,7 @@ class PriorPage:
         self.turn_to(under_way[0].path if under_way else newest(self.models))
 
     def look_again(self) -> None:
-        """Time has passed: has the model's file changed, or gone? Is there one at last? Takes the lock by itself."""
-        with self.lock:
-            self._look_at_file()
-        self.look_at_recordings()
-
-    def _look_at_file(self) -> None:
+        """Time has passed: has the model's file changed, or gone? Is there one at last?"""
         if self.chosen is None:
             path = newest(self.models)
             if path is not None and not self.problem:

@@ -18,7 +18,7 @@ from sda_prior_plugin.edge.tab.chart import Curve, chart
 from sda_prior_plugin.edge.tab.knobs import AUTO, SET, WRONG, KnobControl, for_the_page, knob_controls, title
 from sda_prior_plugin.edge.tab.model import choices, replacing
 from sda_prior_plugin.edge.tab.page import MOST_SECONDS, PriorPage
-from sda_prior_plugin.edge.tab.pulse import following, pulse
+from sda_prior_plugin.edge.tab.pulse import CHOOSE, following, pulse
 from sda_prior_plugin.edge.tab.sent import Properties, Sent
 from sda_prior_plugin.edge.tab.sounds import Sound, SoundFiles
 from sda_prior_plugin.edge.tab.training import PriorProgress
@@ -72,7 +72,7 @@ class PriorSection:
         self.model = gr.Dropdown(
             [], value=None, label="Model", info="Those with a prior say so.", elem_id="prior-model"
         )
-        self.card = gr.HTML(elem_id="prior-card")
+        self.card = following("prior-card")
         self.dataset = gr.HTML(elem_id="prior-dataset")
         with gr.Row(visible=False) as self.elsewhere:
             self.folder = gr.Textbox(
@@ -169,12 +169,12 @@ class PriorSection:
                 return there.sent.news(self.wanted(there)) or NOTHING
 
         opened = page.load(open_page, state, outputs, **QUICK)
-        chosen = on(self.model.change, PriorPage.choose, self.model, first=[self.card])
+        self.model.input(None, self.model, js=CHOOSE, api_visibility="private")
+        news = on(self.pulse.news, PriorPage.look_again)
         moved = [on(event, PriorPage.say_where, self.folder) for event in (self.look.click, self.folder.submit)]
         looked_at = [self.dataset, self.elsewhere, self.train, self.go_on]
-        for looking in (opened, chosen, *moved):
+        for looking in (opened, news, *moved):
             on(looking.then, PriorPage.look_at_recordings, long=True, first=looked_at)
-        on(self.pulse.news, PriorPage.look_again, long=True)
         on(more.change, lambda own: None)
         for control in self.knobs:
             own = [control.field, control.back, self.knob_problem]
@@ -201,19 +201,24 @@ class PriorSection:
             preprocess=False, show_progress="minimal", show_progress_on=self.heard,
         )  # fmt: skip
 
-    def look_again(self, name: str, lost: bool) -> tuple[dict[str, str], bool]:
-        """What a page has to show by now: contents of what moves while a prior is trained, and whether there is more.
-        A page that is not known, because the server has started anew, for one, asks for all of it."""
+    def look_again(self, name: str, lost: bool, chosen: str | None) -> tuple[dict[str, str], bool]:
+        """What a page has to show by now, of which another model may just have been `chosen`: contents of what is to
+        appear quickly, or moves while a prior is trained, and whether there is more. A page that is not known, because
+        the server has started anew, for one, asks for all of it."""
         there = self.open_pages.get(name)
         if there is None:
             return {}, True
-        there.page.look_again()
-        moving = (self.progress, self.chart)
+        quick = (self.card, self.progress, self.chart)
         with there.page.lock:
+            if chosen is None:
+                there.page.look_again()
+            else:
+                there.sent.typed([self.model], [chosen])
+                there.page.choose(chosen)
             if lost:
-                there.sent.lost(moving)
+                there.sent.lost(quick)
             wanted = self.wanted(there)
-            moved = there.sent.values({component: wanted[component] for component in moving})
+            moved = there.sent.values({component: wanted[component] for component in quick})
             return {str(component.elem_id): value for component, value in moved.items()}, there.sent.lacks(wanted)
 
     def wanted(self, there: OpenPage) -> dict[Block, Properties]:
