@@ -64,7 +64,8 @@ class Tracks:
             for start in range(0, frames, _BLOCK)
         ]
         around = F.pad(samples.abs_(), (hop // 2, frames * hop - len(samples) - hop // 2))
-        self._peaks.append(around.view(frames, hop).amax(1).numpy())
+        # torch's own memory would keep a hole open in the heap for each recording
+        self._peaks.append(around.view(frames, hop).amax(1).numpy().copy())
         self.frames.append(frames)
         self._keep(np.concatenate(blocks))
 
