@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("busy", deadline=None)  # how long a case takes says how busy the machine is
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -560,6 +560,7 @@ def test_a_second_ctrl_c_leaves_the_file_as_it_was_though_there_was_a_checkpoint
     slow = ["--hidden-size", "64", "--layers", "48", "--heads", "4", "--batch-size", "64", "--start-offsets", "4"]
     process = host_process("train-prior", model, *slow, "--epochs", "1000")
     wait_for_file(process, state)
+    time.sleep(2)  # the file is there, but its folder may not be flushed yet: only then is it counted on
     process.send_signal(signal.SIGINT)
     wait_for(process, "Ctrl-C again")
     process.send_signal(signal.SIGINT)
