@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
+import weakref
 from collections.abc import Iterable
-from typing import IO
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Tracks:
         self._kept: list[np.ndarray | int] = []  # float32 [mel frames, n_mels], or where it begins in the file
         self._peaks: list[np.ndarray] = []
         self._bytes = 0
-        self._file: IO[bytes] | None = None
+        self._file: io.BufferedRandom | None = None
 
     @classmethod
     def of(cls, recordings: Iterable[np.ndarray], mel: Mel) -> Tracks:
@@ -53,7 +54,10 @@ class Tracks:
         return len(self.frames)
 
     def add(self, audio: np.ndarray) -> None:
-        """Keep the spectrogram of one more recording, float `[samples]`. Raises HostError if it is not finite."""
+        """Keep the spectrogram of one more recording, float `[samples]`.
+
+        Raises HostError if it is not finite, or cannot be kept.
+        """
         if not np.isfinite(audio).all():
             raise HostError("A recording to train on holds samples that are not finite numbers.")
         samples = torch.from_numpy(peak_normalized(np.asarray(audio, np.float32)))
@@ -101,10 +105,18 @@ class Tracks:
         if self._bytes <= MOST_IN_MEMORY:
             self._kept.append(log_mel)
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="spectrograms-")  # noqa: SIM115 - it goes with this object
-        self._kept.append(self._file.seek(0, 2))
-        self._file.write(log_mel.data)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="spectrograms-")  # noqa: SIM115 - closed below
+                weakref.finalize(self, self._file.close)
+            self._kept.append(self._file.seek(0, io.SEEK_END))
+            self._file.write(log_mel.data)
+            self._file.flush()  # where there is no room it shows here, and not when a crop is read
+        except OSError as error:
+            raise HostError(
+                f"So many recordings need room in {tempfile.gettempdir()} while they are learned from; there it failed "
+                f"({error.strerror}). Make room there, or set TMPDIR to another folder."
+            ) from error
 
     def _read(self, track: int, start: int) -> np.ndarray:
         """float32 `[up to CROP mel frames, n_mels]`"""
@@ -115,5 +127,6 @@ class Tracks:
         width = self._mel.settings.n_mels
         part = np.empty((end - start, width), np.float32)
         self._file.seek(kept + start * width * part.itemsize)
-        self._file.readinto(part.data)  # type: ignore[attr-defined]
+        if self._file.readinto(part.data) < part.nbytes:
+            raise HostError("The temporary file of what is learned from the recordings has been cut off.")
         return part

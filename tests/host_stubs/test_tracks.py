@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from host_stubs.errors import HostError
 from host_stubs.mel import Mel, MelSettings
 from host_stubs.tracks import CROP, Tracks
 
@@ -61,3 +64,12 @@ def test_a_quiet_crop_is_made_louder_by_ten_at_most() -> None:
     quiet = tracks.crop(0, 100).expm1()
     torch.testing.assert_close(tracks.louder(0, 100, 1.0).expm1(), 100 * quiet, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(tracks.louder(0, 100, 0.0), tracks.crop(0, 100), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_a_sentence(recordings: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_stubs.tracks.MOST_IN_MEMORY", 0)
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda prefix: full)
+        with pytest.raises(HostError, match=r"No space left on device\). Make room there, or set TMPDIR"):
+            Tracks.of(recordings, MEL)
