@@ -32,7 +32,7 @@ THREADS_WAITING = {"OMP_WAIT_POLICY": "ACTIVE" if sys.platform == "linux" else "
 
 Spinning for long made training over ten times slower on a busy machine; being woken up for each small step made
 decoding three times slower. libgomp, which torch brings along on Linux, keeps to the number, but with PASSIVE not as
-soon as two threads have called torch: the training of a page, which is not in the main thread, took 1.19 times as long.
+soon as two threads have called torch: a training in the second one, as a page's is, took 1.19 times as long.
 """
 
 

@@ -23,7 +23,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from host_stubs.bundle import Bundle
-from host_stubs.cli import build_cli
+from host_stubs.cli import THREADS_WAITING, build_cli, main
 from host_stubs.commands import generate
 from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
@@ -631,3 +631,20 @@ def test_a_reader_that_has_seen_enough_is_no_error(saved: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     assert "Traceback" not in stderr
     assert "unexpected" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, THREADS_WAITING), ({"GOMP_SPINCOUNT": "5"}, {"GOMP_SPINCOUNT": "5"})]
+)
+def test_how_threads_wait_is_set_unless_the_user_has_set_it(
+    given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in THREADS_WAITING:
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # the tests' own process goes on
+    with pytest.raises(SystemExit):
+        main(["plugins"])
+    assert {name: os.environ[name] for name in expected} == expected
