@@ -28,7 +28,7 @@ MADE_FILES = 160
 
 def changed(**values: float) -> Callable[[PriorSettings], PriorSettings]:
     """Settings with these values."""
-    return lambda settings: replace(settings, **values)  # type: ignore[arg-type]
+    return lambda settings: replace(settings, **values)  # type: ignore[arg-type]  # each row names its kinds
 
 
 def scaled(**factors: float) -> Callable[[PriorSettings], PriorSettings]:

@@ -37,20 +37,20 @@ def there(section: PriorSection, tmp_path: Path) -> OpenPage:
 
 
 def test_nothing_is_sent_twice(section: PriorSection, there: OpenPage) -> None:
-    assert section.look_again(there.name, False, None) == ({}, False)
+    assert section.news_for(there.name, False, None) == ({}, False)
     assert there.sent.news(section.wanted(there)) == {}
 
 
 def test_what_changes_is_news_until_it_is_sent(section: PriorSection, there: OpenPage) -> None:
     there.page.problem = "It rains."
-    assert section.look_again(there.name, False, None) == ({}, True)
+    assert section.news_for(there.name, False, None) == ({}, True)
     news = there.sent.news(section.wanted(there))
     assert "It rains." in news[section.message]["value"]
-    assert section.look_again(there.name, False, None) == ({}, False)
+    assert section.news_for(there.name, False, None) == ({}, False)
 
 
 def test_a_page_that_is_not_known_is_told_to_ask_for_all(section: PriorSection) -> None:
-    assert section.look_again("of another server", False, None) == ({}, True)
+    assert section.news_for("of another server", False, None) == ({}, True)
 
 
 def test_each_page_has_a_name_of_its_own_and_is_forgotten_with_it(section: PriorSection, there: OpenPage) -> None:
@@ -77,7 +77,7 @@ def test_a_model_that_is_chosen_shows_its_card_at_once(section: PriorSection, th
         (tmp_path / name).write_bytes(b"")
     there.page.choose(str(tmp_path / "one.sda"))
     there.sent.news(section.wanted(there))
-    moved, _ = section.look_again(there.name, False, str(tmp_path / "two.sda"))
+    moved, _ = section.news_for(there.name, False, str(tmp_path / "two.sda"))
     assert moved.keys() == {"prior-card"}
     assert "two.sda is empty" in moved["prior-card"]
-    assert section.look_again(there.name, False, str(tmp_path / "two.sda")) == ({}, False)
+    assert section.news_for(there.name, False, str(tmp_path / "two.sda")) == ({}, False)

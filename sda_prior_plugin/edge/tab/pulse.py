@@ -1,7 +1,7 @@
 """Asks again and again what an open page has to show by now, and at once when the user chooses another model.
 
 Not with a `gr.Timer`: for each of Gradio's events a browser is busy for some 40 ms, and more with every component that
-an answer could change. On two cores that a training uses, this would cost it a tenth of them.
+an answer could change. Beside a training, which has use for every core, two timers took a tenth of one.
 """
 
 from __future__ import annotations

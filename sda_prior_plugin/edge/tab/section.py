@@ -54,7 +54,7 @@ class PriorSection:
     def __init__(self, page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
         self.models = models
         self.open_pages: WeakValueDictionary[str, OpenPage] = WeakValueDictionary()
-        self.pulse = pulse(self.look_again)
+        self.pulse = pulse(self.news_for)
         self._add_model()
         self.knobs = knob_controls()
         self.knob_problem = gr.HTML(elem_id="prior-knob-problem")
@@ -201,7 +201,7 @@ class PriorSection:
             preprocess=False, show_progress="minimal", show_progress_on=self.heard,
         )  # fmt: skip
 
-    def look_again(self, name: str, lost: bool, chosen: str | None) -> tuple[dict[str, str], bool]:
+    def news_for(self, name: str, lost: bool, chosen: str | None) -> tuple[dict[str, str], bool]:
         """What a page has to show by now, of which another model may just have been `chosen`: contents of what is to
         appear quickly, or moves while a prior is trained, and whether there is more. A page that is not known, because
         the server has started anew, for one, asks for all of it."""
