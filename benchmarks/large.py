@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.results import RESULTS, machine, write_section
-from host_stubs.audio import read_recording
+from host_stubs.reading import read_recording
 from host_stubs.synth import SAMPLE_RATE, write_demo_recordings
 
 FILES, HOURS, MINUTES, CHANNELS, HIGH_RATE = 10_000, 3.0, 10.0, 8, 192_000

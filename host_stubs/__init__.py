@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 from host_stubs.errors import HostError
 
 if TYPE_CHECKING:
-    from host_stubs.audio import find_recordings, peak_normalized, read_recording, write_wav, write_wav_blocks
+    from host_stubs.audio import peak_normalized, write_wav, write_wav_blocks
     from host_stubs.bundle import Bundle, Entry
     from host_stubs.checking import Checked, check_file
     from host_stubs.codec import Codec
     from host_stubs.continuation import Start, read_start
+    from host_stubs.folder import find_recordings
     from host_stubs.host import Host
     from host_stubs.legacy import read_legacy
     from host_stubs.locks import claimed
-    from host_stubs.manifest import DatasetCheck, DatasetManifest, Recording, RecordingEntry, build_manifest
+    from host_stubs.manifest import DatasetCheck, DatasetManifest, build_manifest
     from host_stubs.model import Model, open_model, save_model, save_model_beside
     from host_stubs.plugins import Plugins, load_plugins
+    from host_stubs.reading import read_recording
+    from host_stubs.recording import Recording, RecordingEntry
     from host_stubs.replace import FileState, check_writable, file_state
     from host_stubs.sda import read_document
     from host_stubs.synth import write_demo_recordings
@@ -36,8 +39,8 @@ _HOME = {
     "Host": "host",
     "Model": "model",
     "Plugins": "plugins",
-    "Recording": "manifest",
-    "RecordingEntry": "manifest",
+    "Recording": "recording",
+    "RecordingEntry": "recording",
     "Start": "continuation",
     "VqvaeRun": "training",
     "VqvaeSettings": "training",
@@ -46,13 +49,13 @@ _HOME = {
     "check_writable": "replace",
     "claimed": "locks",
     "file_state": "replace",
-    "find_recordings": "audio",
+    "find_recordings": "folder",
     "load_plugins": "plugins",
     "open_model": "model",
     "peak_normalized": "audio",
     "read_document": "sda",
     "read_legacy": "legacy",
-    "read_recording": "audio",
+    "read_recording": "reading",
     "read_start": "continuation",
     "save_model": "model",
     "save_model_beside": "model",

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from host_stubs.audio import peak_normalized, read_recording
+from host_stubs.audio import peak_normalized
 from host_stubs.codec import Codec
 from host_stubs.errors import HostError
+from host_stubs.reading import read_recording
 
 MOST_SECONDS = 600.0
 

@@ -15,8 +15,9 @@ from host_stubs.interrupt import stop_on_interrupt
 from host_stubs.plugins import Plugins, invoke
 
 if TYPE_CHECKING:
-    from host_stubs.manifest import DatasetCheck, Recording
+    from host_stubs.manifest import DatasetCheck
     from host_stubs.model import Model
+    from host_stubs.recording import Recording
     from host_stubs.replace import Expected, FileState
 
 logger = logging.getLogger("sda_host")

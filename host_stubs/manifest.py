@@ -5,105 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import soundfile
 
-from host_stubs.audio import find_recordings, look_through, peak_normalized, recording_blocks, scaled_to_peak
 from host_stubs.errors import HostError, shown
+from host_stubs.folder import find_recordings, look_through
+from host_stubs.reading import recording_blocks
+from host_stubs.recording import Recording, RecordingEntry, Span
+from host_stubs.split import SPLIT_SEED, split
 
-SPLIT_SEED = 42
-HELD_OUT_SHARE = 0.2
-GAP_SECONDS = 0.5
 MOST_FILES = 16_384
 MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the recordings once more
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
-PIECE_SECONDS = 120.0
 _LISTED = 5  # names in a line before the rest are counted
-
-Span = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class RecordingEntry:
-    """One recording; `path` is relative to the dataset's folder. Spans are (start, end) in seconds, None for no part.
-
-    A recording is either trained on or held out as a whole; only when it is all there is, it is cut in two.
-    """
-
-    path: str
-    bytes: int
-    sha256: str
-    seconds: float
-    train: Span | None
-    held_out: Span | None
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A recording or a part of one, mono, with its peak at 1 (or silence), read when it is asked for.
-
-    Attributes:
-        name: its path relative to the dataset's folder.
-        path: of the file.
-        span: the part of it, in seconds.
-        file_seconds: how long the file is.
-        sample_rate: Hz, at which it is given.
-    """
-
-    name: str
-    path: Path
-    span: Span
-    file_seconds: float
-    sample_rate: int
-
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return self.span[1] - self.span[0]
-
-    @property
-    def audio(self) -> np.ndarray:
-        """All of it, float32 `[samples]`. Raises HostError if it cannot be read."""
-        return peak_normalized(np.concatenate(list(self._samples())))
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """The same, block after block: it is read twice, and memory does not grow with its length."""
-        peak = max((float(np.abs(block).max(initial=0.0)) for block in self._samples()), default=0.0)
-        for block in self._samples():
-            yield scaled_to_peak(block, peak)
-
-    def pieces(self) -> Iterator[np.ndarray]:
-        """The same in pieces of about two minutes; most recordings are a single one."""
-        if self.seconds <= PIECE_SECONDS:
-            yield self.audio
-            return
-        waiting: list[np.ndarray] = []
-        for block in self.blocks():
-            waiting.append(block)
-            if sum(map(len, waiting)) >= PIECE_SECONDS * self.sample_rate:
-                yield np.concatenate(waiting)
-                waiting = []
-        if waiting:
-            yield np.concatenate(waiting)
-
-    def _samples(self) -> Iterator[np.ndarray]:
-        """The samples of the span as they are in the file. Its end is the last one, however its length was rounded."""
-        first = round(self.span[0] * self.sample_rate)
-        end = None if self.span[1] >= self.file_seconds else round(self.span[1] * self.sample_rate)
-        at = 0
-        for block in recording_blocks(self.path, self.sample_rate):
-            yield block[max(0, first - at) : None if end is None else max(0, end - at)]
-            at += len(block)
-            if end is not None and at >= end:
-                return
 
 
 @dataclass(frozen=True)
@@ -260,7 +180,7 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
             reasons = "; ".join(reason for _, reason in skipped[:3]) + (" …" if len(skipped) > 3 else "")
             raise HostError(f"None of the {len(skipped)} recordings in {folder} can be used: {reasons}")
         raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
-    files, notes = _split(entries, seed)
+    files, notes = split(entries, seed)
     manifest = DatasetManifest(str(folder.resolve()), tuple(files))
     if len(files) > MOST_FILES or len(json.dumps(manifest.to_json())) > MOST_TEXT:
         raise HostError(
@@ -308,55 +228,6 @@ def _measured(path: Path, name: str) -> RecordingEntry:
         rate = 48000  # read_recording will say what is wrong with it
     samples = sum(map(len, recording_blocks(path, rate)))
     return RecordingEntry(name, path.stat().st_size, _sha256(path), samples / rate, None, None)
-
-
-def _split(entries: list[RecordingEntry], seed: int) -> tuple[list[RecordingEntry], list[str]]:
-    """Give each entry its part. Files with the same contents are one recording under several names: were one trained
-    on and the other held out, the held-out measurements would be lies."""
-    by_content: dict[str, list[RecordingEntry]] = {}
-    for entry in entries:
-        by_content.setdefault(entry.sha256, []).append(entry)
-    if len(by_content) == 1:
-        return _split_within(entries)
-    held_out = _held_out_contents({sha: copies[0].seconds for sha, copies in by_content.items()}, seed)
-    files = [
-        replace(entry, held_out=(0.0, entry.seconds))
-        if entry.sha256 in held_out
-        else replace(entry, train=(0.0, entry.seconds))
-        for entry in entries
-    ]
-    return files, []
-
-
-def _held_out_contents(seconds: Mapping[str, float], seed: int) -> set[str]:
-    """Choose what is held out: a fifth of the recordings, more (up to a third) while they are less than a tenth of
-    the sound, and never more than half of the sound. Always at least one, and never all."""
-    shuffled = list(seconds)
-    random.Random(seed).shuffle(shuffled)
-    total = sum(seconds.values())
-    count = max(1, round(HELD_OUT_SHARE * len(seconds)))
-    chosen: set[str] = set()
-    held = 0.0
-    for content in shuffled:
-        if len(chosen) >= count and (held >= 0.1 * total or len(chosen) >= len(seconds) // 3):
-            break
-        if held + seconds[content] <= total / 2:  # the shortest always fits, so one is always chosen
-            chosen.add(content)
-            held += seconds[content]
-    return chosen
-
-
-def _split_within(entries: list[RecordingEntry]) -> tuple[list[RecordingEntry], list[str]]:
-    """All there is, is one recording: its head trains, its tail is held out, and the gap between them keeps a sound
-    that rings on from being in both. The gap shrinks with a short recording."""
-    seconds = entries[0].seconds
-    held = HELD_OUT_SHARE * seconds
-    gap = min(GAP_SECONDS, seconds / 10)
-    notes = [f"There is only one recording ({seconds:.1f} s): its last {held:.1f} s are held out."]
-    if seconds < 5:
-        notes.append("That is very little sound to learn from; a few more recordings would make a better model.")
-    train, held_out = (0.0, seconds - held - gap), (seconds - held, seconds)
-    return [replace(entry, train=train, held_out=held_out) for entry in entries], notes
 
 
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import host_stubs
-from host_stubs.audio import SUFFIXES
 from host_stubs.commands.card import card_lines
 from host_stubs.errors import HostError
+from host_stubs.folder import SUFFIXES
 from host_stubs.host import Host
 from host_stubs.model import Model
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from host_stubs.audio import Written, find_recordings, peak_normalized, read_recording, write_wav, write_wav_blocks
+from host_stubs.audio import Written, peak_normalized, write_wav, write_wav_blocks
 from host_stubs.errors import HostError
+from host_stubs.folder import find_recordings
+from host_stubs.reading import read_recording
 
 
 def sine(pitch: float, seconds: float, rate: int) -> np.ndarray:

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from host_stubs.audio import find_recordings, peak_normalized, read_recording
+from host_stubs.audio import peak_normalized
 from host_stubs.codec import Codec
 from host_stubs.errors import HostError
+from host_stubs.folder import find_recordings
 from host_stubs.griffin_lim import GriffinLim
 from host_stubs.legacy import read_legacy
 from host_stubs.mel import Mel, MelSettings, mel_filters
 from host_stubs.network import COUNTER, Decoder, Encoder, code_vectors, nearest_codes, network_shapes
+from host_stubs.reading import read_recording
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_recordings = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings are not beside the repository")

@@ -14,13 +14,14 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from host_stubs import continuation
-from host_stubs.audio import peak_normalized, read_recording
+from host_stubs.audio import peak_normalized
 from host_stubs.cli import build_cli
 from host_stubs.codec import Codec
 from host_stubs.continuation import read_start
 from host_stubs.errors import HostError
 from host_stubs.model import Model, save_model
 from host_stubs.plugins import Plugins
+from host_stubs.reading import read_recording
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 hookimpl = pluggy.HookimplMarker("sda_host")

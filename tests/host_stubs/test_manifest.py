@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_stubs.errors import HostError
-from host_stubs.manifest import DatasetManifest, RecordingEntry, _split, build_manifest
+from host_stubs.manifest import DatasetManifest, build_manifest
+from host_stubs.recording import RecordingEntry
+from host_stubs.split import split
 
 
 def entries(seconds: list[float]) -> list[RecordingEntry]:
@@ -53,7 +55,7 @@ def test_the_split_depends_on_the_seed_and_not_on_the_place(sounds: Path, tmp_pa
 
 @given(st.lists(st.floats(0.01, 1000), min_size=2, max_size=60), st.integers(0, 1000))
 def test_there_is_always_enough_in_both_parts(seconds: list[float], seed: int) -> None:
-    files, _ = _split(entries(seconds), seed)
+    files, _ = split(entries(seconds), seed)
     held = [entry.seconds for entry in files if entry.held_out]
     assert 1 <= len(held) <= max(1, round(0.2 * len(seconds)), len(seconds) // 3)
     assert len(held) < len(seconds)
@@ -61,7 +63,7 @@ def test_there_is_always_enough_in_both_parts(seconds: list[float], seed: int) -
 
 
 def test_short_held_out_files_get_company() -> None:
-    files, _ = _split(entries([0.1] * 20 + [10.0] * 80), seed=3)
+    files, _ = split(entries([0.1] * 20 + [10.0] * 80), seed=3)
     held = [entry.seconds for entry in files if entry.held_out]
     assert sum(held) >= 0.1 * sum(entry.seconds for entry in files)
 
