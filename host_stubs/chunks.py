@@ -11,7 +11,9 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
+
+Order = Literal["little", "big"]
 
 LEAST_TAIL_SECONDS = 0.1
 """What stands behind the samples that a header knows of, and is no chunk, is sound if it is at least so long."""
@@ -28,7 +30,7 @@ class Layout:
     """How chunks follow each other in a container: the order of bytes, where the first begins, what its name and size
     take, at what multiples they begin, and whether a size counts the chunk's head."""
 
-    order: str
+    order: Order
     first: int
     name_bytes: int
     size_bytes: int
@@ -122,12 +124,13 @@ def _wave_samples(
     whole_file = int.from_bytes(_read(file, 4, 4), layout.order) + 8 if layout.size_bytes == 4 else 1 << 62
     if layout.size_bytes == 4 and len(long_sizes) == 16 and claimed >= 0xFFFFFFFF:
         whole_file, claimed = 1 << 62, int.from_bytes(long_sizes[8:16], "little")
-    unknown = claimed > rest and (claimed >= 0xFFFFFF00 and layout.size_bytes == 4 or claimed in _FROM_A_PIPE)
+    unknown = claimed > rest and ((claimed >= 0xFFFFFF00 and layout.size_bytes == 4) or claimed in _FROM_A_PIPE)
     forgotten = _is_sound_behind(file, layout, start + claimed, size, per_second) if claimed <= rest else False
     if claimed == 0 and not forgotten:
         return Samples(start, 0, 0, None, codec=codec)
     there = rest if unknown or forgotten else min(claimed, rest)
-    healthy = not unknown and not forgotten and claimed <= rest and whole_file >= start + there
+    filled_up = start % layout.align == 0
+    healthy = not unknown and not forgotten and filled_up and claimed <= rest and whole_file >= start + there
     if not healthy:
         there -= there % max(1, block)
     header = None if healthy else _wave_header(format_, there, layout.order)
@@ -143,7 +146,7 @@ def _is_sound_behind(file: BinaryIO, layout: Layout, end: int, size: int, per_se
     return any(_read(file, at, 4096).strip(b"\0") for at in range(end, size, max(4096, (size - end) // 64)))
 
 
-def _wave_header(format_: bytes, there: int, order: str) -> bytes:
+def _wave_header(format_: bytes, there: int, order: Order) -> bytes:
     """A header for so many bytes of samples; an RF64 one where a WAV cannot have so many."""
     end = "<" if order == "little" else ">"
     format_chunk = b"fmt " + struct.pack(end + "I", len(format_)) + format_ + bytes(len(format_) % 2)
@@ -157,7 +160,7 @@ def _wave_header(format_: bytes, there: int, order: str) -> bytes:
     return lead + format_chunk + b"data" + struct.pack(end + "I", claim)
 
 
-def _au_samples(file: BinaryIO, size: int, order: str) -> Samples | None:
+def _au_samples(file: BinaryIO, size: int, order: Order) -> Samples | None:
     head = _read(file, 0, 24)
     if len(head) < 24:
         return None
@@ -178,8 +181,8 @@ def _chunks(file: BinaryIO, layout: Layout, size: int) -> Iterator[tuple[bytes, 
     """Name, where its content begins, and how long it claims to be, of each chunk from the first."""
     at = layout.first
     for _ in range(_MOST_CHUNKS):
-        if at % layout.align == 0 and not _is_name(_read(file, at, 4)) and _is_name(_read(file, at - 1, 4)):
-            at -= 1  # a chunk of odd length whose writer forgot to fill it up
+        if _read(file, at - 1, 4) in (b"fmt ", layout.data[:4]):
+            at -= 1  # behind a chunk of odd length whose writer forgot to fill it up
         name, claimed = _head(file, layout, at)
         if len(name) < layout.name_bytes:
             return

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from av.stream import Discard
 
+from host_stubs.chunks import Rewritten, Samples
 from host_stubs.errors import HostError
 from host_stubs.kinds import Kind, counts_its_frames
 from host_stubs.sound import Fault
 
 _GATHERED = 1 << 16  # samples given at once; what FFmpeg gives at once is a few hundred
-_PROMISING = frozenset({"aiff", "ape", "au", "caf", "flac", "mov", "mpc", "mpc8", "nistsphere", "tak", "tta", "wv"})
+_PROMISING = frozenset(
+    {"aiff", "ape", "au", "avi", "caf", "flac", "mov", "mpc", "mpc8", "nistsphere", "tak", "tta", "wv"}
+)
 """Demuxers of kinds whose header says how long the sound is; for the others FFmpeg guesses from the size."""
 _CHECKED = {"err_detect": "crccheck+explode"}
 """Of these codecs, whose frames carry a checksum, a frame that does not match its own is not given."""
 _CHECKED_CODECS = frozenset({"flac", "tta", "wavpack", "ape", "mlp", "truehd", "tak"})
-_WITH_EXACT_TIMES = frozenset({"flac", "ogg"})  # demuxers
+_WITH_EXACT_TIMES = frozenset({"asf", "flac"})  # demuxers
 _GAP_SECONDS = 0.05
 """What is missing in the middle of a file whose frames say when they are."""
 
@@ -34,22 +39,30 @@ class DecodedSound:
         fault: what is wrong with it, as far as it is known so far.
     """
 
-    def __init__(self, path: Path, kind: Kind) -> None:
-        """Raises HostError if there is no sound in it that can be decoded, OSError if it cannot be read."""
+    def __init__(self, path: Path, kind: Kind, good: int | None = None) -> None:
+        """Open it, or as many bytes of it as are good.
+
+        Raises HostError if there is no sound in it that can be decoded, OSError if it cannot be read.
+        """
         self._kind, self.fault = kind, Fault.NONE
         self._file = path.open("rb")
         try:
             self._counted = kind.demuxer != "mp3" or counts_its_frames(self._file)
             self._file.seek(0)
-            self._container = av.open(
-                self._file, format=kind.demuxer, metadata_errors="replace", io_open=_refused, buffer_size=1 << 16
+            self._container: InputContainer = av.open(
+                self._file if good is None else Rewritten(self._file, Samples(0, None, good, b"")),
+                format=kind.demuxer,
+                metadata_errors="replace",
+                io_open=_refused,
+                buffer_size=1 << 16,
+                mode="r",
             )
             stream = self._container.streams.best("audio")
             if stream is None:
                 raise HostError(f"{path} holds no sound.")
             for other in self._container.streams:
                 if other is not stream:
-                    other.discard = "all"
+                    other.discard = Discard.all
             self._stream: Any = stream
             self._stream.codec_context.thread_count = 1
             if self._stream.codec_context.name in _CHECKED_CODECS:
@@ -84,7 +97,7 @@ class DecodedSound:
             return float(self._stream.duration * self._stream.time_base) if self._stream.duration else None
         return None
 
-    def blocks(self) -> Iterator[np.ndarray]:
+    def blocks(self) -> Generator[np.ndarray, None, None]:
         """Its samples, float32 `[samples, channels]`, up to its end or to where it is damaged. To be asked for once."""
         waiting: list[np.ndarray] = []
         gathered = 0
@@ -151,7 +164,7 @@ def _samples(frame: AudioFrame) -> np.ndarray:
     if values.dtype == np.uint8:
         return (values.astype(np.float32) - 128) / 128
     if values.dtype.kind == "i":
-        return values.astype(np.float32) / np.float32(-float(np.iinfo(values.dtype).min))
+        return values.astype(np.float32) * np.float32(0.5 ** (8 * values.itemsize - 1))
     return np.ascontiguousarray(values, np.float32)
 
 

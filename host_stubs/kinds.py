@@ -23,7 +23,7 @@ class Kind:
     Attributes:
         name: what a musician calls it.
         pattern: what its first bytes are, a regular expression; "" where they say nothing.
-        suffixes: its file names end so. That decides only where content says nothing: the file is damaged or headerless.
+        suffixes: how the names of its files end. That decides only where their content says nothing.
         demuxer: FFmpeg's name for what opens it; None where FFmpeg knows it not.
         libsndfile: whether libsndfile reads it. It is not asked for MP3, whose length it guesses.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +12,11 @@ import numpy as np
 import soxr
 
 import host_stubs
-from host_stubs.chunks import is_short_of_its_size
+from host_stubs.chunks import find_samples, is_short_of_its_size
 from host_stubs.errors import HostError
 from host_stubs.kinds import OGG, RAW_SUFFIXES, Kind, kind_of
 from host_stubs.levels import SILENCE, Levels, find_levels
-from host_stubs.ogg import find_end
+from host_stubs.ogg import look_at_pages
 from host_stubs.sndfile import StoredSound, reason
 from host_stubs.sound import Fault, OpenSound
 
@@ -49,8 +49,29 @@ class Measured:
     sounding: tuple[float, float]
 
 
-class _TooLong(HostError):
+class _TooLong(HostError):  # noqa: N818 - a property of a file, not a fault
     """It need not be tried in another way."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sound file and who reads it.
+
+    Attributes:
+        path: of the file.
+        kind: what it is, if FFmpeg reads it; None if libsndfile does.
+        good: how many bytes of it are read; None for all.
+    """
+
+    path: Path
+    kind: Kind | None
+    good: int | None = None
+
+    def open(self) -> OpenSound:
+        """Raises HostError if that one cannot read it, OSError if nobody can."""
+        if self.kind is None:
+            return StoredSound(self.path, self.good)
+        return host_stubs.DecodedSound(self.path, self.kind, self.good)
 
 
 @dataclass(frozen=True)
@@ -58,8 +79,7 @@ class Plan:
     """How a sound file is read, as a look at all of it gave.
 
     Attributes:
-        path: of the file.
-        kind: what it is, if FFmpeg reads it; None if libsndfile does.
+        source: the file and its reader.
         rate: Hz, of the file.
         step: the smallest step of its samples, of full scale.
         levels: how long it is of use, and how its channels become one.
@@ -67,8 +87,7 @@ class Plan:
         promised: the seconds that its header says it holds, where it says so.
     """
 
-    path: Path
-    kind: Kind | None
+    source: Source
     rate: int
     step: float
     levels: Levels
@@ -88,11 +107,11 @@ class Plan:
         try:
             yield from _resampled(self._mono(), self.rate, sample_rate)
         except OSError as error:
-            raise HostError(f"{self.path} cannot be read as sound: {reason(error)}.") from error
+            raise _unreadable(self.source.path, error) from error
 
     def _mono(self) -> Iterator[np.ndarray]:
         left = self.levels.frames
-        with closing(_opened(self.path, self.kind)) as sound, closing(sound.blocks()) as blocks:
+        with closing(self.source.open()) as sound, closing(sound.blocks()) as blocks:
             for block in blocks:
                 yield self.levels.mix.mono(block[:left])
                 left -= len(block)
@@ -106,7 +125,7 @@ class Plan:
             parts.append("it has a lone glitch, far above all else, which is limited to the loudest of the rest")
         if self.levels.mix.channel is not None:
             parts.append("its channels cancel each other out, so that only the loudest of them is used")
-        return f"{self.path}: {'; '.join(parts)}." if parts else ""
+        return f"{self.source.path}: {'; '.join(parts)}." if parts else ""
 
 
 def measure(path: Path) -> Measured:
@@ -153,9 +172,9 @@ def plan_reading(path: Path, most_seconds: float = math.inf) -> Plan:
         kind = kind_of(path)
         if kind is None and path.suffix.lower() in RAW_SUFFIXES:
             raise HostError(f"{path} holds samples without a header, which could be anything; make it a WAV file.")
-        plan = _checked_end(_best_plan(path, kind, most_seconds), kind)
+        plan = _ogg_plan(path, most_seconds) if kind is OGG else _best_plan(path, kind, most_seconds)
     except OSError as error:
-        raise HostError(f"{path} cannot be read as sound: {reason(error)}.") from error
+        raise _unreadable(path, error) from error
     if plan.fault in _USED_UP_TO and plan.seconds < SHORTEST_SECONDS:
         raise HostError(f"{path} {_USED_UP_TO[plan.fault]} {plan.seconds:.2f} s, which is too little to be of use.")
     if not plan.levels.frames:
@@ -163,41 +182,67 @@ def plan_reading(path: Path, most_seconds: float = math.inf) -> Plan:
     return plan
 
 
+def _ogg_plan(path: Path, most_seconds: float) -> Plan:
+    """The plan for an Ogg file, which is read up to its first bad page. Of several files one behind the other,
+    libsndfile reads only the first."""
+    with path.open("rb") as file:
+        pages = look_at_pages(file)
+    readers = [OGG] if pages.chained else [None, OGG]
+    plan = _first_that_reads([Source(path, kind, pages.good) for kind in readers], most_seconds)
+    if pages.damaged or not pages.ended:
+        return replace(plan, fault=Fault.DAMAGED if pages.damaged else Fault.CUT_OFF, promised=None)
+    return plan
+
+
 def _best_plan(path: Path, kind: Kind | None, most_seconds: float) -> Plan:
-    """The plan of the reader that gives more of the file."""
-    stored, refusal = None, None
-    if kind is None or (kind.libsndfile and not _is_chained(path, kind)):
+    """The plan for a file of another kind, which knows, too, whether it ends before its sound does."""
+    stored = [Source(path, None)] if kind is None or kind.libsndfile else []
+    decoded = [Source(path, kind)] if kind is not None and kind.demuxer is not None else []
+    plan = _first_that_reads(stored + decoded, most_seconds)
+    if plan.fault is not Fault.NONE:
+        return plan
+    with path.open("rb") as file:
+        samples = find_samples(file)
+        short = is_short_of_its_size(file)
+    promised = plan.promised
+    if samples is not None and samples.cut_off and samples.there and samples.claimed:
+        promised = plan.seconds * samples.claimed / samples.there
+    if promised is not None and promised - plan.seconds > max(_MOST_MISSING[0] * promised, _MOST_MISSING[1]):
+        return replace(plan, fault=Fault.CUT_OFF, promised=promised)
+    return replace(plan, fault=Fault.CUT_OFF, promised=None) if short and samples is None else plan
+
+
+def _first_that_reads(sources: list[Source], most_seconds: float) -> Plan:
+    """The plan of the first reader that comes to the end of a file, else of the last that gives any of it."""
+    best, refusal = None, None
+    for source in sources:
         try:
-            stored = _plan(path, None, most_seconds)
-        except _TooLong:
-            raise
-        except HostError as error:
-            refusal = error
-    if kind is not None and kind.demuxer is not None and (stored is None or stored.fault is Fault.DAMAGED):
-        try:
-            decoded = _plan(path, kind, most_seconds)
-            if stored is None or decoded.levels.frames:
-                return decoded
+            plan = _plan(source, most_seconds)
         except _TooLong:
             raise
         except HostError as error:
             refusal = refusal or error
-    if stored is None:
+            continue
+        if best is None or plan.levels.frames:
+            best = plan
+        if best.fault is not Fault.DAMAGED:
+            break
+    if best is None:
         assert refusal is not None
         raise refusal
-    return stored
+    return best
 
 
-def _plan(path: Path, kind: Kind | None, most_seconds: float) -> Plan:
-    """Read all of a file with one of the readers. Raises HostError if it cannot, OSError if the file cannot be read."""
-    with closing(_opened(path, kind)) as sound:
+def _plan(source: Source, most_seconds: float) -> Plan:
+    """Read all of a file. Raises HostError if its reader cannot, OSError if nobody can."""
+    with closing(source.open()) as sound:
         rate, step, promised = sound.rate, sound.step, sound.promised
     if rate not in SAMPLE_RATES:
-        raise HostError(f"{path} cannot be read as sound: its header claims {rate} samples per second.")
+        raise HostError(f"{source.path} cannot be read as sound: its header claims {rate} samples per second.")
     faults: list[Fault] = []
 
-    def blocks() -> Iterator[np.ndarray]:
-        with closing(_opened(path, kind)) as sound, closing(sound.blocks()) as found:
+    def blocks() -> Generator[np.ndarray, None, None]:
+        with closing(source.open()) as sound, closing(sound.blocks()) as found:
             read = 0
             for block in found:
                 finite = _finite_part(block)
@@ -208,36 +253,15 @@ def _plan(path: Path, kind: Kind | None, most_seconds: float) -> Plan:
                     return
                 read += len(block)
                 if read > most_seconds * rate:
-                    raise _TooLong(f"{path} is longer than {most_seconds / 60:g} minutes; give a shorter one.")
+                    raise _TooLong(f"{source.path} is longer than {most_seconds / 60:g} minutes; give a shorter one.")
             faults.append(sound.fault)
 
     levels = find_levels(blocks, rate)
-    return Plan(path, kind, rate, step, levels, faults[-1], promised)
+    return Plan(source, rate, step, levels, faults[-1], promised)
 
 
-def _checked_end(plan: Plan, kind: Kind | None) -> Plan:
-    """The plan, which knows whether the file ends before its sound does, where that is seen otherwise."""
-    if plan.fault is not Fault.NONE:
-        return plan
-    missing = 0.0 if plan.promised is None else plan.promised - plan.seconds
-    if plan.promised and missing > max(_MOST_MISSING[0] * plan.promised, _MOST_MISSING[1]):
-        return replace(plan, fault=Fault.CUT_OFF)
-    with plan.path.open("rb") as file:
-        ended = find_end(file).whole if kind is OGG else not is_short_of_its_size(file)
-    return plan if ended else replace(plan, fault=Fault.CUT_OFF, promised=None)
-
-
-def _is_chained(path: Path, kind: Kind) -> bool:
-    """Whether it is several Ogg files one behind the other, of which libsndfile reads the first only."""
-    if kind is not OGG:
-        return False
-    with path.open("rb") as file:
-        return find_end(file).chained
-
-
-def _opened(path: Path, kind: Kind | None) -> OpenSound:
-    """The file, opened by FFmpeg if a kind is given, else by libsndfile."""
-    return StoredSound(path) if kind is None else host_stubs.DecodedSound(path, kind)
+def _unreadable(path: Path, error: Exception) -> HostError:
+    return HostError(f"{path} cannot be read as sound: {reason(error)}.")
 
 
 def _finite_part(block: np.ndarray) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from host_stubs.chunks import Rewritten, find_samples
+from host_stubs.chunks import Rewritten, Samples, find_samples
 from host_stubs.errors import HostError
 from host_stubs.sound import Fault
 
@@ -28,12 +28,13 @@ class StoredSound:
         fault: what is wrong with it, as far as it is known so far.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises HostError if libsndfile cannot read it, OSError if it cannot be read at all."""
+    def __init__(self, path: Path, good: int | None = None) -> None:
+        """Open it, or as many bytes of it as are good. Raises HostError if libsndfile cannot read it, OSError if nobody
+        can."""
         self.fault = Fault.NONE
         with ExitStack() as opened:
             file = opened.enter_context(path.open("rb"))
-            self._samples = find_samples(file)
+            self._samples = find_samples(file) if good is None else Samples(0, None, good, b"")
             if self._samples is not None and self._samples.codec in _MPEG_CODECS:
                 raise HostError(f"{path} holds MPEG audio.")
             file.seek(0)
@@ -54,14 +55,9 @@ class StoredSound:
     @property
     def promised(self) -> float | None:
         """How many seconds of sound the header says that there are; None where it does not say."""
-        samples = self._samples
-        if samples is not None and samples.cut_off and samples.there and samples.claimed:
-            return self._sound.frames / self.rate * samples.claimed / samples.there
-        if samples is not None and samples.claimed is None:
-            return None
         return self._sound.frames / self.rate if self._sound.frames < _UNKNOWN_FRAMES else None
 
-    def blocks(self) -> Iterator[np.ndarray]:
+    def blocks(self) -> Generator[np.ndarray, None, None]:
         """Its samples, float32 `[samples, channels]`, up to its end or to where it is damaged. To be asked for once."""
         while True:
             try:
@@ -73,10 +69,7 @@ class StoredSound:
                 break
             self._read += len(block)
             yield block
-        samples = self._samples
-        if samples is not None and samples.cut_off:
-            self.fault = Fault.CUT_OFF
-        elif samples is not None and samples.forgotten:
+        if self._samples is not None and self._samples.forgotten:
             self.fault = Fault.UNFINISHED
         elif self._read < self._sound.frames:
             self.fault = Fault.DAMAGED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from enum import Enum
 from typing import Protocol
 
@@ -37,7 +37,7 @@ class OpenSound(Protocol):
         """How many seconds of sound the file says it holds; None where it does not say."""
         ...
 
-    def blocks(self) -> Iterator[np.ndarray]:
+    def blocks(self) -> Generator[np.ndarray, None, None]:
         """Its samples, float32 `[samples, channels]`, up to its end or to where it is damaged."""
         ...
 
