@@ -24,8 +24,9 @@ _PROMISING = frozenset(
 """Demuxers of kinds whose header says how long the sound is; for the others FFmpeg guesses from the size."""
 _CHECKED = {"err_detect": "crccheck+explode"}
 """Of these codecs, whose frames carry a checksum, a frame that does not match its own is not given."""
-_CHECKED_CODECS = frozenset({"flac", "tta", "wavpack", "ape", "mlp", "truehd", "tak"})
-_WITH_EXACT_TIMES = frozenset({"asf", "flac"})  # demuxers
+_CHECKED_CODECS = frozenset({"ac3", "ape", "eac3", "flac", "mlp", "tak", "truehd", "tta", "wavpack"})
+_WITH_EXACT_TIMES = frozenset({"asf", "flac", "matroska"})  # demuxers
+_WITH_PAUSES = frozenset({"matroska"})  # of them: where nothing is to be heard, a call's recording has no frames
 _GAP_SECONDS = 0.05
 """What is missing in the middle of a file whose frames say when they are."""
 
@@ -121,8 +122,9 @@ class DecodedSound:
             if self._kind.demuxer in _WITH_EXACT_TIMES and frame.pts is not None and frame.time_base:
                 start = float(frame.pts * frame.time_base)
                 if end is not None and start - end > _GAP_SECONDS:
-                    self.fault = Fault.DAMAGED
-                    return
+                    self.fault = Fault.INCOMPLETE if self._kind.demuxer in _WITH_PAUSES else Fault.DAMAGED
+                    if self.fault is Fault.DAMAGED:
+                        return
                 end = start + frame.samples / frame.sample_rate
             yield frame
 
@@ -146,9 +148,13 @@ class DecodedSound:
             except av.error.FFmpegError:
                 failed = begun
                 continue
-            if failed and frames:
-                self.fault = Fault.DAMAGED
-                return
+            if failed and packet.size:
+                if frames:
+                    self.fault = Fault.DAMAGED
+                    return
+                continue
+            if failed:  # what a decoder still holds when there is no more to decode
+                break
             for frame in frames:
                 begun = True
                 yield frame

@@ -204,11 +204,11 @@ def _best_plan(path: Path, kind: Kind | None, most_seconds: float) -> Plan:
     with path.open("rb") as file:
         samples = find_samples(file)
         short = is_short_of_its_size(file)
-    promised = plan.promised
     if samples is not None and samples.cut_off and samples.there and samples.claimed:
-        promised = plan.seconds * samples.claimed / samples.there
-    if promised is not None and promised - plan.seconds > max(_MOST_MISSING[0] * promised, _MOST_MISSING[1]):
-        return replace(plan, fault=Fault.CUT_OFF, promised=promised)
+        return replace(plan, fault=Fault.CUT_OFF, promised=plan.seconds * samples.claimed / samples.there)
+    promised = plan.promised or 0.0
+    if promised - plan.seconds > max(_MOST_MISSING[0] * promised, _MOST_MISSING[1]):
+        return replace(plan, fault=Fault.CUT_OFF)
     return replace(plan, fault=Fault.CUT_OFF, promised=None) if short and samples is None else plan
 
 
@@ -273,7 +273,9 @@ def _finite_part(block: np.ndarray) -> np.ndarray:
 def _said_of(fault: Fault, used: float, promised: float | None) -> str:
     """A fault, for a sentence about its file."""
     if fault is Fault.UNFINISHED:
-        return f"its header was never finished; all {used:.2f} s behind it are used"
+        return f"its header was never finished, and all {used:.2f} s behind it are used"
+    if fault is Fault.INCOMPLETE:
+        return f"it has gaps, and only the {used:.2f} s of sound that are there are used"
     of = f" of {promised:.2f} s" if promised is not None and promised > used else ""
     if fault is Fault.CUT_OFF and of:
         return f"it is cut off: {used:.2f} s{of} are used"

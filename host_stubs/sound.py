@@ -16,6 +16,7 @@ class Fault(Enum):
     CUT_OFF = "it ends before its sound does"
     DAMAGED = "what comes then cannot be decoded"
     NOT_FINITE = "what comes then are no finite numbers"
+    INCOMPLETE = "some of it is missing in its middle, or was never there"
     UNFINISHED = "its header knows of less sound than there is"
 
 

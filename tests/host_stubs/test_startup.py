@@ -9,7 +9,20 @@ import time
 
 import pytest
 
-HEAVY = {"torch", "numpy", "librosa", "rich", "soundfile", "soxr", "safetensors", "numba", "scipy", "sklearn", "gradio"}
+HEAVY = {
+    "torch",
+    "av",
+    "numpy",
+    "librosa",
+    "rich",
+    "soundfile",
+    "soxr",
+    "safetensors",
+    "numba",
+    "scipy",
+    "sklearn",
+    "gradio",
+}
 LOADED = "import json, sys; {}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
 
 
