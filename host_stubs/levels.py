@@ -38,7 +38,9 @@ class Mix:
     def mono(self, block: np.ndarray) -> np.ndarray:
         """float32 `[samples, channels]` as `[samples]`."""
         limited = self.limited(block)
-        return limited.mean(axis=1) if self.channel is None else limited[:, self.channel].copy()
+        if limited.shape[1] == 1:
+            return limited[:, 0]
+        return limited.mean(axis=1) if self.channel is None else limited[:, self.channel]
 
     def limited(self, block: np.ndarray) -> np.ndarray:
         """The block without glitches, float32 `[samples, channels]`."""
@@ -89,20 +91,19 @@ class _Look:
 
     def add(self, block: np.ndarray) -> None:
         """`[samples, channels]`, at least one of each."""
-        block = self._mix.limited(block)
-        mono = replace(self._mix, limits=None).mono(block)
+        channels = np.ascontiguousarray(self._mix.limited(block).T)
         if self._largest is None:
-            self._energies = np.zeros(block.shape[1])
-            self._largest = np.zeros((_GLITCHES + 1, block.shape[1]), np.float32)
+            self._energies = np.zeros(len(channels))
+            self._largest = np.zeros((_GLITCHES + 1, len(channels)), np.float32)
+        mono = channels.mean(axis=0) if self._mix.channel is None else channels[self._mix.channel]
         starts = np.arange(0, len(mono), self._window)
         self._starts.append(starts + self._frames)
         self._lows.append(np.minimum.reduceat(mono, starts))
         self._highs.append(np.maximum.reduceat(mono, starts))
-        for channel in range(block.shape[1]):
-            samples = np.ascontiguousarray(block[:, channel])
-            self._energies[channel] += np.dot(samples.astype(np.float64), samples)
+        for channel, samples in enumerate(channels):
+            self._energies[channel] += np.dot(samples, samples)
             self._keep_largest(samples, channel)
-        self._mean_energy += np.dot(mono.astype(np.float64), mono)
+        self._mean_energy += float(np.dot(mono, mono))
         self._frames += len(mono)
 
     def _keep_largest(self, samples: np.ndarray, channel: int) -> None:

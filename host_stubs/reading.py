@@ -235,14 +235,15 @@ def _first_that_reads(sources: list[Source], most_seconds: float) -> Plan:
 
 def _plan(source: Source, most_seconds: float) -> Plan:
     """Read all of a file. Raises HostError if its reader cannot, OSError if nobody can."""
-    with closing(source.open()) as sound:
-        rate, step, promised = sound.rate, sound.step, sound.promised
+    first = source.open()
+    rate, step, promised = first.rate, first.step, first.promised
     if rate not in SAMPLE_RATES:
+        first.close()
         raise HostError(f"{source.path} cannot be read as sound: its header claims {rate} samples per second.")
-    faults: list[Fault] = []
+    opened, faults = [first], list[Fault]()
 
     def blocks() -> Generator[np.ndarray, None, None]:
-        with closing(source.open()) as sound, closing(sound.blocks()) as found:
+        with closing(opened.pop() if opened else source.open()) as sound, closing(sound.blocks()) as found:
             read = 0
             for block in found:
                 finite = _finite_part(block)
