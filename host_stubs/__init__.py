@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from host_stubs.checking import Checked, check_file
     from host_stubs.codec import Codec
     from host_stubs.continuation import Start, read_start
+    from host_stubs.decoded import DecodedSound
     from host_stubs.folder import find_recordings
     from host_stubs.host import Host
     from host_stubs.legacy import read_legacy
@@ -33,6 +34,7 @@ _HOME = {
     "Codec": "codec",
     "DatasetCheck": "manifest",
     "DatasetManifest": "manifest",
+    "DecodedSound": "decoded",
     "Entry": "bundle",
     "EpochDone": "training",
     "FileState": "replace",
@@ -71,6 +73,7 @@ __all__ = [
     "Codec",
     "DatasetCheck",
     "DatasetManifest",
+    "DecodedSound",
     "Entry",
     "EpochDone",
     "FileState",

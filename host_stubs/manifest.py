@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import soundfile
-
 from host_stubs.errors import HostError, shown
 from host_stubs.folder import find_recordings, look_through
-from host_stubs.reading import recording_blocks
+from host_stubs.kinds import COMMON_KINDS
+from host_stubs.reading import measure
 from host_stubs.recording import Recording, RecordingEntry, Span
 from host_stubs.split import SPLIT_SEED, split
 
@@ -116,7 +115,7 @@ class DatasetManifest:
             except OSError as error:
                 raise HostError(f"{path} is there but cannot be read ({error.strerror}).") from error
         known = {entry.path for entry in self.files}
-        there = [path.relative_to(root).as_posix() for path in find_recordings(root)] if root.is_dir() else []
+        there = [path.relative_to(root).as_posix() for path in find_recordings(root, known)] if root.is_dir() else []
         added = [name for name in there if name not in known]
         renamed = _renamed(missing.values(), added, root) if contents else {}
         return DatasetCheck(list(missing), changed, [_legible(name) for name in added], renamed)
@@ -168,26 +167,31 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     Raises HostError when the folder holds no recording, none that can be used, or more than a file can name.
     """
     found = look_through(folder)
+    sounding: dict[str, Span] = {}
+    said: list[str] = []  # of recordings that are used in part, or in another way
     entries, skipped = [], [(path.relative_to(folder).as_posix(), _legible(reason)) for path, reason in found.left_out]
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in found.recordings):
         try:
             _check_name(path)
-            entries.append(_measured(path, name))
+            measured = measure(path)
+            sounding[name] = measured.sounding
+            said.extend([measured.note] if measured.note else [])
+            entries.append(RecordingEntry(name, path.stat().st_size, _sha256(path), measured.seconds, None, None))
         except HostError as error:
             skipped.append((name, str(error)))
     if not entries:
-        if skipped:
+        if found.recordings:
             reasons = "; ".join(reason for _, reason in skipped[:3]) + (" …" if len(skipped) > 3 else "")
-            raise HostError(f"None of the {len(skipped)} recordings in {folder} can be used: {reasons}")
-        raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
-    files, notes = split(entries, seed)
+            raise HostError(f"None of the {len(found.recordings)} recordings in {folder} can be used: {reasons}")
+        raise HostError(f"There are no recordings ({COMMON_KINDS}) in {folder}.")
+    files, notes = split(entries, seed, sounding)
     manifest = DatasetManifest(str(folder.resolve()), tuple(files))
     if len(files) > MOST_FILES or len(json.dumps(manifest.to_json())) > MOST_TEXT:
         raise HostError(
             f"{folder} holds {len(files):,} recordings, or such long names, that a model could not be opened again; "
             f"take a folder with at most {MOST_FILES:,}."
         )
-    return Scan(manifest, skipped, notes)
+    return Scan(manifest, skipped, said + notes)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -218,16 +222,6 @@ def _check_name(path: Path) -> None:
 def _legible(name: str) -> str:
     """A name as text, whatever its bytes are."""
     return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _measured(path: Path, name: str) -> RecordingEntry:
-    """An entry without a part yet. Reads the whole file: a header may promise what the data does not hold."""
-    try:
-        rate = soundfile.info(path).samplerate
-    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
-        rate = 48000  # read_recording will say what is wrong with it
-    samples = sum(map(len, recording_blocks(path, rate)))
-    return RecordingEntry(name, path.stat().st_size, _sha256(path), samples / rate, None, None)
 
 
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from host_stubs.audio import peak_normalized, scaled_to_peak
-from host_stubs.reading import recording_blocks
+from host_stubs.reading import Plan, plan_reading
 
 PIECE_SECONDS = 120.0
 
@@ -57,12 +57,13 @@ class Recording:
     @property
     def audio(self) -> np.ndarray:
         """All of it, float32 `[samples]`. Raises HostError if it cannot be read."""
-        return peak_normalized(np.concatenate(list(self._samples())))
+        return peak_normalized(np.concatenate(list(self._samples(plan_reading(self.path)))))
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The same, block after block: it is read twice, and memory does not grow with its length."""
-        peak = max((float(np.abs(block).max(initial=0.0)) for block in self._samples()), default=0.0)
-        for block in self._samples():
+        """The same, block after block: it is read again and again, and memory does not grow with its length."""
+        plan = plan_reading(self.path)
+        peak = max((float(np.abs(block).max(initial=0.0)) for block in self._samples(plan)), default=0.0)
+        for block in self._samples(plan):
             yield scaled_to_peak(block, peak)
 
     def pieces(self) -> Iterator[np.ndarray]:
@@ -79,12 +80,12 @@ class Recording:
         if waiting:
             yield np.concatenate(waiting)
 
-    def _samples(self) -> Iterator[np.ndarray]:
-        """The samples of the span as they are in the file. Its end is the last one, however its length was rounded."""
+    def _samples(self, plan: Plan) -> Iterator[np.ndarray]:
+        """The samples of the span, as loud as in the file. Its end is the last one, however its length was rounded."""
         first = round(self.span[0] * self.sample_rate)
         end = None if self.span[1] >= self.file_seconds else round(self.span[1] * self.sample_rate)
         at = 0
-        for block in recording_blocks(self.path, self.sample_rate):
+        for block in plan.blocks(self.sample_rate):
             yield block[max(0, first - at) : None if end is None else max(0, end - at)]
             at += len(block)
             if end is not None and at >= end:

@@ -6,21 +6,27 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from host_stubs.recording import RecordingEntry
+from host_stubs.recording import RecordingEntry, Span
 
 SPLIT_SEED = 42
 HELD_OUT_SHARE = 0.2
 GAP_SECONDS = 0.5
 
 
-def split(entries: list[RecordingEntry], seed: int) -> tuple[list[RecordingEntry], list[str]]:
+def split(
+    entries: list[RecordingEntry], seed: int, sounding: Mapping[str, Span] | None = None
+) -> tuple[list[RecordingEntry], list[str]]:
     """Give each entry its part. Files with the same contents are one recording under several names: were one trained
-    on and the other held out, the held-out measurements would be lies."""
+    on and the other held out, the held-out measurements would be lies.
+
+    `sounding` says of each path from where to where it is more than silence, in seconds; all of it where it does not.
+    """
     by_content: dict[str, list[RecordingEntry]] = {}
     for entry in entries:
         by_content.setdefault(entry.sha256, []).append(entry)
     if len(by_content) == 1:
-        return _split_within(entries)
+        first = entries[0]
+        return _split_within(entries, (sounding or {}).get(first.path, (0.0, first.seconds)))
     held_out = _held_out_contents({sha: copies[0].seconds for sha, copies in by_content.items()}, seed)
     files = [
         replace(entry, held_out=(0.0, entry.seconds))
@@ -49,14 +55,20 @@ def _held_out_contents(seconds: Mapping[str, float], seed: int) -> set[str]:
     return chosen
 
 
-def _split_within(entries: list[RecordingEntry]) -> tuple[list[RecordingEntry], list[str]]:
+def _split_within(entries: list[RecordingEntry], sounding: Span) -> tuple[list[RecordingEntry], list[str]]:
     """All there is, is one recording: its head trains, its tail is held out, and the gap between them keeps a sound
-    that rings on from being in both. The gap shrinks with a short recording."""
+    that rings on from being in both. The gap shrinks with a short recording. Where one of them would be
+    mostly silent, only what sounds is shared out, and the silence around it goes with the head or the tail."""
     seconds = entries[0].seconds
+    start, end = sounding
     held = HELD_OUT_SHARE * seconds
-    gap = min(GAP_SECONDS, seconds / 10)
-    notes = [f"There is only one recording ({seconds:.1f} s): its last {held:.1f} s are held out."]
-    if seconds < 5:
+    if start < (seconds - held) / 2 and end > seconds - held / 2:  # silence is not most of either
+        start, end = 0.0, seconds
+    length = end - start
+    cut = end - HELD_OUT_SHARE * length
+    gap = min(GAP_SECONDS, length / 10)
+    train, held_out = (0.0, cut - gap), (cut, seconds)
+    notes = [f"There is only one recording ({seconds:.1f} s): its last {seconds - cut:.1f} s are held out."]
+    if length < 5:
         notes.append("That is very little sound to learn from; a few more recordings would make a better model.")
-    train, held_out = (0.0, seconds - held - gap), (seconds - held, seconds)
     return [replace(entry, train=train, held_out=held_out) for entry in entries], notes

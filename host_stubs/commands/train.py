@@ -60,8 +60,8 @@ def train(
 ) -> None:
     """Train a VQ-VAE on the recordings in AUDIO_DIR and save it as a .sda model.
 
-    WAV, FLAC, OGG, MP3 and AIFF files are used, in subfolders too. Ctrl-C stops early and keeps the best so far; a
-    second Ctrl-C leaves everything as it was.
+    Whatever is a sound file is used (WAV, FLAC, OGG, MP3, AIFF, M4A and more), in subfolders too. Ctrl-C stops early
+    and keeps the best so far; a second Ctrl-C leaves everything as it was.
     """
     host: Host = ctx.obj
     name = (audio_dir.resolve().name or "model") if name is None else name

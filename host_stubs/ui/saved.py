@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import host_stubs
 from host_stubs.commands.card import card_lines
 from host_stubs.errors import HostError
-from host_stubs.folder import SUFFIXES
+from host_stubs.folder import holds_recordings
 from host_stubs.host import Host
 from host_stubs.model import Model
 
@@ -67,15 +68,8 @@ def dataset_folders(folder: Path) -> list[Path]:
     It looks no deeper than one folder further down: below may lie a whole disk.
     """
     try:
-        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        below = sorted(path for path in folder.iterdir() if os.path.isdir(path) and not path.name.startswith("."))
     except OSError:
         return []
-    own = [folder] if _holds_recordings(folder, "*") else []
-    return own + [path for path in below if _holds_recordings(path, "*") or _holds_recordings(path, "*/*")]
-
-
-def _holds_recordings(folder: Path, pattern: str) -> bool:
-    try:
-        return any(path.suffix.lower() in SUFFIXES for path in folder.glob(pattern))
-    except OSError:
-        return False
+    own = [folder] if holds_recordings(folder, deeper=False) else []
+    return own + [path for path in below if holds_recordings(path, deeper=True)]

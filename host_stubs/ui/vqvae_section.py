@@ -15,6 +15,7 @@ from gradio.blocks import Block
 
 from host_stubs.errors import HostError
 from host_stubs.host import Host
+from host_stubs.kinds import COMMON_KINDS
 from host_stubs.training import EpochDone
 from host_stubs.ui.jobs import WAITING, Job, Jobs
 from host_stubs.ui.look import said
@@ -62,7 +63,7 @@ class VqvaeSection:
                 value=None,
                 allow_custom_value=True,
                 label="Folder with recordings",
-                info="WAV, FLAC, OGG, MP3 or AIFF, in subfolders too. Choose one, or type where it is.",
+                info=f"{COMMON_KINDS}, in subfolders too. Choose one, or type where it is.",
                 elem_id="vqvae-folder",
                 scale=2,
                 min_width=300,

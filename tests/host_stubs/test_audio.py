@@ -12,7 +12,7 @@ import soundfile
 from host_stubs.audio import Written, peak_normalized, write_wav, write_wav_blocks
 from host_stubs.errors import HostError
 from host_stubs.folder import find_recordings
-from host_stubs.reading import read_recording
+from host_stubs.reading import measure, read_recording
 
 
 def sine(pitch: float, seconds: float, rate: int) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_what_cannot_be_used_is_one_line_that_names_the_file(tmp_path: Path, pro
     elif problem == "text":
         path.write_text("these are not the samples you are looking for\n" * 20)
     elif problem == "cut off":
-        path.write_bytes(wav_bytes(path, sound)[:-5_000])
+        path.write_bytes(wav_bytes(path, sound)[:4_000])
     elif problem == "cut in the header":
         path.write_bytes(wav_bytes(path, sound)[:30])
     elif problem == "no samples":
@@ -192,3 +192,57 @@ def test_an_old_file_is_whole_until_the_new_one_is_there(tmp_path: Path, monkeyp
     with pytest.raises(HostError, match="unchanged"):
         write_wav(path, np.zeros(100), 48_000)
     assert path.read_bytes() == before
+
+
+def test_what_a_recording_gives_is_measured(tmp_path: Path) -> None:
+    sound = sine(440, 2.0, 44_100) * (np.arange(88_200) < 66_150)
+    soundfile.write(tmp_path / "a.wav", sound, 44_100)
+    found = measure(tmp_path / "a.wav")
+    assert (found.rate, found.seconds, found.note) == (44_100, 2.0, "")
+    assert found.sounding == (0.0, pytest.approx(1.5, abs=0.02))
+
+
+@pytest.mark.parametrize("at", [0.05, 1.5])
+def test_samples_that_are_no_numbers_end_a_recording(tmp_path: Path, at: float) -> None:
+    sound = sine(440, 2.0, 48_000)
+    sound[round(at * 48_000)] = np.nan
+    soundfile.write(tmp_path / "a.wav", sound, 48_000, subtype="FLOAT")
+    if at < 0.1:
+        with pytest.raises(HostError, match=r"not finite numbers after 0\.05 s, which is too little to be of use"):
+            measure(tmp_path / "a.wav")
+    else:
+        found = measure(tmp_path / "a.wav")
+        assert found.seconds == len(read_recording(tmp_path / "a.wav", 48_000)) / 48_000 == 1.5
+        assert "not finite numbers after 1.50 s of 2.00 s, and is used up to there" in found.note
+
+
+def test_a_whole_recording_may_be_as_short_as_it_likes(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "click.wav", sine(440, 0.005, 48_000), 48_000)
+    assert measure(tmp_path / "click.wav").seconds == 0.005
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.wav", "list.mp4"])
+def test_a_file_that_names_others_gets_none_of_them(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / "secret.wav", sine(440, 1.0, 48_000), 48_000)
+    lists = [
+        "#EXTM3U\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile '{tmp_path}/secret.wav'\n",
+    ]
+    for text in lists:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(HostError, match="cannot be read as sound"):
+            measure(tmp_path / name)
+
+
+def test_what_libraries_say_of_a_damaged_mp3_does_not_reach_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, 0.5 * sine(440, 4.0, 44_100), 44_100)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3_000] = bytes(3_000)
+    path.write_bytes(content)
+    found = measure(path)
+    assert 1.5 < found.seconds < 2.05
+    assert "is damaged after" in found.note
+    assert capfd.readouterr() == ("", "")

@@ -235,7 +235,7 @@ def test_train_names_what_is_wrong_with_the_folder(tmp_path: Path, monkeypatch: 
 
 
 def _one_sound(folder: Path) -> Path:
-    soundfile.write((folder / "one").with_suffix(".wav"), np.ones(4000), 16_000)
+    soundfile.write((folder / "one").with_suffix(".wav"), np.sin(np.arange(4000)), 16_000)
     (folder / "sound").mkdir()
     return Path(shutil.move(folder / "one.wav", folder / "sound")).parent
 

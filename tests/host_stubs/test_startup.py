@@ -10,6 +10,7 @@ import time
 import pytest
 
 HEAVY = {"torch", "numpy", "librosa", "rich", "soundfile", "soxr", "safetensors", "numba", "scipy", "sklearn", "gradio"}
+HEAVY |= {"av"}
 LOADED = "import json, sys; {}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
 
 
@@ -34,6 +35,10 @@ def test_the_prior_plugin_loads_nothing_heavy() -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded_by("import host_stubs, host_stubs.commands; host_stubs.Host") & HEAVY == set()
+
+
+def test_ffmpeg_is_loaded_by_what_needs_it_alone() -> None:
+    assert "av" not in loaded_by("import host_stubs.reading, host_stubs.manifest")
 
 
 def test_the_check_sees_heavy_modules() -> None:
