@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def recording_blocks(path: Path, sample_rate: int, most_seconds: float = math.in
             raise HostError(f"{path} is empty (0 bytes).")
         if missing := _missing_bytes(path):
             raise HostError(f"{path} is cut off: its header promises {missing} more bytes.")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # as bytes, any name will do
             if file.samplerate not in SAMPLE_RATES:
                 claim = f"its header claims {file.samplerate} samples per second"
                 raise HostError(f"{path} cannot be read as sound: {claim}.")

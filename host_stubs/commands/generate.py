@@ -154,7 +154,7 @@ def generate(
             sound |= facts
         sounds.append(sound)
     result = {"model": str(model_path), "seed": seed, "sounds": sounds}
-    show(result, as_json, "\n".join([*map(_line, sounds), *lines]))
+    show(result, as_json, [*map(_line, sounds), *lines])
 
 
 def _read_start(recording: Path, model: Model) -> Start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from host_stubs.errors import HostError
 from host_stubs.folder import SUFFIXES
 from host_stubs.host import Host
 from host_stubs.model import Model
+from host_stubs.names import model_files
 
 _State = tuple[int, int, int]
 
@@ -38,7 +40,7 @@ class SavedModels:
     def all(self) -> list[SavedModel]:
         """What is in the folder now, by name. Quick: a file is only read again once it has changed."""
         with self._lock:
-            self._known = {path: self._looked_at(path) for path in sorted(self.folder.glob("*.sda"))}
+            self._known = {path: self._looked_at(path) for path in model_files(self.folder)}
             return [model for _, model in self._known.values()]
 
     def card(self, model: Model) -> list[tuple[str, str]]:
@@ -67,15 +69,19 @@ def dataset_folders(folder: Path) -> list[Path]:
     It looks no deeper than one folder further down: below may lie a whole disk.
     """
     try:
-        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        below = sorted(path for path in folder.iterdir() if os.path.isdir(path) and not path.name.startswith("."))
     except OSError:
         return []
-    own = [folder] if _holds_recordings(folder, "*") else []
-    return own + [path for path in below if _holds_recordings(path, "*") or _holds_recordings(path, "*/*")]
+    own = [folder] if _holds_recordings(folder, deeper=0) else []
+    return own + [path for path in below if _holds_recordings(path, deeper=1)]
 
 
-def _holds_recordings(folder: Path, pattern: str) -> bool:
+def _holds_recordings(folder: Path, *, deeper: int) -> bool:
+    """Whether there are any, in the folder or so many levels of folders below it; what may not be read holds none."""
     try:
-        return any(path.suffix.lower() in SUFFIXES for path in folder.glob(pattern))
+        inside = [Path(folder, name) for name in os.listdir(folder) if not name.startswith(".")]
     except OSError:
         return False
+    if any(path.suffix.lower() in SUFFIXES for path in inside):
+        return True
+    return deeper > 0 and any(_holds_recordings(path, deeper=deeper - 1) for path in inside if os.path.isdir(path))
