@@ -48,7 +48,7 @@ class DatasetCheck:
     Attributes:
         missing: not there under that name.
         changed: there, with other contents: changed, or replaced by another recording.
-        added: recordings in the folder that are not in the manifest: new since, or not to be used then.
+        added: recordings in the folder of which the manifest says nothing: new since, or only counted as skipped.
         renamed: of the missing, those whose very contents lie under another, added, name, which is the value.
     """
 
@@ -158,7 +158,9 @@ class DatasetManifest:
                 raise HostError(f"{path} is there but cannot be read ({error.strerror}).") from error
         known = {path for name, path in where.items() if name not in missing}
         new = [path for path in find_recordings(root) if path not in known] if root.is_dir() else []
-        added = {path: as_text(path.relative_to(root).as_posix()) for path in new}
+        skipped = {name for name, _ in self.skipped}
+        names = ((path, as_text(path.relative_to(root).as_posix())) for path in new)
+        added = {path: name for path, name in names if name not in skipped}
         renamed = _renamed(missing.values(), added) if contents else {}
         return DatasetCheck(list(missing), changed, list(added.values()), renamed)
 

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
+_LONGEST = 200  # bytes of a name to which more is to be added; most file systems take 255
+
 
 def as_text(name: str) -> str:
     """A name as text; what is none in it becomes U+FFFD."""
@@ -78,6 +80,17 @@ def folder_there(folder: str) -> Path:
     if not path.anchor or os.path.lexists(path):
         return path
     return next(_Listing().places(Path(path.anchor), path.parts[1:]), path)
+
+
+def model_file_name(model: str) -> str:
+    """The name of a model's file, if nobody has chosen one: after the model."""
+    return f"{shortened(as_the_system_has_it(model))}.sda"
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for more behind it: its beginning, if it is very long."""
+    given = os.fsencode(name)
+    return name if len(given) <= _LONGEST else os.fsdecode(given[:_LONGEST].decode("utf-8", "ignore").encode())
 
 
 def model_files(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from host_stubs.commands.console import (
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.interrupt import stop_on_interrupt
-from host_stubs.names import as_text, as_the_system_has_it
+from host_stubs.names import as_text, model_file_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def train(
     """
     host: Host = ctx.obj
     name = as_text((audio_dir.resolve().name or "model") if name is None else name)
-    output = Path(as_the_system_has_it(f"{name}.sda")) if output is None else output
+    output = Path(model_file_name(name)) if output is None else output
     found = check_output(output, ".sda", overwrite)
     with host.claim(output, "trained"):
         model = train_model(audio_dir, name, epochs=epochs, device=device, seed=seed)

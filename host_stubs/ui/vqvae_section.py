@@ -15,7 +15,7 @@ from gradio.blocks import Block
 
 from host_stubs.errors import HostError, printable
 from host_stubs.host import Host
-from host_stubs.names import as_text, as_the_system_has_it
+from host_stubs.names import as_text, model_file_name
 from host_stubs.training import EpochDone
 from host_stubs.ui.jobs import WAITING, Job, Jobs
 from host_stubs.ui.look import as_html, facts, said
@@ -183,7 +183,7 @@ class VqvaeSection:
         name = as_text(name or recordings.resolve().name or "model")
         if name != Path(name).name or name.startswith("."):
             raise HostError(f"A model cannot be called {name!r}: give a name without slashes or a dot before it.")
-        path = self.models.folder / as_the_system_has_it(f"{name}.sda")
+        path = self.models.folder / model_file_name(name)
         self.host.check_writable(path)
         most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs else None
         from_seed = _whole(seed or "0", "Seed", 0, LARGEST_SEED)
