@@ -36,6 +36,7 @@ MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the r
 MOST_SKIPPED = 1000  # files that are not used, and
 MOST_SKIPPED_TEXT = 2**18  # characters that they take as JSON; the rest of them are only counted
 LONGEST_SENTENCE = 500  # characters of what is said of a file
+_ROOM_TO_COUNT = 100  # characters that are left for how many more there are
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
 _HEXADECIMAL = re.compile("(?:[0-9a-f]{2})*")
@@ -229,7 +230,7 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
             f"{folder} holds {len(files):,} recordings, or such long names, that a model could not be opened again; "
             f"take a folder with at most {MOST_FILES:,}."
         )
-    told = _as_many_as_fit(sorted(skipped), min(MOST_SKIPPED_TEXT, MOST_TEXT - len(text)))
+    told = _as_many_as_fit(sorted(skipped), min(MOST_SKIPPED_TEXT, MOST_TEXT - _ROOM_TO_COUNT - len(text)))
     return Scan(replace(manifest, skipped=told, more_skipped=len(skipped) - len(told)), notes)
 
 

@@ -91,8 +91,9 @@ def model(folder: Path) -> Path:
         "more_skipped": 0,
     }
     assert f"Used     {len(RECORDINGS)} recordings as they are\nSkipped  empty.wav is empty" in trained.stderr
-    prior = host("train-prior", path, "--epochs", "1", "--no-cache")
+    prior = host("train-prior", path, "--epochs", "1", "--no-cache", "--json")
     assert prior.exit_code == 0, prior.output
+    assert json.loads(prior.stdout)["dataset"] == {"changed": [], "added": [], "account": result["account"]}
     assert rf"The prior is saved in {folder.parent}/odd\x1b[2J.sda" in prior.stderr
     assert f"encoded {len(RECORDINGS)} of {len(RECORDINGS)}: " in prior.stderr
     return path
@@ -105,7 +106,10 @@ def test_every_command_takes_them(model: Path, folder: Path) -> None:
     assert re.search(r"^Skipped +empty\.wav is empty \(0 bytes\)\.$", info.stdout, re.M)
     assert "Dataset now" not in info.stdout
     assert host("check", model).exit_code == 0
-    assert r"odd\x1b[2J.sda" in host("models", model.parent).stdout
+    (model.parent / "._odd\x1b[2J.sda").write_bytes(b"what macOS keeps beside a file on a foreign disk")
+    listed = host("models", model.parent).stdout
+    assert r"odd\x1b[2J.sda  " in listed
+    assert "._odd" not in listed
     sound = host("generate", model, "--seconds", "1", "-o", model.parent / "a\nb.wav")
     assert sound.exit_code == 0, sound.output
     assert r"a\nb.wav  1.00 s" in sound.stdout

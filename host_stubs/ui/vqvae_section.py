@@ -177,7 +177,9 @@ class VqvaeSection:
         folder, name, epochs, seed = ((text or "").strip() for text in (folder, name, epochs, seed))
         if not folder:
             raise HostError("Choose a folder with recordings first.")
-        recordings = next((path for path in own.folders if printable(str(path)) == folder), Path(folder).expanduser())
+        recordings = next(
+            (each for each in own.folders if printable(str(each)).strip() == folder), Path(folder).expanduser()
+        )
         if not os.path.isdir(recordings):  # unlike Path's, it takes what may not be looked at for none
             raise HostError(f"There is no folder {recordings}.")
         name = as_text(name or recordings.resolve().name or "model")

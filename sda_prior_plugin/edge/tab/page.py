@@ -125,7 +125,7 @@ class PriorPage:
             return
         known = self.chosen.folder
         place = Path(folder.strip()).expanduser()
-        if known is not None and printable(str(known)) == folder:  # it was put there by this page
+        if known is not None and printable(str(known)).strip() == folder.strip():  # as this page has put it there
             place = known
         found = look_at(self.host, self.models, self.chosen.path, place)
         if found.model is None:
