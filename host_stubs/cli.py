@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from host_stubs.commands.check import check
-from host_stubs.commands.console import WarningsToStderr
+from host_stubs.commands.console import WarningsToStderr, say_traceback
 from host_stubs.commands.demo import demo
 from host_stubs.commands.generate import generate
 from host_stubs.commands.import_model import import_model
@@ -24,6 +24,7 @@ from host_stubs.commands.models import models
 from host_stubs.commands.plugins import plugins as plugins_command
 from host_stubs.commands.train import train
 from host_stubs.commands.ui import ui
+from host_stubs.errors import printable
 from host_stubs.host import Host
 from host_stubs.plugins import Plugins, load_plugins, logger
 
@@ -43,14 +44,17 @@ class HostGroup(click.Group):
         """Run a command; any error becomes a message and exit code 1, with the traceback only under --debug."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort, click.ClickException):
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:
+            error.message = printable(error.message)  # type: ignore[misc]  # what click makes of it stays the same
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of our output has seen enough; click ends the program quietly
             if ctx.params.get("debug"):
-                traceback.print_exc()
-            raise click.ClickException(_message(error)) from error
+                say_traceback(error)
+            raise click.ClickException(printable(_message(error))) from error
 
 
 def build_cli(plugins: Plugins) -> click.Group:
@@ -81,6 +85,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `host` command. Exits with 0, 1 for an error, or 2 for a mistake in the arguments."""
     for name, value in THREADS_WAITING.items():
         os.environ.setdefault(name, value)  # torch reads them when it is first imported
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every terminal knows every letter
     handler = WarningsToStderr()
     logger.addHandler(handler)
     try:

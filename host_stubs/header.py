@@ -107,7 +107,7 @@ def parsed(text: str, part: str, path: Path, size: int) -> dict[str, Any]:
 
     Raises HostError if it is none, if a name in it occurs twice in an object, or if it would take too much memory.
     """
-    check_room(3 * sys.getsizeof(text) + BYTES_A_VALUE * _values(text), part, path, size)
+    check_room(3 * sys.getsizeof(text) + BYTES_A_VALUE * values_in(text), part, path, size)
     try:
         value = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -168,7 +168,7 @@ def _no_number(name: str) -> Any:
     raise _NotAllowedError(f"{name} is no number")
 
 
-def _values(text: str | bytes) -> int:
+def values_in(text: str | bytes) -> int:
     """At least the number of JSON values in `text`: each but the first follows a comma or an opening bracket."""
     marks = ",[{"
     if isinstance(text, bytes):
@@ -180,7 +180,7 @@ def _text(body: bytes, path: Path, size: int) -> str:
     """The header's bytes as text, if reading what it says would not take too much memory."""
     # One character beyond the first 256 makes a text two or four times as large as its bytes.
     widest = 1 if body.isascii() and not (b"\\u" in body and _ESCAPE.search(body)) else 4
-    check_room((1 + 2 * widest) * len(body) + BYTES_A_VALUE * _values(body), "header", path, size)
+    check_room((1 + 2 * widest) * len(body) + BYTES_A_VALUE * values_in(body), "header", path, size)
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:

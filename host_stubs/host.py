@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -93,19 +94,21 @@ class Host:
     def set_dataset(self, model: Model, folder: str | Path) -> None:
         """Tell a model where its recordings are. Save the model to keep it.
 
-        A model without a manifest gets one, made from the folder; skipped files are named in warnings. One that has a
+        A model without a manifest gets one, made from the folder; what is not used is named in warnings. One that has a
         manifest keeps it, with the same files held out, and looks for its files in `folder` from now on. Raises
         HostError when `folder` is not a folder, or holds no recording of use.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise HostError(f"{folder} is not a folder." if folder.exists() else f"There is no folder {folder}.")
+        if not os.path.isdir(folder):  # unlike Path's, it takes what may not be looked at for none
+            raise HostError(
+                f"{folder} is not a folder." if os.path.lexists(folder) else f"There is no folder {folder}."
+            )
         if model.manifest is not None:
             model.manifest = model.manifest.moved_to(folder)
             return
         scan = host_stubs.build_manifest(folder)
-        for _, reason in scan.skipped:
-            logger.warning("skipped: %s", reason)
+        for label, text in scan.manifest.account.rows():
+            logger.warning("%s: %s", label.lower(), text)
         for note in scan.notes:
             logger.warning("%s", note)
         model.manifest = scan.manifest

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from host_stubs.account import Account, Said, listed
 from host_stubs.errors import HostError, shown
 from host_stubs.folder import find_recordings, look_through
+from host_stubs.header import AND_BYTES, BYTES_A_VALUE, values_in
 from host_stubs.kinds import COMMON_KINDS
-from host_stubs.reading import measure
+from host_stubs.names import (
+    as_text,
+    as_the_system_has_it,
+    folder_there,
+    hexadecimal,
+    located,
+    stays_inside,
+    told_apart,
+)
+from host_stubs.reading import Measured, measure
 from host_stubs.recording import Recording, RecordingEntry, Span
 from host_stubs.split import SPLIT_SEED, split
 
 MOST_FILES = 16_384
 MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the recordings once more
+MOST_SKIPPED = 1000  # files that are not used, and
+MOST_SKIPPED_TEXT = 2**18  # characters that they take as JSON; the rest of them are only counted
+LONGEST_SENTENCE = 500  # characters of what is said of a file
+_ROOM_TO_COUNT = 100  # characters that are left for how many more there are
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
-_LISTED = 5  # names in a line before the rest are counted
+_HEXADECIMAL = re.compile("(?:[0-9a-f]{2})*")
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class DatasetCheck:
     Attributes:
         missing: not there under that name.
         changed: there, with other contents: changed, or replaced by another recording.
-        added: recordings in the folder that are not in the manifest: new since, or not to be used then.
+        added: recordings in the folder of which the manifest says nothing: new since, or only counted as skipped.
         renamed: of the missing, those whose very contents lie under another, added, name, which is the value.
     """
 
@@ -55,20 +70,44 @@ class DatasetCheck:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a look through a folder gave. `skipped` holds (relative path, reason) of each file that is no use, `notes`
-    are sentences for the user about the split."""
+    """What a look through a folder gave. `notes` are sentences for the user about the split."""
 
     manifest: DatasetManifest
-    skipped: list[tuple[str, str]]
     notes: list[str]
 
 
 @dataclass(frozen=True)
 class DatasetManifest:
-    """A folder (absolute path) and its recordings, in the order of their paths."""
+    """A folder and its recordings, in the order of their paths.
+
+    Attributes:
+        folder: its absolute path, as the system has it.
+        files: the recordings.
+        skipped: files that were of no use when the folder was looked through, each with the reason.
+        more_skipped: how many more there were.
+    """
 
     folder: str
     files: tuple[RecordingEntry, ...]
+    skipped: tuple[Said, ...] = ()
+    more_skipped: int = 0
+
+    @property
+    def account(self) -> Account:
+        """What became of all files of the folder when it was looked through."""
+        in_part = tuple((entry.path, entry.note) for entry in self.files if entry.note)
+        return Account(len(self.files) - len(in_part), in_part, self.skipped, self.more_skipped)
+
+    def paths(self, folder: Path | None = None) -> dict[str, Path]:
+        """Where each recording is, by its path in the manifest: in `folder`, or the manifest's own if None.
+
+        A name may have another form there than it had, see `located`. A recording that is missing has the path that
+        it would have.
+        """
+        root = folder_there(self.folder) if folder is None else folder
+        names = {entry.path: as_the_system_has_it(entry.path, entry.path_hex) for entry in self.files}
+        where = located(root, names.values())
+        return {path: where[name] for path, name in names.items()}
 
     def part(self, part: str) -> list[tuple[RecordingEntry, Span]]:
         """The recordings of "train" or "held_out", each with the span that belongs to that part."""
@@ -86,8 +125,9 @@ class DatasetManifest:
 
         Raises HostError at the first file that is missing.
         """
+        where = self.paths()
         for entry, span in self.part(part):
-            path = Path(self.folder) / entry.path
+            path = where[entry.path]
             if not path.is_file():
                 raise HostError(f"{path} is missing. If the recordings have moved, say where they are: --dataset DIR")
             yield Recording(entry.path, path, span, entry.seconds, sample_rate)
@@ -102,11 +142,12 @@ class DatasetManifest:
         Without `contents` no file is opened, and only what has another size is known to have changed.
         Raises HostError at the first one that is there but cannot be read.
         """
-        root = Path(self.folder) if folder is None else folder
+        root = folder_there(self.folder) if folder is None else folder
+        where = self.paths(root)
         missing: dict[str, RecordingEntry] = {}
         changed = []
         for entry in self.files:
-            path = root / entry.path
+            path = where[entry.path]
             try:
                 if path.stat().st_size != entry.bytes or (contents and _sha256(path) != entry.sha256):
                     changed.append(entry.path)
@@ -114,28 +155,24 @@ class DatasetManifest:
                 missing[entry.path] = entry
             except OSError as error:
                 raise HostError(f"{path} is there but cannot be read ({error.strerror}).") from error
-        known = {entry.path for entry in self.files}
-        there = [path.relative_to(root).as_posix() for path in find_recordings(root, known)] if root.is_dir() else []
-        added = [name for name in there if name not in known]
-        renamed = _renamed(missing.values(), added, root) if contents else {}
-        return DatasetCheck(list(missing), changed, [_legible(name) for name in added], renamed)
+        there = {path for name, path in where.items() if name not in missing}
+        known = {path.relative_to(root).as_posix() for path in there}
+        new = [path for path in find_recordings(root, known) if path not in there] if root.is_dir() else []
+        skipped = {name for name, _ in self.skipped}
+        names = ((path, as_text(path.relative_to(root).as_posix())) for path in new)
+        added = {path: name for path, name in names if name not in skipped}
+        renamed = _renamed(missing.values(), added) if contents else {}
+        return DatasetCheck(list(missing), changed, list(added.values()), renamed)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as docs/sda-format.md describes it."""
-        return {
-            "folder": self.folder,
-            "files": [
-                {
-                    "path": entry.path,
-                    "bytes": entry.bytes,
-                    "sha256": entry.sha256,
-                    "seconds": entry.seconds,
-                    "train": list(entry.train) if entry.train else None,
-                    "held_out": list(entry.held_out) if entry.held_out else None,
-                }
-                for entry in self.files
-            ],
-        }
+        document: dict[str, Any] = {"folder": as_text(self.folder), "files": [_plain(entry) for entry in self.files]}
+        if digits := hexadecimal(self.folder):
+            document["folder_hex"] = digits
+        if self.skipped or self.more_skipped:
+            document["skipped"] = [list(said) for said in self.skipped]
+            document["more_skipped"] = self.more_skipped
+        return document
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> DatasetManifest:
@@ -144,107 +181,175 @@ class DatasetManifest:
         A file may come from a stranger: a path that leads out of the dataset's folder is refused.
         """
         entries, folder = document.get("files"), document.get("folder")
-        if not isinstance(folder, str) or "\0" in folder:
+        if not isinstance(folder, str):
             raise HostError("The dataset manifest is damaged (its folder is not text).")
         if not isinstance(entries, list):
             raise HostError("The dataset manifest is damaged (its files are not a list).")
         try:
             files = tuple(_entry(each) for each in entries)
+            folder = as_the_system_has_it(folder, _digits(document.get("folder_hex", "")))
+            if "\0" in folder:
+                raise ValueError("its folder cannot be one")
+            skipped, more = _skipped(document.get("skipped", [])), document.get("more_skipped", 0)
+            if type(more) is not int or not 0 <= more < _LARGEST:
+                raise ValueError("the files that it counts as skipped are no number")
         except KeyError as error:
             raise HostError(f"The dataset manifest is damaged (a file in it has no {error.args[0]}).") from error
         except (TypeError, ValueError) as error:
             raise HostError(f"The dataset manifest is damaged ({error}).") from error
         if len({entry.path for entry in files}) < len(files):
             raise HostError("The dataset manifest is damaged (it names a file twice).")
-        return DatasetManifest(folder, files)
+        return DatasetManifest(folder, files, skipped, more)
 
 
 def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     """Look through a folder, read every recording once, and decide which are held out.
 
-    Unreadable, empty and non-finite files are skipped and named. The split depends on the files' relative paths,
-    lengths and contents and on `seed`, not on the machine.
+    Files that are of no use are named in the manifest's account, and so is what of a recording is not used. The split
+    depends on the recordings' relative paths, lengths and contents and on `seed`, not on the machine.
     Raises HostError when the folder holds no recording, none that can be used, or more than a file can name.
     """
     found = look_through(folder)
     sounding: dict[str, Span] = {}
-    said: list[str] = []  # of recordings that are used in part, or in another way
-    entries, skipped = [], [(path.relative_to(folder).as_posix(), _legible(reason)) for path, reason in found.left_out]
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in found.recordings):
+    entries, skipped = [], [_said(path, folder, reason) for path, reason in found.left_out]
+    for path, name in told_apart(found.recordings, folder):
         try:
-            _check_name(path)
             measured = measure(path)
+            entries.append(_entry_of(path, name, folder, measured))
             sounding[name] = measured.sounding
-            said.extend([measured.note] if measured.note else [])
-            entries.append(RecordingEntry(name, path.stat().st_size, _sha256(path), measured.seconds, None, None))
         except HostError as error:
-            skipped.append((name, str(error)))
+            skipped.append(_said(path, folder, str(error)))
     if not entries:
-        if found.recordings:
-            reasons = "; ".join(reason for _, reason in skipped[:3]) + (" …" if len(skipped) > 3 else "")
-            raise HostError(f"None of the {len(found.recordings)} recordings in {folder} can be used: {reasons}")
-        raise HostError(f"There are no recordings ({COMMON_KINDS}) in {folder}.")
+        several = f"None of the {len(found.recordings)} recordings in {folder} can be used"
+        what = several if found.recordings else f"There are no recordings ({COMMON_KINDS}) in {folder}"
+        why = " ".join(reason for _, reason in skipped[:3]) + (" …" if len(skipped) > 3 else "")
+        raise HostError(f"{what}: {why}" if skipped else f"{what}.")
     files, notes = split(entries, seed, sounding)
     manifest = DatasetManifest(str(folder.resolve()), tuple(files))
-    if len(files) > MOST_FILES or len(json.dumps(manifest.to_json())) > MOST_TEXT:
+    text = json.dumps(manifest.to_json())
+    if len(files) > MOST_FILES or not _can_be_opened_again(text, files):
         raise HostError(
             f"{folder} holds {len(files):,} recordings, or such long names, that a model could not be opened again; "
             f"take a folder with at most {MOST_FILES:,}."
         )
-    return Scan(manifest, skipped, said + notes)
+    told = _as_many_as_fit(sorted(skipped), min(MOST_SKIPPED_TEXT, MOST_TEXT - _ROOM_TO_COUNT - len(text)))
+    return Scan(replace(manifest, skipped=told, more_skipped=len(skipped) - len(told)), notes)
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+def _can_be_opened_again(text: str, files: Iterable[RecordingEntry]) -> bool:
+    """Whether a file with this manifest stays within the limits of what opening it may take.
+
+    A prior names every recording once more; and a comma in a name counts like a value of its own.
+    """
+    values = values_in(text) + values_in(json.dumps([entry.path for entry in files]))
+    return len(text) <= MOST_TEXT and BYTES_A_VALUE * values <= AND_BYTES
 
 
-def _renamed(missing: Iterable[RecordingEntry], added: Iterable[str], root: Path) -> dict[str, str]:
+def _said(path: Path, folder: Path, sentence: str) -> Said:
+    """What is said of a file, with its path relative to the folder, as text of bounded length."""
+    name = path.relative_to(folder).as_posix()
+    sentence = as_text(sentence.replace(str(path), name))
+    return as_text(name), sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[: LONGEST_SENTENCE - 1]}…"
+
+
+def _as_many_as_fit(skipped: list[Said], characters: int) -> tuple[Said, ...]:
+    """The first of what was skipped, as many as a manifest may hold in so many characters of JSON."""
+    fit = 0
+    for said in skipped[:MOST_SKIPPED]:
+        characters -= len(json.dumps(said)) + len(", ")
+        if characters < 0:
+            break
+        fit += 1
+    return tuple(skipped[:fit])
+
+
+def _renamed(missing: Iterable[RecordingEntry], added: Mapping[Path, str]) -> dict[str, str]:
     """Under which of the added names the contents of missing files lie. Only files of the right size are read."""
     by_contents = {(entry.bytes, entry.sha256): entry.path for entry in missing}
     sizes = {size for size, _ in by_contents}
     found: dict[str, str] = {}
-    for name in added:
+    for path, name in added.items():
         with suppress(OSError):  # it is not theirs as far as can be known
-            size = (root / name).stat().st_size
-            if size in sizes and (old := by_contents.get((size, _sha256(root / name)))) is not None:
-                found.setdefault(old, _legible(name))
+            size = path.stat().st_size
+            if size in sizes and (old := by_contents.get((size, _sha256(path)))) is not None:
+                found.setdefault(old, name)
     return found
 
 
-def _check_name(path: Path) -> None:
-    """Refuse a name that is no text, such as one from an old disk: neither JSON nor libsndfile could say it."""
-    if (legible := _legible(str(path))) != str(path):
-        raise HostError(f"{legible} has a name that is not UTF-8; rename it to use it.")
+def _entry_of(path: Path, name: str, folder: Path, measured: Measured) -> RecordingEntry:
+    """An entry without a part yet."""
+    return RecordingEntry(
+        path=name,
+        bytes=path.stat().st_size,
+        sha256=_sha256(path),
+        seconds=measured.seconds,
+        train=None,
+        held_out=None,
+        note=_said(path, folder, measured.note)[1],
+        path_hex=hexadecimal(path.relative_to(folder).as_posix()),
+    )
 
 
-def _legible(name: str) -> str:
-    """A name as text, whatever its bytes are."""
-    return os.fsencode(name).decode("utf-8", "replace")
+def _plain(entry: RecordingEntry) -> dict[str, Any]:
+    """An entry as JSON."""
+    document: dict[str, Any] = {
+        "path": entry.path,
+        "bytes": entry.bytes,
+        "sha256": entry.sha256,
+        "seconds": entry.seconds,
+        "train": list(entry.train) if entry.train else None,
+        "held_out": list(entry.held_out) if entry.held_out else None,
+    }
+    if entry.note:
+        document["note"] = entry.note
+    if entry.path_hex:
+        document["path_hex"] = entry.path_hex
+    return document
 
 
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:
     if not isinstance(document, dict) or not isinstance(document["path"], str):
         raise TypeError("one of its files has no path")
-    path = PurePosixPath(document["path"])
-    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in str(path) or ":" in path.parts[0]:
-        raise ValueError(f"{shown(str(path))} leads out of the dataset's folder")
-    if "\0" in str(path):
-        raise ValueError(f"{shown(str(path))} cannot be the name of a file")
+    path, path_hex = str(PurePosixPath(document["path"])), _digits(document.get("path_hex", ""))
+    if not all(stays_inside(name) for name in (path, as_the_system_has_it(path, path_hex))):
+        raise ValueError(f"{shown(path)} leads out of the dataset's folder")
     sha256, size = document["sha256"], document["bytes"]
     if not isinstance(sha256, str) or len(sha256) != _SHA256_DIGITS:
-        raise TypeError(f"the SHA-256 of {shown(str(path))} is none")
+        raise TypeError(f"the SHA-256 of {shown(path)} is none")
     if type(size) is not int or not 0 <= size < _LARGEST:
-        raise ValueError(f"the size of {shown(str(path))} is none")
+        raise ValueError(f"the size of {shown(path)} is none")
     return RecordingEntry(
-        path=str(path),
+        path=path,
         bytes=size,
         sha256=sha256,
         seconds=_seconds(document["seconds"]),
         train=_span(document["train"]),
         held_out=_span(document["held_out"]),
+        note=_sentence(document.get("note", "")),
+        path_hex=path_hex,
     )
+
+
+def _digits(value: Any) -> str:
+    """The bytes of a name in hexadecimal digits."""
+    if not isinstance(value, str) or not _HEXADECIMAL.fullmatch(value):
+        raise ValueError(f"{shown(value)} are not the bytes of a name")
+    return value
+
+
+def _skipped(value: Any) -> tuple[Said, ...]:
+    if not isinstance(value, list) or len(value) > MOST_SKIPPED:
+        raise ValueError("the files that it names as skipped are no list, or too many")
+    for said in value:
+        if not isinstance(said, list) or len(said) != 2 or not isinstance(said[0], str):
+            raise ValueError(f"{shown(said)} is no file that was skipped")
+    return tuple((path, _sentence(sentence)) for path, sentence in value)
+
+
+def _sentence(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST_SENTENCE:
+        raise ValueError(f"{shown(value)} is not what can be said of a file")
+    return value
 
 
 def _span(value: Any) -> Span | None:

@@ -11,6 +11,7 @@ from typing import Any
 import pluggy
 
 from host_stubs import hookspecs
+from host_stubs.errors import printable
 
 GROUP = hookspecs.PROJECT
 LONGEST_REASON = 500  # characters of what went wrong in a plugin
@@ -112,8 +113,7 @@ class Plugins:
 def reason_of(error: BaseException) -> str:
     """What went wrong in a plugin. It may hold what a file says: it is on one line, and not all of it if it is long."""
     text = str(error) if getattr(error, "for_user", False) else f"{type(error).__name__}: {error}"
-    line = "".join(letter if letter.isprintable() else " " for letter in text[: 2 * LONGEST_REASON])
-    line = " ".join(line.split())
+    line = printable(" ".join(text[: 2 * LONGEST_REASON].split()))
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 

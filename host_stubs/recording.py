@@ -18,9 +18,14 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class RecordingEntry:
-    """One recording; `path` is relative to the dataset's folder. Spans are (start, end) in seconds, None for no part.
+    """One recording. Spans are (start, end) in seconds, None for no part.
 
     A recording is either trained on or held out as a whole; only when it is all there is, it is cut in two.
+
+    Attributes:
+        path: relative to the dataset's folder, with "/": its name.
+        note: a sentence on what of it is not used, or how it is read; empty where all of it is used as it is.
+        path_hex: the bytes of the path on disk, where they are no text and `path` is only what can be shown of them.
     """
 
     path: str
@@ -29,6 +34,8 @@ class RecordingEntry:
     seconds: float
     train: Span | None
     held_out: Span | None
+    note: str = ""
+    path_hex: str = ""
 
 
 @dataclass(frozen=True)

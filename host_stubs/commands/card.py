@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import host_stubs
-from host_stubs.commands.console import printable
+from host_stubs.commands.console import aligned
 from host_stubs.errors import HostError
 from host_stubs.host import Host
+from host_stubs.names import folder_there
 
 if TYPE_CHECKING:
     from host_stubs.manifest import DatasetManifest
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 Lines = list[tuple[str, str]]
 
 
-def model_card(host: Host, model: Model, *, commands: list[str]) -> str:
-    """The card of a saved model as aligned text. `commands`: names of the commands there are, for the advice given."""
+def model_card(host: Host, model: Model, *, commands: list[str]) -> list[str]:
+    """The card of a saved model as aligned lines. `commands`: names of the commands there are, for the advice given."""
     reason = obstacle(model, commands)
     advice = ("New sound", f"no: {reason}" if reason else f"yes: host generate {model.path or 'MODEL.sda'}")
-    lines = [*_own_lines(model), advice, *host.facts(model)]
-    width = max(len(label) for label, _ in lines)
-    return "\n".join(f"{printable(label).ljust(width)}  {printable(text)}" for label, text in lines)
+    return aligned([*_own_lines(model), advice, *host.facts(model)])
 
 
 def card_lines(host: Host, model: Model) -> Lines:
@@ -32,10 +30,13 @@ def card_lines(host: Host, model: Model) -> Lines:
 
 
 def model_document(model: Model) -> dict[str, Any]:
-    """The same for programs: path, size, and the JSON document of the file that the model was last saved to."""
+    """The same for programs: path, size, what became of the dataset's files, and the JSON document of the file that the
+    model was last saved to."""
     if model.path is None:
         raise ValueError(f"'{model.name}' has not been saved")
-    return {"path": str(model.path), "bytes": model.path.stat().st_size} | host_stubs.read_document(model.path)
+    own = {"path": str(model.path), "bytes": model.path.stat().st_size}
+    account = {} if model.manifest is None else {"account": model.manifest.account.to_json()}
+    return own | account | host_stubs.read_document(model.path)
 
 
 def obstacle(model: Model, commands: list[str]) -> str | None:
@@ -125,8 +126,8 @@ def _dataset_lines(model: Model) -> Lines:
             f"{len(manifest.files)} recordings: {len(train)} trained on ({duration(seconds[0])}), "
             f"{len(held_out)} held out ({duration(seconds[1])})"
         )
-    here = "" if Path(manifest.folder).is_dir() else " (not there now)"
-    lines = [("Dataset", text), ("Dataset folder", manifest.folder + here)]
+    here = "" if folder_there(manifest.folder).is_dir() else " (not there now)"
+    lines = [("Dataset", text), ("Dataset folder", manifest.folder + here), *manifest.account.rows()]
     if not here and (since := _since_then(manifest)):
         lines.append(("Dataset now", since))
     return lines

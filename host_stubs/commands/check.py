@@ -24,4 +24,4 @@ def check(host: Host, model_path: Path, as_json: bool) -> None:
     parts = list(host_stubs.check_file(model_path, host.plugins))
     width = max(len(part.part) for part in parts)
     lines = [f"{part.part.ljust(width)}  {'ok' if part.known else '? '}  {part.what}" for part in parts]
-    show({"path": str(model_path), "parts": [dataclasses.asdict(part) for part in parts]}, as_json, "\n".join(lines))
+    show({"path": str(model_path), "parts": [dataclasses.asdict(part) for part in parts]}, as_json, lines)

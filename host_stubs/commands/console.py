@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import host_stubs
-from host_stubs.errors import HostError
+from host_stubs.errors import HostError, printable
 
 if TYPE_CHECKING:
     from host_stubs.replace import FileState
@@ -37,26 +38,27 @@ def command_names(ctx: click.Context) -> list[str]:
 
 
 def say(message: str) -> None:
-    """A message for the user, on stderr."""
-    click.echo(message, err=True)
+    """A message for the user, on stderr, on a line of its own."""
+    click.echo(printable(message), err=True)
 
 
-def show(result: Any, as_json: bool, text: str) -> None:
-    """A command's result, on stdout: as one JSON document or as text."""
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
+def show(result: Any, as_json: bool, lines: Iterable[str]) -> None:
+    """A command's result, on stdout: as one JSON document, in ASCII whatever is in it, or as lines of text."""
+    click.echo(json.dumps(result, indent=2) if as_json else "\n".join(map(printable, lines)))
 
 
-def printable(text: str) -> str:
-    """`text` on one line without what a terminal might obey; a file from a stranger may have put it there."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+def aligned(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines `(label, text)` with their texts below each other."""
+    width = max((len(printable(label)) for label, _ in lines), default=0)
+    return [f"{printable(label).ljust(width)}  {printable(text)}" for label, text in lines]
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in aligned columns, the first row underlined. Nothing is ever cut off: it may be piped."""
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of rows of text in aligned columns, the first row underlined. Nothing is ever cut off: it may be piped."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def check_output(path: Path, suffix: str, overwrite: bool) -> FileState | None:
@@ -82,8 +84,16 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def say_traceback(error: BaseException | None) -> None:
+    """Where an error came from, on stderr, line by line."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        say(line)
+
+
 class WarningsToStderr(logging.Handler):
     """Shows log records as the command's own messages. Looks stderr up each time, so that it can be redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"{record.levelname.lower()}: {self.format(record)}")
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
+        if record.exc_info:
+            say_traceback(record.exc_info[1])

@@ -46,7 +46,7 @@ def demo(
     result: dict[str, Any] = {"recordings": str(recordings)}
     _write_recordings(recordings, seed)
     if recordings_only:
-        show(result, as_json, f"recordings  {recordings}")
+        show(result, as_json, [f"recordings  {recordings}"])
         return
     host_stubs.check_writable(path)
     if path.exists() and not overwrite:
@@ -69,7 +69,7 @@ def demo(
     places = [f"recordings  {recordings}", f"model       {path}"] + (
         [f"new sound   {wav}"] if "sound" in result else []
     )
-    show(result, as_json, "\n".join([*places, "", model_card(host, model, commands=command_names(ctx))]))
+    show(result, as_json, [*places, "", *model_card(host, model, commands=command_names(ctx))])
 
 
 def _write_recordings(folder: Path, seed: int) -> None:

@@ -13,8 +13,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 import host_stubs
+from host_stubs.errors import printable
 
 if TYPE_CHECKING:
     from host_stubs.training import EpochDone
@@ -24,7 +26,7 @@ PLAIN_EVERY_SECONDS = 5.0
 
 def working_on(message: str) -> Status:
     """A context manager that shows `message` for as long as it lasts."""
-    return Console(stderr=True).status(message)
+    return Console(stderr=True).status(Text(printable(message)))  # not markup: a file may be called "kick [dry].wav"
 
 
 class TrainingDisplay:

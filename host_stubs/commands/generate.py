@@ -25,6 +25,7 @@ from host_stubs.commands.console import (
 )
 from host_stubs.errors import HostError
 from host_stubs.host import Host
+from host_stubs.names import shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +110,7 @@ def generate(
 ) -> None:
     """Make new sound with MODEL.sda and write it to a WAV file. With --count N: N files, OUT-1.wav, OUT-2.wav, …"""
     host: Host = ctx.obj
-    paths = _free_paths(f"{model_path.stem}-new", count) if output is None else _numbered(output, count)
+    paths = _free_paths(f"{shortened(model_path.stem)}-new", count) if output is None else _numbered(output, count)
     for path in paths:
         check_output(path, ".wav", overwrite)
     model = host.open_model(model_path)
@@ -154,7 +155,7 @@ def generate(
             sound |= facts
         sounds.append(sound)
     result = {"model": str(model_path), "seed": seed, "sounds": sounds}
-    show(result, as_json, "\n".join([*map(_line, sounds), *lines]))
+    show(result, as_json, [*map(_line, sounds), *lines])
 
 
 def _read_start(recording: Path, model: Model) -> Start:

@@ -11,6 +11,7 @@ from host_stubs import commands
 from host_stubs.commands.card import model_card, model_document
 from host_stubs.commands.console import check_output, command_names, json_option, overwrite_option, say, show
 from host_stubs.host import Host
+from host_stubs.names import shortened
 
 
 @click.command("import")
@@ -30,7 +31,7 @@ def import_model(
     Such a file does not say where its recordings are: name them with --dataset, now or when training a prior.
     """
     host: Host = ctx.obj
-    output = Path(f"{file.stem}.sda") if output is None else output
+    output = Path(f"{shortened(file.stem)}.sda") if output is None else output
     found = check_output(output, ".sda", overwrite)
     legacy = host_stubs.read_legacy(file)
     model = host_stubs.Model(legacy.name, legacy.codec, report=legacy.report)

@@ -26,7 +26,7 @@ from host_stubs.host import Host
 def info(ctx: click.Context, model_path: Path, plot: Path | None, overwrite: bool, as_json: bool) -> None:
     """Show what MODEL.sda is: its codec, training, dataset, codebook health, and what plugins say of it.
 
-    With --json: the file's whole JSON document, its path and its size.
+    With --json: the file's whole JSON document, its path and its size, and what became of the dataset's files.
     """
     host: Host = ctx.obj
     if plot is not None:

@@ -11,6 +11,7 @@ from host_stubs.commands.card import codec_in_short, size
 from host_stubs.commands.console import json_option, show, table
 from host_stubs.errors import HostError
 from host_stubs.host import Host
+from host_stubs.names import model_files
 
 
 @click.command()
@@ -21,13 +22,13 @@ def models(host: Host, folder: Path, as_json: bool) -> None:
     """List the .sda models in DIR (default: the current folder)."""
     if not folder.is_dir():
         raise HostError(f"{folder} is not a folder." if folder.exists() else f"There is no folder {folder}.")
-    found = [_look_at(host, path) for path in sorted(folder.glob("*.sda"))]
-    text = (
+    found = [_look_at(host, path) for path in model_files(folder)]
+    lines = (
         table([_HEADINGS, *(row for each in found for row in _rows(each))])
         if found
-        else f"There are no .sda files in {folder}."
+        else [f"There are no .sda files in {folder}."]
     )
-    show(found, as_json, text)
+    show(found, as_json, lines)
 
 
 _HEADINGS = ("file", "size", "name", "codec", "prior", "details")

@@ -16,15 +16,15 @@ from host_stubs.host import Host
 def plugins(host: Host, as_json: bool) -> None:
     """List the installed plugins: distribution, version, the hooks each implements, and failures with their reason."""
     installed, failures = host.plugins.installed, host.plugins.failures
-    parts = []
+    lines = []
     if installed:
         rows = [(p.name, p.distribution or "", p.version or "", ", ".join(p.hooks)) for p in installed]
-        parts.append(table([("plugin", "distribution", "version", "hooks"), *rows]))
+        lines += table([("plugin", "distribution", "version", "hooks"), *rows])
     if failures:
-        failed = [(failure.plugin, failure.where, failure.reason.replace("\n", " ")) for failure in failures]
-        parts.append(table([("failed plugin", "in", "reason"), *failed]))
+        failed = [(failure.plugin, failure.where, failure.reason) for failure in failures]
+        lines += [""] * bool(lines) + table([("failed plugin", "in", "reason"), *failed])
     result = {
         "plugins": [dataclasses.asdict(plugin) for plugin in installed],
         "failures": [dataclasses.asdict(failure) for failure in failures],
     }
-    show(result, as_json, "\n\n".join(parts) or "No plugins are installed.")
+    show(result, as_json, lines or ["No plugins are installed."])

@@ -12,6 +12,7 @@ import host_stubs
 from host_stubs import commands
 from host_stubs.commands.card import model_card, model_document
 from host_stubs.commands.console import (
+    aligned,
     check_output,
     command_names,
     json_option,
@@ -22,6 +23,7 @@ from host_stubs.commands.console import (
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.interrupt import stop_on_interrupt
+from host_stubs.names import as_text, model_file_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,8 +66,8 @@ def train(
     and keeps the best so far; a second Ctrl-C leaves everything as it was.
     """
     host: Host = ctx.obj
-    name = (audio_dir.resolve().name or "model") if name is None else name
-    output = Path(f"{name}.sda") if output is None else output
+    name = as_text((audio_dir.resolve().name or "model") if name is None else name)
+    output = Path(model_file_name(name)) if output is None else output
     found = check_output(output, ".sda", overwrite)
     with host.claim(output, "trained"):
         model = train_model(audio_dir, name, epochs=epochs, device=device, seed=seed)
@@ -78,11 +80,9 @@ def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, 
     """Train a VQ-VAE, showing what happens on stderr. Nothing is saved. Raises HostError."""
     with commands.working_on(f"looking through {audio_dir}"):
         scan = host_stubs.build_manifest(audio_dir)
-    for _, reason in scan.skipped:
-        say(f"skipped: {reason}")
-    for note in scan.notes:
-        say(note)
     manifest = scan.manifest
+    for line in [*aligned(manifest.account.rows()), *scan.notes]:
+        say(line)
     noun = "recording" if len(manifest.files) == 1 else "recordings"
     say(
         f"{len(manifest.files)} {noun}: {manifest.seconds('train'):.1f} s to train on, "

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import gradio as gr
 
+from host_stubs.errors import printable
+
 FONTS = ("system-ui", "sans-serif")
 MONO_FONTS = ("ui-monospace", "monospace")
 
@@ -58,15 +60,20 @@ def theme() -> gr.themes.Base:
     )
 
 
+def as_html(text: str) -> str:
+    """Text as HTML that shows it."""
+    return html.escape(printable(text))
+
+
 def said(sentence: str, *, problem: bool = False) -> str:
     """A sentence to the user as HTML, announced by screen readers; nothing for no sentence."""
     if not sentence:
         return ""
     kind, role = ("said problem", "alert") if problem else ("said", "status")
-    return f'<p class="{kind}" role="{role}">{"Problem: " if problem else ""}{html.escape(sentence)}</p>'
+    return f'<p class="{kind}" role="{role}">{"Problem: " if problem else ""}{as_html(sentence)}</p>'
 
 
 def facts(lines: Iterable[tuple[str, str]]) -> str:
     """Lines `(label, text)` as HTML."""
-    rows = "".join(f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in lines)
+    rows = "".join(f"<dt>{as_html(label)}</dt><dd>{as_html(fact)}</dd>" for label, fact in lines)
     return f'<dl class="facts">{rows}</dl>'

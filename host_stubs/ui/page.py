@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import gradio as gr
@@ -10,6 +9,7 @@ import gradio as gr
 from host_stubs.host import Host
 from host_stubs.plugins import invoke
 from host_stubs.ui.jobs import Jobs
+from host_stubs.ui.look import as_html
 from host_stubs.ui.saved import SavedModels
 from host_stubs.ui.vqvae_section import VqvaeSection
 
@@ -25,7 +25,7 @@ def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs) -> g
     """The page, not served yet. A plugin whose section fails is named on it and takes nothing else down."""
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(
-            f"<h1>host</h1><p class='muted'>Models in {html.escape(str(models.folder.resolve()))}. "
+            f"<h1>host</h1><p class='muted'>Models in {as_html(str(models.folder.resolve()))}. "
             "Everything stays on this machine.</p>"
         )
         with gr.Tabs(), gr.Tab("Training"):
@@ -41,7 +41,7 @@ def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs) -> g
                         failed = implementation.plugin_name
                     else:
                         continue
-                gr.HTML(f"<p>The plugin {html.escape(failed)} could not add its section; the log says why.</p>")
+                gr.HTML(f"<p>The plugin {as_html(failed)} could not add its section; the log says why.</p>")
             if not sections:
                 gr.HTML(ALONE, elem_id="no-sections")
     # Gradio looks a thousand times a second whether anything is queued, in the process that trains.

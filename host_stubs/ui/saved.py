@@ -13,6 +13,7 @@ from host_stubs.errors import HostError
 from host_stubs.folder import holds_recordings
 from host_stubs.host import Host
 from host_stubs.model import Model
+from host_stubs.names import model_files
 
 _State = tuple[int, int, int]
 
@@ -39,7 +40,7 @@ class SavedModels:
     def all(self) -> list[SavedModel]:
         """What is in the folder now, by name. Quick: a file is only read again once it has changed."""
         with self._lock:
-            self._known = {path: self._looked_at(path) for path in sorted(self.folder.glob("*.sda"))}
+            self._known = {path: self._looked_at(path) for path in model_files(self.folder)}
             return [model for _, model in self._known.values()]
 
     def card(self, model: Model) -> list[tuple[str, str]]:

@@ -23,10 +23,12 @@ class VqvaeProgress:
     """How the training of a VQ-VAE goes. One thread writes it, pages read it.
 
     Attributes:
+        account: what became of the files of the folder, lines `(label, text)`; none where all are used as they are.
         notes: sentences about the dataset and, at the end, about the codebooks.
         epochs: one event for each epoch that is over.
     """
 
+    account: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     epochs: list[EpochDone] = dataclasses.field(default_factory=list)
 
@@ -49,8 +51,8 @@ class VqvaeWork:
     def __call__(self, job: Job) -> str:
         progress: VqvaeProgress = job.progress
         scan = host_stubs.build_manifest(self.folder)
-        progress.notes += [f"Skipped: {reason}" for _, reason in scan.skipped] + scan.notes
         manifest = scan.manifest
+        progress.account, progress.notes = manifest.account.rows(), list(scan.notes)
         settings = VqvaeSettings.for_dataset(
             len(manifest.files), epochs=self.epochs, seed=self.seed, device=self.device
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from host_stubs.errors import HostError
+from host_stubs.errors import HostError, printable
 from host_stubs.host import Host
 from host_stubs.kinds import COMMON_KINDS
+from host_stubs.names import as_text, model_file_name
 from host_stubs.training import EpochDone
 from host_stubs.ui.jobs import WAITING, Job, Jobs
-from host_stubs.ui.look import said
+from host_stubs.ui.look import as_html, facts, said
 from host_stubs.ui.saved import SavedModels, dataset_folders
 from host_stubs.ui.shown import Properties, Shown
 from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
 
 SECONDS_BETWEEN_LOOKS, SECONDS_WITHOUT_TRAINING = 2.0, 6.0
 """Between two looks at how a training goes, and at whether there is one by now. Each keeps the browser busy a while."""
-MOST_NOTES = 5
 MOST_EPOCHS = 100_000
 LARGEST_SEED = 2**32 - 1
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -136,7 +136,7 @@ class VqvaeSection:
     ) -> None:
         own.problem, own.replacing = "", None
         try:
-            path, work = self._settled(folder, name, epochs, seed, device)
+            path, work = self._settled(own, folder, name, epochs, seed, device)
             if path.exists():
                 own.replacing = path
             else:
@@ -149,7 +149,7 @@ class VqvaeSection:
     ) -> None:
         asked, own.problem, own.replacing = own.replacing, "", None
         try:
-            path, work = self._settled(folder, name, epochs, seed, device)
+            path, work = self._settled(own, folder, name, epochs, seed, device)
             if path != asked:  # the name was changed after the question: it is another question now
                 own.replacing = path if path.exists() else None
                 raise HostError("The name has changed since; press Train VQ-VAE again.")
@@ -166,19 +166,27 @@ class VqvaeSection:
             how(job)
 
     def _settled(
-        self, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
+        self,
+        own: VqvaePage,
+        folder: str | None,
+        name: str | None,
+        epochs: str | None,
+        seed: str | None,
+        device: str,
     ) -> tuple[Path, VqvaeWork]:
         """The model file and the work, from the form. Raises HostError where something is missing or wrong."""
         folder, name, epochs, seed = ((text or "").strip() for text in (folder, name, epochs, seed))
         if not folder:
             raise HostError("Choose a folder with recordings first.")
-        recordings = Path(folder).expanduser()
-        if not recordings.is_dir():
+        recordings = next(
+            (each for each in own.folders if printable(str(each)).strip() == folder), Path(folder).expanduser()
+        )
+        if not os.path.isdir(recordings):  # unlike Path's, it takes what may not be looked at for none
             raise HostError(f"There is no folder {recordings}.")
-        name = name or recordings.resolve().name or "model"
+        name = as_text(name or recordings.resolve().name or "model")
         if name != Path(name).name or name.startswith("."):
             raise HostError(f"A model cannot be called {name!r}: give a name without slashes or a dot before it.")
-        path = self.models.folder / f"{name}.sda"
+        path = self.models.folder / model_file_name(name)
         self.host.check_writable(path)
         most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs else None
         from_seed = _whole(seed or "0", "Seed", 0, LARGEST_SEED)
@@ -201,7 +209,7 @@ class VqvaeSection:
         elif not message and job is not None and job.over:
             message = said(job.message, problem=job.state == "failed")
         return {
-            self.folder: {"choices": [str(path) for path in own.folders]},
+            self.folder: {"choices": [printable(str(path)) for path in own.folders]},
             self.asking: {"visible": own.replacing is not None},
             self.message: {"value": message, "visible": message != ""},
             self.going: {"value": "" if job is None else _going(job), "visible": job is not None},
@@ -221,7 +229,7 @@ def _going(job: Job) -> str:
     """How a training goes, as HTML."""
     progress: VqvaeProgress = job.progress
     epochs = list(progress.epochs)
-    parts = [f"<p><strong>{html.escape(job.path.name)}</strong>: {_state(job, epochs)}</p>"]
+    parts = [f"<p><strong>{as_html(job.path.name)}</strong>: {_state(job, epochs)}</p>"]
     if epochs:
         last = epochs[-1]
         parts.append(
@@ -231,10 +239,9 @@ def _going(job: Job) -> str:
         parts.append(_levels(last))
     elif not job.over:
         parts.append('<progress aria-label="Looking at the recordings"></progress>')
-    notes = progress.notes[:MOST_NOTES]
-    if len(progress.notes) > MOST_NOTES:
-        notes.append(f"… and {len(progress.notes) - MOST_NOTES} more.")
-    parts += [f'<p class="muted">{html.escape(note)}</p>' for note in notes]
+    if progress.account:
+        parts.append(facts(progress.account))
+    parts += [f'<p class="muted">{as_html(note)}</p>' for note in progress.notes]
     return "".join(parts)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         write_entry,
     )
     from sda_prior_plugin.edge.console import ConsoleProgress
-    from sda_prior_plugin.edge.job import PriorJob, counted, prepare_job
+    from sda_prior_plugin.edge.job import PriorJob, counted, listed, prepare_job
     from sda_prior_plugin.edge.picture import draw_training
     from sda_prior_plugin.edge.tab.section import PriorSection
 
@@ -33,6 +33,7 @@ __all__ = [
     "counted",
     "draw_training",
     "generated",
+    "listed",
     "prepare_job",
     "read_entry",
     "verbatim_facts",
@@ -51,6 +52,7 @@ __getattr__ = lazy_face(
         "ConsoleProgress": "console",
         "PriorJob": "job",
         "counted": "job",
+        "listed": "job",
         "PriorSection": "tab.section",
         "prepare_job": "job",
         "draw_training": "picture",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sda_prior_plugin import edge
+from sda_prior_plugin.edge.printed import printable, say
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
 
@@ -62,7 +63,7 @@ def train_prior_command(host: Host) -> click.Command:
         given = {name: value for name, value in knobs.items() if value is not None}
         target = output or model_path
         untouched = f"{model_path} is exactly as it was."
-        click.echo(f"opening {model_path} and looking at its recordings", err=True)
+        say(f"opening {model_path} and looking at its recordings")
         with host.claim(target, "trained"):
             try:
                 job = edge.prepare_job(
@@ -78,13 +79,14 @@ def train_prior_command(host: Host) -> click.Command:
                 may_write(host, job, model_path, target, overwrite)
             except KeyboardInterrupt as interrupt:
                 raise PriorError(f"Stopped. {untouched}") from interrupt
-            click.echo(describe(job), err=True)
+            for line in describe(job):
+                say(line)
             command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
             run, saved, compiling_seconds = _run(host, job, target, untouched, command)
         if as_json:
-            click.echo(json.dumps(result(job, run, saved, compiling_seconds), indent=2, ensure_ascii=False))
+            click.echo(json.dumps(result(job, run, saved, compiling_seconds), indent=2))
         else:
-            click.echo("\n".join(f"{label}: {text}" for label, text in edge.card_lines(job.model)))
+            click.echo("\n".join(printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)))
 
     for knob in sorted(KNOBS, key=lambda knob: not knob.main):
         train_prior.params.append(knob_option(knob))
@@ -139,10 +141,10 @@ def agree(refusal: str, question: str) -> None:
     """
     if not sys.stdin.isatty():
         raise PriorError(refusal)
-    click.confirm(question, abort=True, err=True)
+    click.confirm(printable(question), abort=True, err=True)
 
 
-def describe(job: PriorJob) -> str:
+def describe(job: PriorJob) -> list[str]:
     """What is about to happen: the dataset, and each setting with where it comes from."""
     lines = [f"{edge.counted(job.files)} in {job.folder}, {job.seconds:.1f} s to train on"]
     if job.resumed is not None:
@@ -150,18 +152,18 @@ def describe(job: PriorJob) -> str:
     if job.changed:
         lines.append(
             f"warning: {edge.counted(len(job.changed))} changed since the codec was trained; the prior learns from "
-            f"what is there now: {', '.join(job.changed)}"
+            f"what is there now: {edge.listed(job.changed)}"
         )
     if job.added:
         lines.append(
             f"warning: {edge.counted(len(job.added))} in that folder not used, for the codec was not trained on them: "
-            f"{', '.join(job.added)}. To use them, train it again: host train"
+            f"{edge.listed(job.added)}. To use them, train it again: host train"
         )
     for knob in KNOBS:
         if knob.architecture in (None, job.settings.architecture):
             origin = "set" if knob.name in job.given else "auto"
             lines.append(f"  {knob.name.replace('_', ' '):<16} {getattr(job.settings, knob.name)} ({origin})")
-    return "\n".join(lines)
+    return lines
 
 
 def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float) -> dict[str, Any]:
@@ -171,7 +173,8 @@ def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float)
         for name, value in job.settings.as_dict().items()
     }
     report = run.report.as_dict()
-    dataset = {"changed": list(job.changed), "added": list(job.added)}
+    account = {} if job.model.manifest is None else job.model.manifest.account.to_json()
+    dataset = {"changed": list(job.changed), "added": list(job.added), "account": account}
     return {
         "model": str(target),
         "settings": settings,
@@ -217,8 +220,8 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) 
         "diverged": "Training diverged; the best checkpoint before that is kept.",
     }
     if saved.note:
-        click.echo(f"warning: {saved.note}", err=True)
-    click.echo(f"{ended[run.report.ended]} The prior is saved in {saved.path}", err=True)
+        say(f"warning: {saved.note}")
+    say(f"{ended[run.report.ended]} The prior is saved in {saved.path}")
     return run, saved.path, progress.compiling.seconds
 
 

@@ -8,9 +8,11 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.edge.job import PriorJob
+from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
@@ -35,7 +37,7 @@ class ConsoleProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -55,21 +57,21 @@ class ConsoleProgress:
         self._opened.close()
         self.progress.stop()
         if error is None and self.compiling.seconds:
-            self.console.print(f"compiling took {self.compiling.seconds:.1f} s of all that; it is done once")
+            self._say(f"compiling took {self.compiling.seconds:.1f} s of all that; it is done once")
 
     def on_note(self, sentence: str) -> None:
         """Something that is to be known of where the codes come from."""
-        self.console.print(sentence, soft_wrap=True)
+        self._say(sentence)
 
     def on_recording(self, name: str) -> None:
         """One more recording is encoded."""
         self.encoded += 1
-        self.progress.update(self.encoding, advance=1, state=name)
+        self.progress.update(self.encoding, advance=1, state=printable(name))
         self._line(f"encoded {self.encoded} of {self.recordings}: {name}", due=self.encoded == self.recordings)
 
     def on_part(self, name: str, share: float) -> None:
         """A part of a long recording is encoded."""
-        self.progress.update(self.encoding, state=f"{name} {share:.0%}")
+        self.progress.update(self.encoding, state=printable(f"{name} {share:.0%}"))
         self._line(f"encoding {name}: {share:.0%}", due=False)
 
     def on_event(self, event: TrainingEvent) -> None:
@@ -77,10 +79,9 @@ class ConsoleProgress:
         if isinstance(event, TrainingStarted):
             self.progress.update(self.encoding, completed=self.recordings, state="")
             self.progress.update(self.epochs, visible=True)
-            self.console.print(
+            self._say(
                 f"{event.parameters / 1e6:.2f} M parameters, {event.train_codes} codes to train on, "
-                f"{event.held_out_codes} held out, {event.device}, {event.precision}, {event.threads} threads",
-                soft_wrap=True,
+                f"{event.held_out_codes} held out, {event.device}, {event.precision}, {event.threads} threads"
             )
         elif isinstance(event, TrainingResumed):
             over = len(event.held_out_perplexities)
@@ -88,12 +89,11 @@ class ConsoleProgress:
             if over:
                 best = event.held_out_perplexities[event.best_epoch - 1]
                 self.judged = f"perplexity: best {best:.2f} (epoch {event.best_epoch})"
-                self.console.print(f"going on after epoch {over}, {self.judged}", soft_wrap=True)
+                self._say(f"going on after epoch {over}, {self.judged}")
             if event.differences:
-                self.console.print(
+                self._say(
                     f"something is not as it was when it began ({'; '.join(event.differences)}): the prior will be as "
-                    "good, but not the same bit for bit",
-                    soft_wrap=True,
+                    "good, but not the same bit for bit"
                 )
         elif isinstance(event, BatchDone):
             done = event.epoch - 1 + event.batch / event.batches
@@ -116,21 +116,24 @@ class ConsoleProgress:
                 due=event.epoch in (1, event.epochs),
             )
         elif isinstance(event, MemorizingFound):
-            self.console.print(
-                f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}\n"
-                f"Press Ctrl-C once to stop and use the best checkpoint; it goes on otherwise, and keeps it too.",
-                style="bold yellow",
-                soft_wrap=True,
+            self._say(f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}", "bold yellow")
+            self._say(
+                "Press Ctrl-C once to stop and use the best checkpoint; it goes on otherwise, and keeps it too.",
+                "bold yellow",
             )
 
     def _on_compiling(self) -> None:
-        self.console.print(COMPILING, soft_wrap=True)
+        self._say(COMPILING)
+
+    def _say(self, sentence: str, style: str = "") -> None:
+        """A line of its own. It is no markup: a file may be called "kick [dry].wav"."""
+        self.console.print(Text(printable(sentence), style), soft_wrap=True)
 
     def _line(self, text: str, *, due: bool) -> None:
         """A plain line where there is no terminal to draw on, every few seconds and where it is `due`."""
         if not self.console.is_terminal and (due or time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES):
             self.last_line = time.monotonic()
-            self.console.print(text, soft_wrap=True)
+            self._say(text)
 
 
 def _clock(seconds: float) -> str:

@@ -50,6 +50,12 @@ class ManifestEntry(Protocol):
     def held_out(self) -> tuple[float, float] | None: ...
 
 
+class Account(Protocol):
+    """What became of all files of a folder when it was looked through."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
 class Manifest(Protocol):
     """Which recordings a model was trained on."""
 
@@ -57,6 +63,9 @@ class Manifest(Protocol):
     def folder(self) -> str: ...
     @property
     def files(self) -> Sequence[ManifestEntry]: ...
+    @property
+    def account(self) -> Account: ...
+    def paths(self) -> Mapping[str, Path]: ...
 
 
 class Model(Protocol):

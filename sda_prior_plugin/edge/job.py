@@ -194,10 +194,10 @@ class PriorJob:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the recordings that have changed since the codec was trained, as they are now."""
-        found = {}
+        found, where = {}, _manifest(self.model).paths()
         for name in self.changed:
             try:
-                with (Path(self.folder) / name).open("rb") as file:
+                with where[name].open("rb") as file:
                     found[name] = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise PriorError(f"{name} cannot be read ({error.strerror}).") from error
@@ -398,7 +398,7 @@ def file_state(path: Path) -> FileState:
 
 def recording_states(manifest: Manifest | None) -> tuple[FileState, ...]:
     """What tells the files of a dataset from later ones."""
-    return () if manifest is None else tuple(file_state(Path(manifest.folder) / file.path) for file in manifest.files)
+    return () if manifest is None else tuple(map(file_state, manifest.paths().values()))
 
 
 def prior_facts(model: Model) -> dict[str, Any] | None:

@@ -29,6 +29,8 @@ from sda_prior_plugin.training_state import NotResumable, TrainingState
 FORMAT, VERSION = "sda-prior-training", 1
 SUFFIX = ".training"
 """After the whole name of the model's file."""
+LONGEST_NAME = 200
+"""Bytes of that name, of which most file systems take 255; a longer one is cut, and has a digest of all of it."""
 SECONDS_BETWEEN_STATES = 60.0
 SHARE_FOR_STATES = 0.01
 """Of the training's time, about the most that keeping its state may take."""
@@ -107,7 +109,7 @@ class StateFile:
     def __init__(self, output: Path) -> None:
         target = Path(os.path.realpath(output))  # as saving follows links
         self.output = target
-        self.path = target.with_name(target.name + SUFFIX)
+        self.path = target.with_name(_short(target.name) + SUFFIX)
         self._temporary = target.with_name(f".{self.path.name}.tmp")
 
     def look(self) -> Unfinished | None:
@@ -261,6 +263,15 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         if tensor.numel():
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _short(name: str) -> str:
+    """A name to which more can be added, and which is no other file's."""
+    given = os.fsencode(name)
+    if len(given) <= LONGEST_NAME:
+        return name
+    mark = hashlib.sha256(given).hexdigest()[:16]
+    return f"{given[: LONGEST_NAME - 17].decode('utf-8', 'ignore')}~{mark}"
 
 
 def _flush(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -306,6 +307,34 @@ def test_a_vqvae_is_trained_on_a_folder_and_its_codebooks_are_seen(server: Any, 
     page.click("#vqvae-stop")
     page.wait_for_function("document.querySelector('#vqvae-message')?.innerText.includes('is saved in fresh.sda')")
     choose(page, "fresh")
+
+
+def test_odd_names_are_taken_and_what_is_not_used_is_named(
+    server: Any, recordings: Path, trained_codec: Path, open_page: OpenPage
+) -> None:
+    folder = server.datasets / os.fsdecode(b"h\xf6fe [x]\x1b")
+    shutil.copytree(recordings, folder)
+    (folder / "<b>.wav").touch()
+    shutil.copy(trained_codec, server.models / os.fsdecode(b"caf\xe9.sda"))
+    shutil.copy(trained_codec, server.models / "._odd.sda")
+    page = open_page(server.url)
+    page.click("#vqvae-folder input")
+    page.get_by_role("option").filter(has_text=r"h\xf6fe [x]\x1b").first.click()
+    page.fill("#vqvae-name input, #vqvae-name textarea", "odd")
+    page.click("#vqvae-train")
+    see(page, "#vqvae-going dl", "6 recordings as they are")
+    see(page, "#vqvae-going dl", "<b>.wav is empty (0 bytes).")
+    page.wait_for_selector("#vqvae-going .levels")
+    page.click("#vqvae-stop")
+    page.wait_for_function("document.querySelector('#vqvae-message')?.innerText.includes('is saved in odd.sda')")
+    choose(page, "odd")
+    see(page, "#prior-card", "<b>.wav is empty (0 bytes).")
+    start(page, r"caf\xe9", {**SMALL, "epochs": 2})
+    page.wait_for_selector("#prior-player audio, #prior-player [data-testid]")
+    assert r"is saved in caf\xe9.sda" in said_at_the_end(page)
+    page.click("#prior-model input")
+    assert page.get_by_role("option", name="._odd").count() == 0
+    shutil.rmtree(folder)
 
 
 def test_without_the_plugin_there_is_no_section_for_priors(start_server: Any, open_page: OpenPage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -91,6 +92,24 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         monkeypatch.delitem(sys.modules, f"{name}_module", raising=False)  # another test's plugin of that name
 
     return install
+
+
+@pytest.fixture
+def ordinary_user(tmp_path: Path) -> Iterator[None]:
+    """What the test does, it does as a user for whom permissions count, and `tmp_path` is theirs."""
+    if os.geteuid():
+        yield
+        return
+    nobody = 65534
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o005 != 0o005 and folder.stat().st_uid == 0:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    os.chown(tmp_path, nobody, nobody)
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @pytest.fixture

@@ -111,9 +111,11 @@ def test_good_recordings_are_used_and_bad_ones_named(sounds: Path, tmp_path: Pat
     result = host("train", folder, "-o", tmp_path / "a.sda", "--epochs", "1", "--json")
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["dataset"]["files"]) == 2
-    skipped = [line for line in result.stderr.splitlines() if line.startswith("skipped: ")]
+    lines = result.stderr.splitlines()
+    assert "Used     2 recordings as they are" in lines
+    skipped = [line for line in lines if line.startswith("Skipped  ")]
     assert len(skipped) == len(BAD_SOUNDS)
-    assert all(any(f"{kind}.wav" in line for line in skipped) for kind in BAD_SOUNDS)
+    assert all(any(line.startswith(f"Skipped  {kind}.wav ") for line in skipped) for kind in BAD_SOUNDS)
 
 
 @pytest.mark.slow

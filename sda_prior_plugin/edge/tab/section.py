@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import gradio as gr
 from gradio.blocks import Block
 
+from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.tab.chart import Curve, chart
 from sda_prior_plugin.edge.tab.knobs import AUTO, SET, WRONG, KnobControl, for_the_page, knob_controls, title
 from sda_prior_plugin.edge.tab.model import choices, replacing
@@ -241,11 +242,14 @@ class PriorSection:
             card = said(chosen.problem, problem=True) if chosen.model is None else facts(chosen.card)
         looking = "" if chosen is None or chosen.model is None else "Looking at the recordings."
         return {
-            self.model: {"choices": choices(self.models), "value": None if chosen is None else str(chosen.path)},
+            self.model: {
+                "choices": choices(self.models),
+                "value": None if chosen is None else printable(str(chosen.path)),
+            },
             self.card: _html(card),
             self.dataset: _html(said(recordings.sentence, problem=lost) if recordings else said(looking)),
             self.elsewhere: {"visible": lost and chosen is not None and chosen.model is not None},
-            self.folder: {"value": "" if chosen is None or chosen.folder is None else str(chosen.folder)},
+            self.folder: {"value": "" if chosen is None or chosen.folder is None else printable(str(chosen.folder))},
         }
 
     def _knobs_wanted(self, page: PriorPage) -> dict[Block, Properties]:

@@ -12,8 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from sda_prior_plugin.edge.printed import printable
+
 KEPT = 8
 """Files of the latest sounds that stay in any case: a page may still show one that another has replaced."""
+
+
+LONGEST_NAME = 60
+"""Characters of a file's name that are kept, its last ones: a file system takes 255 bytes, four for some characters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,7 @@ class SoundFiles:
         """The file of a sound, 16 bits a sample."""
         with self._lock:
             if (path := self._paths.get(sound)) is None:
-                path = self._paths[sound] = self._folder / secrets.token_hex(8) / sound.name
+                path = self._paths[sound] = self._folder / secrets.token_hex(8) / printable(sound.name)[-LONGEST_NAME:]
                 path.parent.mkdir(parents=True)
                 with wave.open(str(path), "wb") as file:
                     file.setnchannels(1)

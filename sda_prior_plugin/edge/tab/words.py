@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 
 from sda_prior_plugin.edge.contract import Job
+from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.tab.chart import STYLE as CHART_STYLE
 from sda_prior_plugin.edge.tab.training import PriorProgress
 
@@ -37,9 +38,14 @@ LATELY = 5
 """Epochs over which "lately" looks back."""
 
 
+def as_html(text: str) -> str:
+    """Text as HTML that shows it."""
+    return html.escape(printable(text))
+
+
 def facts(lines: Iterable[tuple[str, str]]) -> str:
     """Lines `(label, text)` as HTML."""
-    rows = "".join(f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in lines)
+    rows = "".join(f"<dt>{as_html(label)}</dt><dd>{as_html(text)}</dd>" for label, text in lines)
     return f'<dl class="prior-facts">{rows}</dl>' if rows else ""
 
 
@@ -48,13 +54,13 @@ def said(sentence: str, *, problem: bool = False) -> str:
     if not sentence:
         return ""
     kind, role = ("prior-said problem", "alert") if problem else ("prior-said", "status")
-    return f'<p class="{kind}" role="{role}">{"Problem: " if problem else ""}{html.escape(sentence)}</p>'
+    return f'<p class="{kind}" role="{role}">{"Problem: " if problem else ""}{as_html(sentence)}</p>'
 
 
 def banner(progress: PriorProgress) -> str:
     """The warning that it recites."""
     return (
-        f'<p role="alert">⚠ {html.escape(progress.finding)}</p>'
+        f'<p role="alert">⚠ {as_html(progress.finding)}</p>'
         "<p>Training goes on until you decide. The best checkpoint is kept in any case.</p>"
     )
 
@@ -65,7 +71,7 @@ def going(job: Job) -> str:
     total = progress.job.settings.epochs if progress.job is not None else 0
     value = f' max="{total}" value="{progress.done:.2f}"' if progress.done and total else ""
     bar = "" if job.over else f'<progress{value} aria-label="Training of the prior"></progress>'
-    return f'{bar}<p class="prior-going-text">{html.escape(state(job))} {html.escape(trend(progress, job.over))}</p>'
+    return f'{bar}<p class="prior-going-text">{as_html(state(job))} {as_html(trend(progress, job.over))}</p>'
 
 
 def state(job: Job) -> str:
