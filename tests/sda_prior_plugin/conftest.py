@@ -46,10 +46,9 @@ class LevelCodec:
         return np.stack([steps / 4, steps / 16])
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
-        frames = -(-audio.shape[-1] // FRAME)
-        padded = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, frames * FRAME - audio.shape[-1])])
-        level = np.minimum(padded.reshape(*audio.shape[:-1], frames, FRAME).max(-1) * 16, 15).astype(np.int64)
-        return np.stack([level // 4, level % 4], axis=-1)[..., None, :]
+        padded = np.pad(audio, (0, -len(audio) % FRAME))
+        level = np.minimum(padded.reshape(-1, FRAME).max(1) * 16, 15).astype(np.int64)
+        return np.stack([level // 4, level % 4], axis=-1)[:, None, :]
 
 
 @dataclass

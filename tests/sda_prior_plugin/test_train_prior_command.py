@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -430,6 +431,39 @@ def test_a_long_recording_is_encoded_as_it_is_read_with_the_codes_of_the_whole(
     assert told == sorted(told)
     assert 0 < told[0] < 0.1
     assert told[-1] == pytest.approx(1, abs=0.01)
+
+
+@dataclass
+class InBlocks:
+    """A recording that comes in blocks of an odd number of samples."""
+
+    audio: np.ndarray
+    name: str = "in blocks"
+
+    @property
+    def seconds(self) -> float:
+        return len(self.audio) / 48_000
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for first in range(0, len(self.audio), 9_999):
+            yield self.audio[first : first + 9_999]
+
+
+@pytest.mark.parametrize("samples", [1, 700, 1_500, 8_191, 8_192, 8_192 * 3 - 100, 60_000, 8_192 * 40 + 5_000])
+def test_each_variant_has_the_codes_that_the_codec_gives_for_that_sound_alone(
+    trained_codec: Path, recordings: Path, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end too, which the codec mirrors; several at once, some at once, or as the sound is read."""
+    codec, offsets = host_stubs.open_model(trained_codec).codec, 8
+    audio = np.resize(soundfile.read(sorted(recordings.glob("*.wav"))[1], dtype="float32")[0], samples)
+    leads = [number * codec.frame_samples // offsets for number in range(offsets)]
+    alone = [codec.encode(np.concatenate([np.zeros(lead, np.float32), audio])) for lead in leads]
+    together = encode_variants(codec, audio, offsets)
+    monkeypatch.setattr("sda_prior_plugin.encoding.SAMPLES_PER_CALL", 3 * (samples + codec.frame_samples))
+    for variants in (together, encode_variants(codec, audio, offsets), encode_long(codec, InBlocks(audio), offsets)):
+        assert len(variants) == offsets
+        for variant, wanted in zip(variants, alone, strict=True):
+            np.testing.assert_array_equal(variant, wanted)
 
 
 def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None:
