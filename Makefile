@@ -1,5 +1,7 @@
 # `make test`, `make demo` and the rest set up what they need by themselves.
-PYTHON ?= python3.11
+# The newest Python that is there and works: a version manager may put names on the path that start nothing.
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11; do \
+  $$python -c 'import venv, ensurepip' >/dev/null 2>&1 && { echo $$python; break; }; done)
 VENV := .venv
 export OMP_WAIT_POLICY ?= ACTIVE
 export GOMP_SPINCOUNT ?= 1000
@@ -11,6 +13,8 @@ BENCH := build/benchmarks/bench.json
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml host_stubs/pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "There is no Python from 3.11 to 3.14 here that can make a virtual environment." \
+	  "Install one with its venv package, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable './host_stubs[ui]' --editable '.[dev]'
 	touch $@

@@ -7,7 +7,7 @@ demo corpus, synthesized and with a codec trained on it, is made anywhere.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,7 +112,7 @@ class Dataset:
             for piece in pieces(recording.audio[offset:], length)
         ]
         frames = -(-length // self.codec.frame_samples)
-        return np.concatenate([self.codec.encode(np.stack(some))[:, :frames] for some in chunks(cut, 32)])
+        return np.stack([codes[:frames] for codes in self.codec.encode_many(cut)])
 
 
 def pieces(audio: np.ndarray, length: int) -> Iterator[np.ndarray]:
@@ -120,12 +120,6 @@ def pieces(audio: np.ndarray, length: int) -> Iterator[np.ndarray]:
     for first in range(0, len(audio), length):
         piece = audio[first : first + length]
         yield np.pad(piece, (0, length - len(piece)))
-
-
-def chunks(items: Sequence[np.ndarray], size: int) -> Iterator[Sequence[np.ndarray]]:
-    """The items, so many at a time."""
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
 
 
 def piece_corpora(folder: Path = SHARED / "codes") -> list[PieceCorpus]:

@@ -81,8 +81,13 @@ def build_cli(plugins: Plugins) -> click.Group:
     return cli
 
 
+NOT_FOR_WINDOWS = "Error: this program is not for Windows yet: models could not be saved safely there. Use Linux."
+
+
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `host` command. Exits with 0, 1 for an error, or 2 for a mistake in the arguments."""
+    if sys.platform == "win32":
+        sys.exit(NOT_FOR_WINDOWS)
     for name, value in THREADS_WAITING.items():
         os.environ.setdefault(name, value)  # torch reads them when it is first imported
     if isinstance(sys.stdout, io.TextIOWrapper):

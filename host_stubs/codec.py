@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from host_stubs.errors import HostError, shown
 from host_stubs.griffin_lim import GriffinLim, window_sizes
@@ -57,24 +57,33 @@ class Codec:
         self._griffin_lim = None
         return self
 
-    @torch.inference_mode()
     def encode(self, audio: np.ndarray) -> np.ndarray:
-        """float `[samples]` or `[batch, samples]` in -1..1 -> int64 `[frames, bands, levels]` or `[batch, ...]`.
+        """float `[samples]` in -1..1 -> int64 `[frames, bands, levels]`.
 
         `frames` is `samples / frame_samples`, rounded up. The sound goes through the network in blocks that see as
         much of the sound before them as the network does, so the codes are those of a single pass, in bounded memory.
 
         Raises HostError if there is no sound or if samples are not finite.
         """
-        samples = torch.as_tensor(np.atleast_2d(audio), dtype=torch.float32, device=self.device)  # [batch, samples]
-        if not samples.numel():
+        return self.encode_many([audio])[0]
+
+    @torch.inference_mode()
+    def encode_many(self, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Sounds, each float `[samples]` -> the codes that `encode` gives for each, sooner than one after another.
+
+        Short ones go through the network together; that is of use where they are of about the same length. Rounding may
+        tip a code that is as near to two vectors. Raises HostError as `encode` does.
+        """
+        rows = [self._checked_sound(sound) for sound in sounds]
+        if not all(map(len, rows)):
             raise HostError("There is no sound to encode.")
-        if not samples.isfinite().all():
-            raise HostError("The sound to encode holds samples that are not finite numbers.")
-        frames = -(-samples.shape[1] // self.frame_samples)
-        at_once = max(1, _BLOCK // frames)
-        codes = torch.cat([self._encode_some(some, frames) for some in samples.split(at_once)]).cpu().numpy()
-        return codes if np.ndim(audio) == 2 else codes[0]
+        codes: list[np.ndarray] = []
+        at_once = max(1, _BLOCK // max(map(self._frames, rows), default=1))
+        for first in range(0, len(rows), at_once):
+            some = rows[first : first + at_once]
+            grids = self._encode_some(some).cpu().numpy()
+            codes += [grid[: self._frames(row)] for grid, row in zip(grids, some, strict=True)]
+        return codes
 
     @torch.inference_mode()
     def encode_stream(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -87,17 +96,16 @@ class Codec:
         sound = torch.zeros(0, device=self.device)  # once codes were given, it begins a code frame before the next one
         samples = done = 0
         for block in blocks:
-            more = torch.as_tensor(block, dtype=torch.float32, device=self.device)
-            if not more.isfinite().all():
-                raise HostError("The sound to encode holds samples that are not finite numbers.")
+            more = self._checked_sound(block)
             sound, samples = torch.cat([sound, more]), samples + len(more)
             # A block is not the last one, and its last window does not reach what is not there yet.
             while samples > max(end := (done + _BLOCK) * size, end - hop + half):
                 if not done:
                     sound = torch.cat([sound[1 : half + 1].flip(0), sound])  # mirrored, as Mel.padded does
                 begin = max(0, done - 1)
-                yield self._encode_block(sound[None], begin, done, done + _BLOCK, math.inf)[0].cpu().numpy()
-                done += _BLOCK
+                following = done + _BLOCK
+                yield self._encode_block(sound[None], begin, done, following, [following * STRIDE])[0].cpu().numpy()
+                done = following
                 sound = sound[(done - 1 - begin) * size :]
         if not done:
             yield self.encode(sound.cpu().numpy())
@@ -106,8 +114,7 @@ class Codec:
         padded, begin = F.pad(sound[None], (0, half), mode="reflect"), done - 1
         for start in range(done, frames, _BLOCK):
             end = min(start + _BLOCK, frames)
-            mel_frames = min(self._sound().mel.frame_count(samples), frames * STRIDE)
-            yield self._encode_block(padded, begin, start, end, mel_frames)[0].cpu().numpy()
+            yield self._encode_block(padded, begin, start, end, [self._mel_frames(samples)])[0].cpu().numpy()
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """int `[frames, bands, levels]` -> float32 `[frames * frame_samples]` in -1..1; the same codes, same samples.
@@ -178,25 +185,46 @@ class Codec:
             self._griffin_lim = GriffinLim(Mel(self.mel_settings, self.device))
         return self._griffin_lim
 
-    def _encode_some(self, samples: Tensor, frames: int) -> Tensor:
-        """`[some, samples]` -> `[some, frames, bands, levels]`"""
-        mel = self._sound().mel
-        padded = mel.padded(samples)
-        # Sound that fills its last code frame exactly has one mel frame more, centred on its end: it is left out.
-        mel_frames = min(mel.frame_count(samples.shape[1]), frames * STRIDE)
-        codes = []
+    def _checked_sound(self, audio: np.ndarray) -> Tensor:
+        """The sound on the codec's device, float32 `[samples]`. Raises HostError where it is none."""
+        sound = torch.as_tensor(audio, dtype=torch.float32, device=self.device)
+        if sound.ndim != 1:
+            raise HostError(f"Sound to encode is [samples], not {list(sound.shape)}.")
+        if not sound.isfinite().all():
+            raise HostError("The sound to encode holds samples that are not finite numbers.")
+        return sound
+
+    def _frames(self, sound: Tensor) -> int:
+        """Code frames of a sound."""
+        return -(-len(sound) // self.frame_samples)
+
+    def _mel_frames(self, samples: int) -> int:
+        """Mel frames of so many samples that its code frames stand for.
+
+        Sound that fills its last code frame exactly has one more, centred on its end: it is left out.
+        """
+        return min(self._sound().mel.frame_count(samples), -(-samples // self.frame_samples) * STRIDE)
+
+    def _encode_some(self, sounds: Sequence[Tensor]) -> Tensor:
+        """Sounds `[samples]` -> `[sounds, frames of the longest, bands, levels]`; each one's own frames come first."""
+        mirrored = [self._sound().mel.padded(sound[None])[0] for sound in sounds]
+        padded = pad_sequence(mirrored, batch_first=True)
+        mel_frames = [self._mel_frames(len(sound)) for sound in sounds]
+        codes, frames = [], max(map(self._frames, sounds))
         for start in range(0, frames, _BLOCK):
             codes.append(self._encode_block(padded, 0, start, min(start + _BLOCK, frames), mel_frames))
         return torch.cat(codes, dim=1)
 
-    def _encode_block(self, padded: Tensor, begin: int, start: int, end: int, mel_frames: float) -> Tensor:
+    def _encode_block(self, padded: Tensor, begin: int, start: int, end: int, mel_frames: Sequence[int]) -> Tensor:
         """Codes of the code frames `start` to `end`, `[some, end - start, bands, levels]`.
 
-        `padded` is the sound, mirrored at its ends, from the code frame `begin` on; all of it has `mel_frames`.
+        `padded` are sounds, mirrored at their ends, from the code frame `begin` on; each has so many `mel_frames`.
         """
         before = min(start, 1)  # a code frame sees the 15 mel frames before its own: one code frame
-        first, last = (start - before) * STRIDE, int(min(end * STRIDE, mel_frames))
+        first, last = (start - before) * STRIDE, min(end * STRIDE, max(mel_frames))
         log_mel = self._sound().mel.log_mel_frames(padded, first - begin * STRIDE, last - begin * STRIDE)
+        for row, own in zip(log_mel, mel_frames, strict=True):
+            row[:, max(0, own - first) :] = 0  # as after the end of the longest
         full = F.pad(
             log_mel,
             (0, (end - start + before) * STRIDE - log_mel.shape[2], 0, self.bands * STRIDE - log_mel.shape[1]),

@@ -20,7 +20,7 @@ _TRAINING_STATE = ("._codebook.initted", "._codebook.cluster_size", "._codebook.
 
 @dataclasses.dataclass(frozen=True)
 class LegacyModel:
-    """What the host takes over from a version-2 model; its prior, if it has one, is left behind."""
+    """What the host takes over from a version-2 model; a prior of its own is left behind, which the report says."""
 
     name: str
     codec: Codec
@@ -98,7 +98,8 @@ def _report(content: dict[str, Any]) -> dict[str, Any]:
         "settings": given("training_config"),
         "imported_from": {
             key: metadata.get(key) for key in ("model_id", "dataset_name", "dataset_file_count", "save_date")
-        },
+        }
+        | {"prior_left_behind": content.get("has_prior") is True or bool(given("prior_state_dict"))},
     }
     return _plain(known)
 

@@ -76,7 +76,10 @@ class LevelHealth:
 
 @dataclasses.dataclass(frozen=True)
 class EpochDone:
-    """An epoch (counted from 1) is over, and measured. Losses are mean absolute errors of the log-mel."""
+    """An epoch (counted from 1) is over, and measured. Losses are mean absolute errors of the log-mel.
+
+    `held_out_loss` is not a number where the network is not finite; `best_epoch` is 0 before there was a finite one.
+    """
 
     epoch: int
     epochs: int
@@ -265,7 +268,9 @@ class _Trainer:
         grid = codes.view(len(self.held_out_crops), -1, CROP // STRIDE, self.settings.levels)
         latents = code_vectors(grid, self.network.quantizer.codebooks).permute(0, 3, 1, 2)
         error = (self.network.decoder(latents) - self.held_out_crops)[:, :, : self.mel_settings.n_mels]
-        loss = error.abs().mean().item()
+        # An encoder that is not finite still has codes: its codebooks' first ones.
+        whole = all(tensor.isfinite().all() for tensor in self.network.state_dict().values())
+        loss = error.abs().mean().item() if whole else math.nan
         better = math.isfinite(loss) and (self.best_event is None or loss < self.best_event.held_out_loss)
         moments.append(time.perf_counter())
         event = EpochDone(
@@ -273,7 +278,7 @@ class _Trainer:
             epochs=self.settings.epochs,
             train_loss=sum(losses) / len(losses) if losses else float("nan"),
             held_out_loss=loss,
-            best_epoch=epoch if better or self.best_event is None else self.best_event.epoch,
+            best_epoch=epoch if better else self.best_event.epoch if self.best_event else 0,
             levels=health,
             seconds_left=seconds_left(moments, self.settings.epochs - epoch),
         )

@@ -16,7 +16,6 @@ from sda_prior_plugin.errors import NothingTrained
 SAMPLES_PER_CALL = 2**20
 """About how much sound the codec is given at once."""
 
-
 LONG_SECONDS = 120.0
 """A recording that is longer is encoded as it is read."""
 
@@ -59,13 +58,13 @@ def code_shape(codec: Codec) -> CodeShape:
 
 
 def encode_variants(
-    codec: Codec, audio: np.ndarray, start_offsets: int, stop: threading.Event | None = None
+    codec: Any, audio: np.ndarray, start_offsets: int, stop: threading.Event | None = None
 ) -> list[np.ndarray]:
     """Codes of `audio`, float `[samples]`, with evenly spaced starts inside its first code frame.
 
     Each is int `[frames, bands, levels]`. The first starts where the recording does; in the others some silence stands
     before it, less than a frame. (Starting inside the recording instead would teach the prior sounds without attacks.)
-    A recording of no samples has no variants.
+    Each is what the codec gives for that sound alone, its end too. A recording of no samples has no variants.
 
     Raises:
         NothingTrained: `stop` was set.
@@ -73,16 +72,13 @@ def encode_variants(
     if not len(audio):
         return []
     leads = [number * codec.frame_samples // start_offsets for number in range(start_offsets)]
-    at_once = max(1, SAMPLES_PER_CALL // (len(audio) + codec.frame_samples))
+    together = hasattr(codec, "encode_many")
+    at_once = max(1, SAMPLES_PER_CALL // (len(audio) + codec.frame_samples)) if together else 1
     grids: list[np.ndarray] = []
     for first in range(0, len(leads), at_once):
         _go_on(stop)
-        group = leads[first : first + at_once]
-        shifted = np.zeros((len(group), len(audio) + group[-1]), dtype=np.float32)
-        for row, lead in zip(shifted, group, strict=True):
-            row[lead : lead + len(audio)] = audio
-        for lead, grid in zip(group, codec.encode(shifted), strict=True):
-            grids.append(grid[: -(-(len(audio) + lead) // codec.frame_samples)])
+        sounds = [np.concatenate([np.zeros(lead, np.float32), audio]) for lead in leads[first : first + at_once]]
+        grids += codec.encode_many(sounds) if together else map(codec.encode, sounds)
     return grids
 
 

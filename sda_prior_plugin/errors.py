@@ -12,3 +12,7 @@ class PriorError(Exception):
 
 class NothingTrained(PriorError):  # noqa: N818 - a state that callers handle, named as they would say it
     """Training ended before the first checkpoint: there is no prior to keep."""
+
+
+class Diverged(PriorError):  # noqa: N818 - what is the case, as callers would say it
+    """Training went wrong before it had learned anything, and would again from any of its states."""

@@ -29,7 +29,8 @@ class TrainingStarted:
 class TrainingResumed:
     """It goes on from a state, in which these epochs were over and judged; told after TrainingStarted.
 
-    `differences` are what is not as it was then, in words: with any of them the prior will not be the same bit for bit.
+    `best_epoch` is 0 where none of them was finite. `differences` are what is not as it was then, in words: with any of
+    them the prior will not be the same bit for bit.
     """
 
     train_perplexities: tuple[float, ...]
@@ -59,8 +60,9 @@ class EpochDone:
     """An epoch has ended and been judged on the held-out codes.
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
-    the checkpoint at its end. `skipped_batches` had a loss that was not finite. `memorizing` is whether the prior has
-    very likely gone over to reciting what it was trained on. `draw(frames, seed)` gives new codes, int
+    the checkpoint at its end; either is infinite where the epoch diverged. `best_epoch` is 0, and `best_perplexity`
+    infinite, as long as all have. `skipped_batches` had a loss that was not finite. `memorizing` is whether the prior
+    has very likely gone over to reciting what it was trained on. `draw(frames, seed)` gives new codes, int
     `[frames, bands, levels]`, of that checkpoint, and `state()` what that of BatchDone gives; they may be called for as
     long as the event is being handled.
     """

@@ -1,14 +1,29 @@
-"""Facts that come back from JSON, each as the field that it is for is annotated."""
+"""Facts that go to JSON and come back from it, each as the field that it is for is annotated."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 _PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 _MOST = {"int": 2**53, "float": sys.float_info.max}  # a JSON number says no larger whole number exactly
+
+Perplexities = tuple[float, ...]
+"""One for each epoch, infinite where its bits per code were too many or no number; JSON has null for that."""
+
+
+def plain_fields(of: Any, *, but: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a dataclass, all `but` some, as plain JSON of their names: what `read_fields` reads."""
+    return {field.name: _plain(getattr(of, field.name)) for field in dataclasses.fields(of) if field.name not in but}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_fields(kind: type, facts: Mapping[str, Any], *, but: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -35,6 +50,10 @@ def read_fact(annotation: str, value: Any) -> Any:
     Raises:
         TypeError, ValueError: it is something else.
     """
+    if annotation == "Perplexities":
+        if not isinstance(value, list):
+            raise TypeError(value)
+        return tuple(math.inf if each is None else read_fact("float", each) for each in value)
     if annotation.startswith("tuple["):
         kinds = annotation.removeprefix("tuple[").removesuffix("]").rsplit(", ", 1)
         if not isinstance(value, list):

@@ -24,8 +24,8 @@ BLOCK_FRAMES = 64
 
 
 def perplexity(bits: float) -> float:
-    """2 to the power of bits per code, at most 2^1000, which also stands for bits that are not a number."""
-    return 2.0**bits if bits < 1000 else 2.0**1000
+    """2 to the power of bits per code; infinite where they are 1000 or more, or not a number."""
+    return 2.0**bits if bits < 1000 else math.inf
 
 
 def window_log2_probs(logits: Tensor, ends: Tensor, frames: Tensor) -> Tensor:

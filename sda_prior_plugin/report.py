@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.facts import read_fields
+from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.memorization import MemorizationReport
+
+MOST_DRAWN = 1e6
+"""Perplexities above say no more than that an epoch diverged."""
+
+
+def perplexity_text(perplexity: float) -> str:
+    """A perplexity for a person, of an epoch that may have diverged."""
+    if not math.isfinite(perplexity):
+        return "not finite"
+    return f"{perplexity:.2f}" if perplexity < MOST_DRAWN else f"{perplexity:.0e}"
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class TrainingReport:
         final_perplexity: held-out perplexity of the kept checkpoint.
         training_date: when training ended, ISO 8601 in UTC.
         held_out: names of the recordings that it was judged by and never trained on.
-        train_perplexities, held_out_perplexities: one for each epoch trained.
+        train_perplexities, held_out_perplexities: one for each epoch trained, infinite for one that diverged.
         ended: "finished", "stopped" (by the user) or "diverged".
         skipped_batches: batches left out because their loss was not finite.
         parameters: learned numbers in the network.
@@ -37,8 +46,8 @@ class TrainingReport:
     final_perplexity: float
     training_date: str
     held_out: tuple[str, ...]
-    train_perplexities: tuple[float, ...]
-    held_out_perplexities: tuple[float, ...]
+    train_perplexities: Perplexities
+    held_out_perplexities: Perplexities
     ended: str
     skipped_batches: int
     parameters: int
@@ -52,9 +61,8 @@ class TrainingReport:
         return math.log2(self.final_perplexity)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain JSON."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        """The report as plain JSON; a perplexity that is infinite is null."""
+        plain = plain_fields(self, but=frozenset({"memorization"}))
         return plain | {"memorization": self.memorization and self.memorization.as_dict()}
 
     @classmethod

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sda_prior_plugin.batches import Batch, CodeBatches, held_out_batches
 from sda_prior_plugin.dataset import CodeCorpus
-from sda_prior_plugin.errors import NothingTrained, PriorError
+from sda_prior_plugin.errors import Diverged, NothingTrained, PriorError
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
@@ -47,6 +47,7 @@ from sda_prior_plugin.training_state import (
     kept_bits,
     kept_weights,
     machine_facts,
+    not_finite,
     random_streams,
     set_random_streams,
 )
@@ -108,9 +109,9 @@ class Checkpoint:
 class _Progress:
     """What changes while a run goes on, besides the networks, the optimiser and the watch.
 
-    `batches` of the epoch under way are done, at a cost of `epoch_bits` for `epoch_codes`. `kept` are checkpoints: the
-    best one at the end, and before it the oldest that is as good within noise. `looked_at` is the epoch and step of the
-    last look at copies, `hurried_since` the epoch since which these are hurried.
+    `batches` of the epoch under way are done, at a cost of `epoch_bits` for `epoch_codes`. `kept` are checkpoints, all
+    finite: the best one at the end, and before it the oldest that is as good within noise. `looked_at` is the epoch and
+    step of the last look at copies, `hurried_since` the epoch since which these are hurried.
     """
 
     step: int = 0
@@ -129,6 +130,11 @@ class _Progress:
     @property
     def best(self) -> Checkpoint:
         return self.kept[-1]
+
+    @property
+    def best_epoch(self) -> int:
+        """Of the best checkpoint, or 0 before there is one."""
+        return self.best.epoch if self.kept else 0
 
 
 def train_prior(
@@ -154,7 +160,8 @@ def train_prior(
     Raises:
         NothingTrained: stopped before the first epoch was judged.
         NotResumable: the state is damaged, or that of another training.
-        PriorError: no loss was ever finite, or the device is not there.
+        Diverged: no epoch was finite, or training broke down and had never been better than knowing nothing.
+        PriorError: the device is not there.
     """
     tell = on_event or (lambda event: None)
     stop = stop or threading.Event()
@@ -242,15 +249,18 @@ class Trainer:
             if train_bits is None:
                 ended = "stopped" if self.stop.is_set() else "diverged"
                 break
-            self.judge_epoch(epoch, train_bits)
+            if not self.judge_epoch(epoch, train_bits):
+                ended = "diverged"
+                break
             if self.stop.is_set() and epoch < settings.epochs:
                 ended = "stopped"
                 break
-        if not progress.kept:
-            if ended == "stopped":
-                raise NothingTrained("Training was stopped before the first epoch ended; there is no prior to keep.")
-            raise PriorError(
-                f"Training diverged: no epoch ended with a finite loss. Try again with a smaller --learning-rate than "
+        if ended == "stopped" and not progress.held_out:
+            raise NothingTrained("Training was stopped before the first epoch ended; there is no prior to keep.")
+        nothing_known = math.log2(self.corpus.shape.codebook_size)
+        if not progress.kept or (ended == "diverged" and progress.best.bits > nothing_known):
+            raise Diverged(
+                f"Training diverged before it had learned anything. Try again with a smaller --learning-rate than "
                 f"{settings.learning_rate:g}."
             )
         best, memorization = self.chosen_checkpoint()
@@ -312,20 +322,27 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), weight)
         return code_bits.item()
 
-    def judge_epoch(self, epoch: int, train_bits: float) -> None:
-        """Measure the averaged weights on the held-out codes, keep them if they are the best, and tell."""
+    def judge_epoch(self, epoch: int, train_bits: float) -> bool:
+        """Measure the averaged weights on the held-out codes, keep them if they are the best, and tell.
+
+        Returns:
+            whether they are finite: what is averaged with others will never be again.
+        """
         progress, settings = self.progress, self.settings
         sequence_bits = held_out_bits(self.average, self.corpus, self.context, settings.batch_size, self.dtype)
-        bits = float(sequence_bits.sum()) / self.corpus.held_out.codes.size
+        whole = not not_finite(self.average.state_dict())
+        bits = float(sequence_bits.sum()) / self.corpus.held_out.codes.size if whole else math.nan
         progress.train.append(perplexity(train_bits))
         progress.held_out.append(perplexity(bits))
         progress.batches, progress.epoch_bits, progress.epoch_codes = 0, 0.0, 0
-        if not progress.kept or bits < progress.best.bits:
+        finite = math.isfinite(progress.held_out[-1])
+        if finite and (not progress.kept or bits < progress.best.bits):
             weights = {name: value.clone() for name, value in self.average.state_dict().items()}
             best = Checkpoint(epoch, bits, sequence_bits, weights, self.clock() - self.started)
             progress.kept = [*[one for one in progress.kept if one.as_good_as(best)][:1], best]
         accused = self.watch.memorizing
-        self.watch_epoch(epoch, Bits(train_bits, bits, progress.best.bits))
+        if finite:
+            self.watch_epoch(epoch, Bits(train_bits, bits, progress.best.bits))
         progress.memorizing.append(self.watch.memorizing)
         self.pace.epoch_done()
         self.tell(
@@ -334,8 +351,8 @@ class Trainer:
                 epochs=settings.epochs,
                 train_perplexity=progress.train[-1],
                 held_out_perplexity=progress.held_out[-1],
-                best_epoch=progress.best.epoch,
-                best_perplexity=perplexity(progress.best.bits),
+                best_epoch=progress.best_epoch,
+                best_perplexity=perplexity(progress.best.bits) if progress.kept else math.inf,
                 memorizing=self.watch.memorizing,
                 skipped_batches=progress.skipped,
                 seconds=self.clock() - self.started,
@@ -346,6 +363,7 @@ class Trainer:
         )
         if self.watch.finding is not None and not accused:
             self.tell(MemorizingFound(epoch, progress.best.epoch, self.watch.finding))
+        return whole
 
     def watch_epoch(self, epoch: int, bits: Bits) -> None:
         """Look whether what the prior draws now is copied, where that is due."""
@@ -486,7 +504,7 @@ class Trainer:
                 train_perplexities=tuple(progress.train),
                 held_out_perplexities=tuple(progress.held_out),
                 memorizing=tuple(progress.memorizing),
-                best_epoch=progress.best.epoch if progress.kept else 0,
+                best_epoch=progress.best_epoch,
                 differences=tuple(
                     f"{name} {machine.get(name, 'unknown')} before, {value} now"
                     for name, value in now.items()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.facts import read_fields
+from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.settings import KNOBS_BY_NAME, PriorSettings
 
 NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
@@ -54,7 +54,7 @@ class TrainingState:
         step: batches done in all epochs.
         epoch_bits, epoch_codes: bits of those `batches`, and how many codes they had.
         train_perplexities, held_out_perplexities, memorizing: of each epoch that is over.
-        kept_epochs, kept_seconds: of each checkpoint that is kept, the best one last.
+        kept_epochs, kept_seconds: of each checkpoint that is kept, the best one last; none before a finite epoch.
         skipped_batches: that had no finite loss.
         looked_at: epoch and step of the last look at copies.
         hurried_since: the epoch since which these are hurried, or 0.
@@ -70,8 +70,8 @@ class TrainingState:
     step: int
     epoch_bits: float
     epoch_codes: int
-    train_perplexities: tuple[float, ...]
-    held_out_perplexities: tuple[float, ...]
+    train_perplexities: Perplexities
+    held_out_perplexities: Perplexities
     memorizing: tuple[bool, ...]
     kept_epochs: tuple[int, ...]
     kept_seconds: tuple[float, ...]
@@ -90,11 +90,8 @@ class TrainingState:
         return len(self.held_out_perplexities)
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the tensors, as plain JSON."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del values["tensors"]
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return plain | {"settings": self.settings.as_dict()}
+        """All but the tensors, as plain JSON; a perplexity that is infinite is null."""
+        return plain_fields(self, but=frozenset({"tensors", "settings"})) | {"settings": self.settings.as_dict()}
 
     @classmethod
     def from_parts(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainingState:
@@ -121,8 +118,11 @@ class TrainingState:
             return "position is after the end"
         last = (0, *self.kept_epochs, epochs + 1)
         counts = len(self.kept_epochs), len(self.kept_seconds)
-        if counts not in ([(1, 1), (2, 2)] if epochs else [(0, 0)]) or sorted({*last}) != list(last):
+        finite = [math.isfinite(perplexity) for perplexity in self.held_out_perplexities]
+        if counts not in ([(1, 1), (2, 2)] if any(finite) else [(0, 0)]) or sorted({*last}) != list(last):
             return "checkpoints are not those of its epochs"
+        if not all(finite[epoch - 1] for epoch in self.kept_epochs):
+            return "checkpoints are of epochs that diverged"
         if not self.batches and (self.epoch_codes or self.epoch_bits):
             return "position is in no epoch"
         if self.looked_at[0] > epochs or self.looked_at[1] > self.step or self.hurried_since > epochs:
@@ -170,8 +170,13 @@ def check_tensors(state: TrainingState, weights: Mapping[str, Tensor], sequences
         given, wanted = state.tensors[name], expected[name]
         if given.dtype != wanted.dtype or (given.shape != wanted.shape and name not in STREAMS[1:]):
             raise NotResumable(f"it is damaged (its {name} is {given.dtype} {list(given.shape)})")
-        if given.dtype == torch.float32 and not bool(torch.isfinite(given).all()):
-            raise NotResumable(f"it is damaged (its {name} holds numbers that are not finite)")
+    if name := not_finite(state.tensors):
+        raise NotResumable(f"it is damaged (its {name} holds numbers that are not finite)")
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of a tensor that holds numbers that are not finite, if any does."""
+    return next((name for name, tensor in sorted(tensors.items()) if not bool(torch.isfinite(tensor).all())), "")
 
 
 def random_streams(device: torch.device) -> dict[str, Tensor]:

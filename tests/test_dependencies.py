@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "dependencies.md").read_text()
@@ -51,6 +52,14 @@ def test_every_dependency_is_pinned_to_a_version_that_it_may_have() -> None:
     for name, allowed in asked_for().items():
         assert name in pins, f"{name} is not pinned in constraints.txt"
         assert allowed.contains(pins[name]), f"{name} {pins[name]} is pinned, {allowed} is asked for"
+
+
+def test_the_oldest_version_asked_for_is_the_one_that_everything_was_tested_with() -> None:
+    """Its first two numbers: older ones may do, but nobody has tried."""
+    pins = pinned()
+    for name, allowed in asked_for().items():
+        oldest = {Version(each.version).release for each in allowed if each.operator == ">="}
+        assert oldest == {Version(pins[name]).release[:2]}, f"{name}: {allowed}, pinned is {pins[name]}"
 
 
 def test_the_page_says_of_every_dependency_why_it_is_there() -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 Lines = list[tuple[str, str]]
 
+PRIOR_LEFT_BEHIND = (
+    "its own prior is left behind: it takes the codes in an order in which time does not go forward, and cannot be "
+    "used here; teach the model a new one with host train-prior"
+)
+"""What is said of a model whose report has `imported_from.prior_left_behind`."""
+
 
 def model_card(host: Host, model: Model, *, commands: list[str]) -> list[str]:
     """The card of a saved model as aligned lines. `commands`: names of the commands there are, for the advice given."""
@@ -110,6 +116,8 @@ def _training_lines(report: dict[str, Any]) -> Lines:
     if isinstance(source, dict):
         name, count = source.get("dataset_name"), source.get("dataset_file_count")
         lines.append(("Imported", f"from the existing host; its dataset was '{name}' ({count} files)"))
+        if source.get("prior_left_behind") is True:
+            lines.append(("Not imported", PRIOR_LEFT_BEHIND))
     return lines
 
 

@@ -86,8 +86,8 @@ def _levels_table(event: EpochDone) -> Table:
 
 
 def _losses(event: EpochDone) -> str:
-    if not math.isfinite(event.held_out_loss):  # the quantizer is switched on only after a few batches
-        return f"train {event.train_loss:.4f}, held out not measured yet"
+    if not math.isfinite(event.held_out_loss):
+        return f"train {event.train_loss:.4f}, held out not finite"
     return f"train {event.train_loss:.4f}, held out {event.held_out_loss:.4f} (best epoch {event.best_epoch})"
 
 

@@ -8,7 +8,7 @@ import click
 
 import host_stubs
 from host_stubs import commands
-from host_stubs.commands.card import model_card, model_document
+from host_stubs.commands.card import PRIOR_LEFT_BEHIND, model_card, model_document
 from host_stubs.commands.console import check_output, command_names, json_option, overwrite_option, say, show
 from host_stubs.host import Host
 from host_stubs.names import shortened
@@ -39,5 +39,8 @@ def import_model(
         with commands.working_on(f"looking through {dataset}"):
             host.set_dataset(model, dataset)
     host.save_model(model, output, found)
+    notes = [PRIOR_LEFT_BEHIND] if legacy.report["imported_from"]["prior_left_behind"] else []
+    for note in notes:
+        say(f"{file}: {note}")
     say(f"Saved {output}")
-    show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))
+    show(model_document(model) | {"notes": notes}, as_json, model_card(host, model, commands=command_names(ctx)))

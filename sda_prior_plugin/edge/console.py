@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from types import TracebackType
@@ -21,6 +22,7 @@ from sda_prior_plugin.events import (
     TrainingResumed,
     TrainingStarted,
 )
+from sda_prior_plugin.report import perplexity_text
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -87,8 +89,8 @@ class ConsoleProgress:
             over = len(event.held_out_perplexities)
             self.progress.update(self.epochs, completed=over)
             if over:
-                best = event.held_out_perplexities[event.best_epoch - 1]
-                self.judged = f"perplexity: best {best:.2f} (epoch {event.best_epoch})"
+                lowest = event.held_out_perplexities[event.best_epoch - 1] if event.best_epoch else math.inf
+                self.judged = f"perplexity: {_best(lowest, event.best_epoch)}"
                 self._say(f"going on after epoch {over}, {self.judged}")
             if event.differences:
                 self._say(
@@ -100,10 +102,9 @@ class ConsoleProgress:
             state = f"{self.judged} · {_clock(event.seconds_left)} left"
             self.progress.update(self.epochs, completed=done, state=state)
         elif isinstance(event, EpochDone):
-            self.judged = (
-                f"perplexity: train {event.train_perplexity:.2f}, held out {event.held_out_perplexity:.2f}, "
-                f"best {event.best_perplexity:.2f} (epoch {event.best_epoch})"
-            )
+            train, held_out = perplexity_text(event.train_perplexity), perplexity_text(event.held_out_perplexity)
+            best = _best(event.best_perplexity, event.best_epoch)
+            self.judged = f"perplexity: train {train}, held out {held_out}, {best}"
             if event.memorizing:
                 self.judged += ", very likely memorizing"
             if event.skipped_batches:
@@ -134,6 +135,10 @@ class ConsoleProgress:
         if not self.console.is_terminal and (due or time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES):
             self.last_line = time.monotonic()
             self._say(text)
+
+
+def _best(perplexity: float, epoch: int) -> str:
+    return f"best {perplexity_text(perplexity)} (epoch {epoch})" if epoch else "best: none yet"
 
 
 def _clock(seconds: float) -> str:

@@ -27,7 +27,7 @@ from sda_prior_plugin.edge.contract import ManifestEntry
 from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.windows import LARGE_BYTES
 
-FORMAT = 1
+FORMAT = 2
 """Of the files and of how recordings are encoded; what another version has written is not found."""
 MOST_BYTES = 4 * 2**30
 """Of all corpora together; the one that was not used for the longest time goes first."""

@@ -23,7 +23,7 @@ from sda_prior_plugin.edge.resumable import (
     now,
 )
 from sda_prior_plugin.encoding import encode_recordings
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import Diverged, PriorError
 from sda_prior_plugin.events import TrainingEvent
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.settings import KNOBS, KnobValue, PriorSettings, choose_tier, read_tiers
@@ -124,6 +124,10 @@ class PriorJob:
             if keeper is not None:
                 keeper.kept = None
             raise PriorError(not_resumable(self.states, error)) from error
+        except Diverged:
+            if keeper is not None:
+                keeper.drop()
+            raise
 
     def keeper(self, on_note: Callable[[str], object], seconds: float = SECONDS_BETWEEN_STATES) -> StateKeeper:
         """A keeper to `train` with.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from sda_prior_plugin.prior import Prior
-from sda_prior_plugin.report import TrainingReport
+from sda_prior_plugin.report import MOST_DRAWN, TrainingReport
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Model
@@ -44,6 +45,8 @@ def training_figure(report: TrainingReport, name: str) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("perplexity (log scale)")
     axes.set_yscale("log")
+    if max(filter(math.isfinite, [*report.train_perplexities, *report.held_out_perplexities])) > MOST_DRAWN:
+        axes.set_ylim(top=max(MOST_DRAWN, report.final_perplexity))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

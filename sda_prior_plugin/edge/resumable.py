@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sda_prior_plugin.dates import day
 from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEvent
-from sda_prior_plugin.training_state import NotResumable, TrainingState
+from sda_prior_plugin.training_state import NotResumable, TrainingState, not_finite
 
 FORMAT, VERSION = "sda-prior-training", 1
 SUFFIX = ".training"
@@ -223,6 +223,8 @@ class StateKeeper:
         state = event.state()
         if not (state.epochs or state.epoch_codes):  # nothing is learned yet, perhaps it never will be
             return
+        if not_finite(state.tensors):  # nothing will be learned from here on
+            return
         unfinished = self.about(state)
         try:
             self.file.write(unfinished)
@@ -247,6 +249,7 @@ class StateKeeper:
         """The training is not to be continued: take away what was kept of it."""
         if self.kept is not None:
             self.file.remove()
+        self.kept = None
 
 
 def now() -> str:

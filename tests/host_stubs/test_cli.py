@@ -651,3 +651,13 @@ def test_how_threads_wait_is_set_unless_the_user_has_set_it(
     with pytest.raises(SystemExit):
         main(["plugins"])
     assert {name: os.environ[name] for name in expected} == expected
+
+
+def test_on_windows_it_says_that_it_is_not_for_it_and_does_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit, match="Error: this program is not for Windows yet"):
+        main(["demo"])
+    assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import librosa
@@ -174,17 +174,32 @@ def test_blocks_give_the_codes_of_a_single_pass(varied: Codec, monkeypatch: pyte
     assert (varied.encode(audio) == single).mean() > 0.999
 
 
-def test_a_batch_gives_the_codes_of_its_recordings(varied: Codec) -> None:
-    batch = np.stack([noise(30_000, seed) for seed in range(40)])
-    codes = varied.encode(batch)
-    assert codes.shape == (40, 4, varied.bands, varied.levels)
-    assert (codes == np.stack([varied.encode(audio) for audio in batch])).mean() > 0.999
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        range(30_000, 38_192, 256),
+        [1, 500, 1_024, 1_025, 8_191, 8_192, 8_193],  # up to half a window there is less sound than is mirrored
+        [8_192 * 32, 8_192 * 32 - 1, 700, 8_192 * 33 + 5],
+    ],
+)
+def test_sounds_encoded_together_have_the_codes_of_each_alone(varied: Codec, lengths: Sequence[int]) -> None:
+    sounds = [noise(samples, seed) for seed, samples in enumerate(lengths)]
+    together = varied.encode_many(sounds)
+    assert len(together) == len(sounds)
+    for codes, sound in zip(together, sounds, strict=True):
+        np.testing.assert_array_equal(codes, varied.encode(sound))
 
 
-@pytest.mark.parametrize("audio", [np.zeros(0), np.zeros((3, 0)), np.zeros((0, 3)), np.full(100, np.nan)])
-def test_nothing_and_nan_are_not_encoded(varied: Codec, audio: np.ndarray) -> None:
+def test_no_sounds_have_no_codes(varied: Codec) -> None:
+    assert varied.encode_many([]) == []
+
+
+@pytest.mark.parametrize("audio", [np.zeros(0), np.zeros((3, 5)), np.zeros(()), np.full(100, np.nan)])
+def test_what_is_no_sound_is_not_encoded(varied: Codec, audio: np.ndarray) -> None:
     with pytest.raises(HostError, match="to encode"):
         varied.encode(audio)
+    with pytest.raises(HostError, match="to encode"):
+        varied.encode_many([noise(100), audio])
 
 
 # Decoding

@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 
+from host_stubs.cli import build_cli
 from host_stubs.codec import Codec
+from host_stubs.commands.card import PRIOR_LEFT_BEHIND
 from host_stubs.errors import HostError
 from host_stubs.legacy import read_legacy
 from host_stubs.mel import Mel
+from host_stubs.plugins import Plugins
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_models = pytest.mark.skipif(
@@ -63,7 +67,7 @@ def test_a_model_gives_the_codes_and_spectrograms_that_its_own_host_gives() -> N
     model = read_legacy(SHARED / "legacy" / "tabla2.distill")
     with np.load(SHARED / "legacy" / "tabla2_chunks.npz") as chunks:
         audio, log_mel, codes, decoded = (chunks[name] for name in ("audio", "log_mel", "codes", "decoded_log_mel"))
-    assert (model.codec.encode(audio) == codes).mean() >= 0.999
+    assert (np.stack(model.codec.encode_many(list(audio))) == codes).mean() >= 0.999
     assert (np.stack([model.codec.encode(one) for one in audio]) == codes).mean() >= 0.999
     mel = Mel(model.codec.mel_settings)
     assert np.abs(mel.log_mel(torch.from_numpy(audio)).numpy() - log_mel).max() < 1e-3
@@ -100,6 +104,52 @@ def test_what_json_cannot_hold_is_left_out_of_the_report(content: dict[str, Any]
     assert report["settings"]["batch_size"] == 32
     assert report["settings"]["tensor"] is None
     json.dumps(report, allow_nan=False)
+
+
+OWN_PRIOR = {
+    "has_prior": True,
+    "prior_state_dict": {"token_embedding.weight": torch.ones(96, 8), "output.bias": torch.zeros(96)},
+    "prior_config": {"hidden_size": 8, "num_layers": 1},
+    "prior_metadata": {"epochs_trained": 100, "final_perplexity": 10.45},
+}
+
+
+@pytest.mark.parametrize(
+    ("own", "left_behind"),
+    [
+        ({}, False),
+        (dict.fromkeys(OWN_PRIOR), False),
+        ({"has_prior": False, "prior_state_dict": {}}, False),
+        ({"prior_state_dict": OWN_PRIOR["prior_state_dict"]}, True),
+        (OWN_PRIOR, True),
+    ],
+)
+def test_a_prior_of_its_own_is_left_behind_and_that_is_said(
+    content: dict[str, Any], own: dict[str, Any], left_behind: bool, tmp_path: Path, no_plugins: Plugins
+) -> None:
+    """On the console, in the result for programs, and on the card of the model then and later."""
+    old, new = saved(content | own, tmp_path / "own.distill"), tmp_path / "new.sda"
+
+    def host(*arguments: object) -> Result:
+        result = CliRunner().invoke(build_cli(no_plugins), [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return result
+
+    imported = host("import", old, "-o", new)
+    assert (f"{old}: {PRIOR_LEFT_BEHIND}\n" in imported.stderr) is left_behind
+    document = json.loads(host("import", old, "-o", new, "--overwrite", "--json").stdout)
+    assert document["notes"] == ([PRIOR_LEFT_BEHIND] if left_behind else [])
+    assert document["training"]["imported_from"]["prior_left_behind"] is left_behind
+    assert document["has_prior"] is False
+    for card in (imported.stdout, host("info", new).stdout):
+        assert (PRIOR_LEFT_BEHIND in card) is left_behind
+
+
+def test_nothing_in_a_prior_is_run(content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HostError, match="nothing of it was run"):
+        read_legacy(saved(content | OWN_PRIOR | {"prior_state_dict": {"trap": _Trap()}}, tmp_path / "bad.distill"))
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_model_without_a_name_takes_its_files(content: dict[str, Any], tmp_path: Path) -> None:

@@ -190,6 +190,35 @@ def test_batches_that_are_not_finite_are_left_out_and_counted(monkeypatch: pytes
     assert all(tensor.isfinite().all() for tensor in run.codec.tensors().values())
 
 
+def test_an_epoch_whose_network_is_not_finite_is_never_the_best_not_even_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first weights of the encoder break with the last batch of the first epoch, and are whole again after it."""
+    batches, broken = itertools.count(1), []
+
+    def breaking(parameters: Iterable[torch.nn.Parameter], limit: float) -> torch.Tensor:
+        first, *others = parameters
+        norm = clip([first, *others], limit)
+        if next(batches) == 16:
+            broken.append((first, first.detach().clone()))
+            first.data.fill_(torch.nan)
+        return norm
+
+    def mended(event: EpochDone) -> None:
+        events.append(event)
+        for weights, whole in broken:
+            weights.data.copy_(whole)
+        broken.clear()
+
+    clip, events = torch.nn.utils.clip_grad_norm_, list[EpochDone]()
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", breaking)
+    run = train_vqvae(tones(4), tones(2), dataclasses.replace(SMALL, epochs=3), on_event=mended)
+    assert [np.isfinite(event.held_out_loss) for event in events] == [False, True, True]
+    assert events[0].best_epoch == 0
+    assert run.report["best_epoch"] == min(events[1:], key=lambda event: event.held_out_loss).epoch
+    assert all(tensor.isfinite().all() for tensor in run.codec.tensors().values())
+
+
 def test_a_run_that_only_diverges_ends_with_an_error() -> None:
     with pytest.raises(HostError, match="diverged"):
         trained(dataclasses.replace(SMALL, learning_rate=1e30))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from sda_prior_plugin import CodeCorpus, PriorRun, PriorSettings, train_prior
+from sda_prior_plugin import (
+    CodeCorpus,
+    EpochDone,
+    PriorRun,
+    PriorSettings,
+    TrainingEvent,
+    TrainingState,
+    train_prior,
+)
+from sda_prior_plugin.training import Trainer
 
 BANDS, LEVELS, SIZE = 4, 2, 16
 FRAME = 8
@@ -46,10 +58,9 @@ class LevelCodec:
         return np.stack([steps / 4, steps / 16])
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
-        frames = -(-audio.shape[-1] // FRAME)
-        padded = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, frames * FRAME - audio.shape[-1])])
-        level = np.minimum(padded.reshape(*audio.shape[:-1], frames, FRAME).max(-1) * 16, 15).astype(np.int64)
-        return np.stack([level // 4, level % 4], axis=-1)[..., None, :]
+        padded = np.pad(audio, (0, -len(audio) % FRAME))
+        level = np.minimum(padded.reshape(-1, FRAME).max(1) * 16, 15).astype(np.int64)
+        return np.stack([level // 4, level % 4], axis=-1)[:, None, :]
 
 
 @dataclass
@@ -105,6 +116,47 @@ def small_settings(corpus: CodeCorpus, **given: object) -> PriorSettings:
     if given.get("architecture") != "gru":
         small["heads"] = 2
     return PriorSettings.for_corpus(corpus, file_count=50, **{**small, **given})  # type: ignore[arg-type]
+
+
+@dataclass
+class Recovering:
+    """A run, what it told, and its state after each epoch, as it would come from a file."""
+
+    corpus: CodeCorpus
+    settings: PriorSettings
+    run: PriorRun
+    epochs: list[EpochDone]
+    states: list[TrainingState]
+
+
+@pytest.fixture(scope="session")
+def recovering(codebooks: np.ndarray) -> Recovering:
+    """A training whose first epochs are not finite.
+
+    The codes that half of what is held out consists of, and that nothing is trained on, are impossible to begin with;
+    weight decay takes that back.
+    """
+    impossible = SIZE - 1
+    recordings, held_out = ([grid % impossible for grid in loops(*which)] for which in ((40, 1), (10, 2)))
+    for grid in held_out:
+        grid[::2] = impossible
+    corpus = CodeCorpus.from_sequences(recordings, held_out, codebooks=codebooks)
+    epochs: list[EpochDone] = []
+    states: list[TrainingState] = []
+
+    def on_event(event: TrainingEvent) -> None:
+        if isinstance(event, EpochDone):
+            epochs.append(event)
+            state = copy.deepcopy(event.state())
+            facts = json.loads(json.dumps(state.as_dict(), allow_nan=False))
+            states.append(TrainingState.from_parts(facts, state.tensors))
+
+    settings = small_settings(corpus, epochs=12, weight_decay=20.0)
+    trainer = Trainer(corpus, settings, torch.device("cpu"), on_event, threading.Event())
+    with torch.no_grad():
+        for network in (trainer.network, trainer.average):
+            network.logits.bias[:, impossible] = -4_000
+    return Recovering(corpus, settings, trainer.run(), epochs, states)
 
 
 @pytest.fixture(scope="session", params=["transformer", "gru"])

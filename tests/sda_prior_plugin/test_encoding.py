@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sda_prior_plugin import CodeCorpus, NothingTrained, PriorError, encode_recordings
-from sda_prior_plugin import encoding as encoding_module
 from sda_prior_plugin.encoding import encode_variants
 
 from .conftest import LevelCodec, Recording
@@ -32,11 +31,7 @@ def corpus(start_offsets: int, **how: object) -> CodeCorpus:
 
 
 @pytest.mark.parametrize("samples", [1, 7, 8, 9, 100])
-@pytest.mark.parametrize("at_once", [1, 2**20])
-def test_each_variant_is_what_the_codec_makes_of_the_sound_after_some_silence(
-    samples: int, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(encoding_module, "SAMPLES_PER_CALL", at_once)
+def test_a_codec_that_encodes_one_sound_at_a_time_is_given_each_after_some_silence(samples: int) -> None:
     codec, audio = LevelCodec(), ramp(samples)
     variants = encode_variants(codec, audio, 4)
     assert len(variants) == 4

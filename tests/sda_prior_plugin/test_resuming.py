@@ -32,7 +32,7 @@ from sda_prior_plugin.memorization import Bits, CopyMeter, Watch
 from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.training import Trainer
 
-from .conftest import LEVELS, SIZE, loops, small_settings
+from .conftest import LEVELS, SIZE, Recovering, loops, small_settings
 
 
 def states_of(corpus: CodeCorpus, settings: PriorSettings) -> tuple[PriorRun, list[TrainingState]]:
@@ -72,6 +72,25 @@ def test_from_any_batch_or_epoch_it_goes_on_to_the_prior_of_the_unbroken_run(
     assert {state.epochs for state in states} == {0, 1, 2}
     for state in (states[0], *states[3::5], *states[-2:]):
         assert_same(train_prior(corpus, settings, resume_from=state), run)
+
+
+def test_an_epoch_that_was_not_finite_is_no_more_the_best_after_it_goes_on(recovering: Recovering) -> None:
+    never_finite = [state for state in recovering.states if not state.kept_epochs]
+    assert 0 < len(never_finite) < len(recovering.states)
+    for state in (never_finite[0], never_finite[-1], recovering.states[-1]):
+        told: list[TrainingEvent] = []
+        run = train_prior(recovering.corpus, recovering.settings, on_event=told.append, resume_from=state)
+        assert_same(run, recovering.run)
+        (resumed,) = (event for event in told if isinstance(event, TrainingResumed))
+        assert resumed.held_out_perplexities == run.report.held_out_perplexities[: state.epochs]
+        assert (resumed.best_epoch == 0) == (state in never_finite[:1] + never_finite[-1:])
+
+
+def test_a_state_that_keeps_an_epoch_that_was_not_finite_is_refused(recovering: Recovering) -> None:
+    facts = recovering.states[-1].as_dict()
+    facts["held_out_perplexities"][facts["kept_epochs"][-1] - 1] = None
+    with pytest.raises(NotResumable, match="checkpoints are of epochs that diverged"):
+        TrainingState.from_parts(facts, {})
 
 
 @pytest.fixture(scope="module")

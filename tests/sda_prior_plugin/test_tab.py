@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 import shutil
 import time
@@ -427,7 +428,7 @@ def test_a_sounds_file_goes_when_the_sound_is_forgotten_and_others_have_come(tmp
 def progress_of(held_out: list[float]) -> PriorProgress:
     progress = PriorProgress()
     progress.held_out = held_out
-    progress.best = held_out.index(min(held_out)) + 1 if held_out else 0
+    progress.best = held_out.index(min(held_out)) + 1 if min(held_out, default=math.inf) < math.inf else 0
     return progress
 
 
@@ -437,6 +438,12 @@ def progress_of(held_out: list[float]) -> PriorProgress:
         ([], ""),
         ([5.0], "After the first epoch the held-out perplexity is 5.00."),
         ([5.0, 4.0, 3.4, 3.3], "Still learning: held-out perplexity 5.00 → 3.30."),
+        ([math.inf], "No epoch was of any use yet: the held-out perplexity is not finite."),
+        ([math.inf, 5.0], "Still learning: held-out perplexity not finite → 5.00."),
+        (
+            [5.0, 6.0, 9e40, math.inf],
+            "The best was epoch 1, 3 epochs ago: held-out perplexity 5.00, now not finite.",
+        ),
         ([5.0] * 20 + [3.4] + [3.6] * 12, "The best was epoch 21, 12 epochs ago: held-out perplexity 3.40, now 3.60."),
     ],
 )
@@ -510,6 +517,19 @@ def test_large_perplexities_fit_beside_the_chart() -> None:
 
 def test_before_the_first_epoch_there_is_no_chart() -> None:
     assert chart(Curve(9, [], [], best=0, reciting=[])) == ""
+
+
+def test_epochs_that_are_not_finite_leave_gaps_in_the_chart() -> None:
+    never = [math.inf]
+    assert chart(Curve(9, never, never, best=0, reciting=[False])) == ""
+    train, held_out = [50.0, 9.0, 8.0, 7.0, 1e90, math.inf], [math.inf, 9.0, 9.5, math.inf, 9.0, math.inf]
+    drawn = chart(Curve(9, train, held_out, best=2, reciting=[False] * 6))
+    wide = drawn[: drawn.index('class="narrow"')]
+    assert [len(points.split()) for points in re.findall(r'class="held-out" points="([^"]+)"', wide)] == [2, 2]
+    assert "inf" not in wide
+    assert "nan" not in wide
+    assert "perplexity not finite on what it trains on, not finite on the held-out recordings" in wide
+    assert "best: epoch 2, 9.00" in wide
 
 
 @pytest.mark.parametrize(

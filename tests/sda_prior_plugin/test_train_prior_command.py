@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -11,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -27,8 +29,18 @@ import host_stubs
 from host_stubs.cli import build_cli
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
-from sda_prior_plugin import KNOBS, BatchDone, MemorizingFound, Prior, PriorRun, TrainingEvent
+from sda_prior_plugin import (
+    KNOBS,
+    BatchDone,
+    EpochDone,
+    MemorizingFound,
+    Prior,
+    PriorRun,
+    TrainingEvent,
+    TrainingResumed,
+)
 from sda_prior_plugin.edge import ConsoleProgress, prepare_job
+from sda_prior_plugin.edge.picture import training_figure
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.encoding import encode_long, encode_variants, is_long
 from sda_prior_plugin.memorization import CopyRate, Finding
@@ -432,6 +444,77 @@ def test_a_long_recording_is_encoded_as_it_is_read_with_the_codes_of_the_whole(
     assert told == sorted(told)
     assert 0 < told[0] < 0.1
     assert told[-1] == pytest.approx(1, abs=0.01)
+
+
+@dataclass
+class InBlocks:
+    """A recording that comes in blocks of an odd number of samples."""
+
+    audio: np.ndarray
+    name: str = "in blocks"
+
+    @property
+    def seconds(self) -> float:
+        return len(self.audio) / 48_000
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for first in range(0, len(self.audio), 9_999):
+            yield self.audio[first : first + 9_999]
+
+
+@pytest.mark.parametrize("samples", [1, 700, 1_500, 8_191, 8_192, 8_192 * 3 - 100, 60_000, 8_192 * 40 + 5_000])
+def test_each_variant_has_the_codes_that_the_codec_gives_for_that_sound_alone(
+    trained_codec: Path, recordings: Path, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end too, which the codec mirrors; several at once, some at once, or as the sound is read."""
+    codec, offsets = host_stubs.open_model(trained_codec).codec, 8
+    audio = np.resize(soundfile.read(sorted(recordings.glob("*.wav"))[1], dtype="float32")[0], samples)
+    leads = [number * codec.frame_samples // offsets for number in range(offsets)]
+    alone = [codec.encode(np.concatenate([np.zeros(lead, np.float32), audio])) for lead in leads]
+    together = encode_variants(codec, audio, offsets)
+    monkeypatch.setattr("sda_prior_plugin.encoding.SAMPLES_PER_CALL", 3 * (samples + codec.frame_samples))
+    for variants in (together, encode_variants(codec, audio, offsets), encode_long(codec, InBlocks(audio), offsets)):
+        assert len(variants) == offsets
+        for variant, wanted in zip(variants, alone, strict=True):
+            np.testing.assert_array_equal(variant, wanted)
+
+
+@pytest.mark.parametrize(("rate", "batch"), [("1", "1"), ("0.4", "3")])
+def test_a_training_that_diverges_leaves_the_file_and_nothing_to_continue(model: Path, rate: str, batch: str) -> None:
+    """In its first epoch, and after a first one that is finite and of no use."""
+    before = model.read_bytes()
+    absurd = ["--learning-rate", rate, "--weight-decay", "20", "--batch-size", batch, "--context-seconds", "0.2"]
+    result = host("train-prior", model, *QUICK, *absurd, "--epochs", "40")
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert f"Try again with a smaller --learning-rate than {rate}." in last
+    assert "is exactly as it was" in last
+    assert "continue" not in last
+    assert model.read_bytes() == before
+    assert [path.name for path in model.parent.iterdir() if "training" in path.name] == []
+
+
+def test_epochs_that_are_not_finite_are_told_drawn_and_kept_as_such(trained: Path, tmp_path: Path) -> None:
+    """A real report, changed by hand."""
+    opened = host_stubs.open_model(trained)
+    report = replace(opened.prior.report, held_out_perplexities=(math.inf, opened.prior.report.final_perplexity))
+    opened.prior.report = replace(report, train_perplexities=(1e90, 5.0), best_epoch=2)
+    host_stubs.save_model(opened, tmp_path / "gap.sda")
+    assert document(tmp_path / "gap.sda")["prior"]["held_out_perplexities"][0] is None
+    assert host_stubs.open_model(tmp_path / "gap.sda").prior.report == opened.prior.report
+    (axes,) = training_figure(opened.prior.report, "gap").axes
+    assert axes.get_ylim()[1] <= 1e6
+    result = host("info", tmp_path / "gap.sda", "--plot", tmp_path / "gap.png")
+    assert result.exit_code == 0, result.output
+
+    text = io.StringIO()
+    with ConsoleProgress(prepare_job(Host(load_plugins()), trained, {}), Console(file=text, width=200)) as progress:
+        progress.on_event(TrainingResumed((math.inf,), (math.inf,), (False,), 0, ()))
+        progress.on_event(
+            EpochDone(1, 2, 1e90, math.inf, 0, math.inf, False, 3, 1.0, 1.0, draw=lambda *_: None, state=lambda: None)  # type: ignore[arg-type, return-value]  # neither is called
+        )
+    assert "going on after epoch 1, perplexity: best: none yet" in text.getvalue()
+    assert "perplexity: train 1e+90, held out not finite, best: none yet, 3 batches skipped" in text.getvalue()
 
 
 def test_a_config_file_changes_the_defaults(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +21,13 @@ from sda_prior_plugin import (
     PriorRun,
     TrainingEnded,
     TrainingEvent,
+    TrainingReport,
     TrainingStarted,
     train_prior,
 )
-from sda_prior_plugin.training import Trainer, held_out_bits
+from sda_prior_plugin.training import Checkpoint, Trainer, held_out_bits
 
-from .conftest import SIZE, loops, small_settings
+from .conftest import SIZE, Recovering, loops, small_settings
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
@@ -139,6 +142,69 @@ def test_a_run_that_only_diverges_ends_with_a_clear_error(corpus: CodeCorpus) ->
     nowhere = replace(corpus, codebooks=np.full_like(corpus.codebooks, np.inf))
     with pytest.raises(PriorError, match="smaller --learning-rate"):
         train_prior(nowhere, small_settings(nowhere))
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "gru"])
+def test_a_run_that_breaks_down_after_an_epoch_worse_than_knowing_nothing_gives_no_prior(
+    corpus: CodeCorpus, architecture: str
+) -> None:
+    """Each step takes 20 times each weight away: the first epoch is finite, all others are not."""
+    epochs: list[EpochDone] = []
+    absurd = small_settings(corpus, architecture=architecture, learning_rate=1.0, weight_decay=20.0, epochs=30)
+    with pytest.raises(PriorError, match="smaller --learning-rate than 1"):
+        train_prior(
+            corpus, absurd, on_event=lambda event: epochs.append(event) if isinstance(event, EpochDone) else None
+        )
+    assert SIZE < epochs[0].held_out_perplexity < math.inf
+    assert {epoch.held_out_perplexity for epoch in epochs[1:]} == {math.inf}
+    assert len(epochs) < 30, "it ends where nothing can be learned any more"
+
+
+def test_a_run_that_breaks_down_later_keeps_the_best_before_that_and_says_which_epochs_were_not_finite(
+    corpus: CodeCorpus,
+) -> None:
+    run = train_prior(corpus, small_settings(corpus, learning_rate=0.3, weight_decay=20.0, epochs=30))
+    curve = run.report.held_out_perplexities
+    assert run.report.ended == "diverged"
+    assert run.report.final_perplexity == min(curve) < SIZE
+    assert curve[-1] == math.inf
+    facts = json.loads(json.dumps(run.report.as_dict(), allow_nan=False))
+    assert facts["held_out_perplexities"][-1] is None
+    assert TrainingReport.from_dict(facts) == run.report
+    assert np.isfinite(run.prior.log2_probs(loops(1, seed=9)[0])).all()
+
+
+def test_an_epoch_that_is_not_finite_is_never_the_best_not_even_the_first(recovering: Recovering) -> None:
+    run, epochs = recovering.run, recovering.epochs
+    curve = run.report.held_out_perplexities
+    assert curve[0] == math.inf
+    assert run.report.best_epoch == 1 + int(np.argmin(curve)) > 1
+    assert run.report.final_perplexity == min(curve) < math.inf
+    assert (epochs[0].best_epoch, epochs[0].best_perplexity) == (0, math.inf)
+    assert epochs[-1].best_epoch == run.report.best_epoch
+
+
+def test_weights_that_become_infinite_end_the_run_with_the_best_checkpoint_before_that(corpus: CodeCorpus) -> None:
+    """Though the infinite one is that of no code that occurs, and changes no loss."""
+
+    def on_event(event: TrainingEvent) -> None:
+        if isinstance(event, EpochDone) and event.epoch == 2:
+            with torch.no_grad():
+                trainer.network.logits.bias[:, -1] = -math.inf
+
+    unused = CodeCorpus.from_sequences(
+        [grid // 2 for grid in loops(40, seed=1)], [grid // 2 for grid in loops(10, seed=2)], codebooks=corpus.codebooks
+    )
+    trainer = Trainer(unused, small_settings(unused, epochs=6), torch.device("cpu"), on_event, threading.Event())
+    report = trainer.run().report
+    assert (report.ended, report.epochs_trained, report.best_epoch) == ("diverged", 3, 2)
+    assert report.held_out_perplexities[-1] == math.inf
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_as_good_as_any() -> None:
+    best = Checkpoint(1, 2.0, np.array([4.0, 6.0]), {}, 0.0)
+    for bits in (math.nan, math.inf):
+        assert not Checkpoint(2, bits, np.array([5.0, bits]), {}, 0.0).as_good_as(best)
 
 
 def test_one_frame_to_train_on_and_one_held_out_are_enough(corpus: CodeCorpus) -> None:

@@ -6,6 +6,9 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+
+from sda_prior_plugin.report import MOST_DRAWN, perplexity_text
 
 MOST_POINTS = 300
 MOST_TICKS = 8
@@ -34,8 +37,9 @@ class Curve:
 
     Attributes:
         epochs: that there will be.
-        train, held_out: perplexity of each epoch that is over, as many of the one as of the other.
-        best: the epoch with the lowest held-out perplexity, from 1.
+        train, held_out: perplexity of each epoch that is over, as many of the one as of the other; infinite for one
+            that diverged, which is left out.
+        best: the epoch with the lowest held-out perplexity, from 1; 0 before there is a finite one.
         reciting: for each epoch, whether it was very likely memorizing.
     """
 
@@ -73,8 +77,8 @@ class _Frame:
 
 
 def chart(curve: Curve) -> str:
-    """The chart as HTML, for a wide and for a narrow page, of which one is shown; nothing before the first epoch."""
-    if not curve.held_out:
+    """The chart as HTML, for a wide and for a narrow page, of which one is shown; nothing before a best epoch."""
+    if not curve.best:
         return ""
     return (
         f'<div class="prior-chart"><div class="wide">{_svg(curve, 720, 300, "wide")}</div>'
@@ -84,10 +88,10 @@ def chart(curve: Curve) -> str:
 
 def summary(curve: Curve) -> str:
     """The chart in words."""
+    train, held_out = perplexity_text(curve.train[-1]), perplexity_text(curve.held_out[-1])
     text = (
-        f"After epoch {len(curve.held_out)} of {curve.epochs}: perplexity {curve.train[-1]:.2f} on what it trains on, "
-        f"{curve.held_out[-1]:.2f} on the held-out recordings. "
-        f"The best was epoch {curve.best} with {curve.held_out[curve.best - 1]:.2f}."
+        f"After epoch {len(curve.held_out)} of {curve.epochs}: perplexity {train} on what it trains on, {held_out} on "
+        f"the held-out recordings. The best was epoch {curve.best} with {curve.held_out[curve.best - 1]:.2f}."
     )
     if any(curve.reciting):
         text += f" It was very likely memorizing in {sum(curve.reciting)} of them."
@@ -121,8 +125,9 @@ def _axes(frame: _Frame) -> list[str]:
 def _curves(curve: Curve, frame: _Frame) -> list[str]:
     drawn = []
     for name, values in (("train", curve.train), ("held-out", curve.held_out)):
-        points = " ".join(f"{frame.x(epoch)},{frame.y(value)}" for epoch, value in _thinned(values))
-        drawn.append(f'<polyline class="{name}" points="{points}"/>')
+        for stretch in _stretches(values):
+            points = " ".join(f"{frame.x(epoch)},{frame.y(value)}" for epoch, value in stretch)
+            drawn.append(f'<polyline class="{name}" points="{points}"/>')
     x, y = frame.x(curve.best), frame.y(curve.held_out[curve.best - 1])
     drawn.append(f'<line class="best" x1="{x}" x2="{x}" y1="{TOP}" y2="{frame.bottom}"/>')
     drawn.append(f'<circle class="mark" cx="{x}" cy="{y}" r="5"/>')
@@ -164,16 +169,18 @@ def _legend(curve: Curve, *, narrow: bool) -> list[str]:
     return drawn
 
 
-def _thinned(values: Sequence[float]) -> list[tuple[int, float]]:
-    """Pairs of epoch and value, of many only some, the last among them."""
+def _stretches(values: Sequence[float]) -> list[list[tuple[int, float]]]:
+    """Pairs of epoch and value, of many only some, the last among them, in stretches without one that is not finite."""
     step = math.ceil(len(values) / MOST_POINTS)
     kept = [(epoch, value) for epoch, value in enumerate(values, start=1) if not (len(values) - epoch) % step]
-    return kept if len(kept) > 1 else [(1, values[0]), (1, values[0])]
+    stretches = [list(group) for finite, group in groupby(kept, lambda pair: math.isfinite(pair[1])) if finite]
+    return [stretch if len(stretch) > 1 else stretch * 2 for stretch in stretches]  # one alone is a dot
 
 
 def _perplexity_ticks(values: Sequence[float]) -> list[float]:
-    """Round perplexities from below the lowest to above the highest value, a few of them."""
-    low, high = max(min(values), 1.0), min(max(values), 1e6)
+    """Round perplexities from below the lowest to above the highest finite value, a few of them."""
+    lowest, highest = min(values), max(filter(math.isfinite, values))
+    low, high = (min(max(value, 1.0), MOST_DRAWN) for value in (lowest, highest))
     for mantissas in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         steps = [mantissa * 10.0**power for power in range(8) for mantissa in mantissas]
         first = max(step for step in steps if step <= low)

@@ -48,7 +48,7 @@ class PriorProgress:
         train, held_out: perplexity of each epoch that is over.
         reciting: for each epoch, whether it has very likely gone over to memorizing.
         finding: the sentence on that, from when it was first found.
-        best: epoch with the lowest held-out perplexity, from 1; 0 before there is one.
+        best: epoch with the lowest held-out perplexity, from 1; 0 before there is a finite one.
         started: whether the codes are there and it trains.
         done: epochs, with the share of the one under way.
         seconds_left: of the training; not a number before it is known.
@@ -95,17 +95,18 @@ class PriorProgress:
             self.started = True
         elif isinstance(event, TrainingResumed):
             self.train, self.reciting = list(event.train_perplexities), list(event.memorizing)
-            self.best, self.done = event.best_epoch, float(len(event.held_out_perplexities))
+            self.done = float(len(event.held_out_perplexities))
             self.held_out = list(event.held_out_perplexities)
+            self.best = event.best_epoch
         elif isinstance(event, BatchDone):
             self.done = event.epoch - 1 + event.batch / event.batches
             self.seconds_left = event.seconds_left
         elif isinstance(event, EpochDone):
             self.train.append(event.train_perplexity)
             self.reciting.append(event.memorizing)
-            self.best, self.done = event.best_epoch, float(event.epoch)
-            self.seconds_left = event.seconds_left
-            self.held_out.append(event.held_out_perplexity)  # last: its length is how many epochs there are
+            self.done, self.seconds_left = float(event.epoch), event.seconds_left
+            self.held_out.append(event.held_out_perplexity)  # after the others: its length is how many epochs there are
+            self.best = event.best_epoch  # one of these
         elif isinstance(event, MemorizingFound):
             self.finding = f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}"
 
@@ -199,12 +200,12 @@ class Listening:
         self._due = -math.inf
 
     def sound(self, event: EpochDone) -> Sound | None:
-        """A sound of `SOUND_SECONDS` from the checkpoint of an epoch, or None where none is due yet.
+        """A sound of `SOUND_SECONDS` from the checkpoint of an epoch, or None where it diverged or none is due yet.
 
         The seed stays the same, so that what changes is what was learned.
         """
         started = time.monotonic()
-        if started < self._due:
+        if started < self._due or not math.isfinite(event.held_out_perplexity):
             return None
         rate = self._codec.sample_rate
         audio = self._codec.decode(event.draw(self._frames, self._seed))[: round(SOUND_SECONDS * rate)]

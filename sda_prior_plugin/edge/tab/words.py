@@ -10,6 +10,7 @@ from sda_prior_plugin.edge.contract import Job
 from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.tab.chart import STYLE as CHART_STYLE
 from sda_prior_plugin.edge.tab.training import PriorProgress
+from sda_prior_plugin.report import perplexity_text
 
 STYLE = (
     CHART_STYLE
@@ -108,21 +109,23 @@ def trend(progress: PriorProgress, over: bool = False) -> str:
     held_out = progress.held_out[:]
     judged = len(held_out)
     best = min(progress.best, judged)
-    if not judged or not best:
+    if not judged:
         return ""
+    if not best:
+        return "No epoch was of any use yet: the held-out perplexity is not finite."
     if judged == 1:
         return f"After the first epoch the held-out perplexity is {held_out[0]:.2f}."
     ago = judged - best
     if ago >= LATELY or ago >= max(judged // 4, 2):
         return (
             f"The best was epoch {best}, {ago} epochs {'before the end' if over else 'ago'}: held-out perplexity "
-            f"{held_out[best - 1]:.2f}, {'at the end' if over else 'now'} {held_out[-1]:.2f}."
+            f"{held_out[best - 1]:.2f}, {'at the end' if over else 'now'} {perplexity_text(held_out[-1])}."
         )
     first = max(best - LATELY, 1)
     if first == best:
         return f"The best was epoch {best} so far: held-out perplexity {held_out[best - 1]:.2f}."
     still = "It was still learning at the end" if over else "Still learning"
-    return f"{still}: held-out perplexity {held_out[first - 1]:.2f} → {held_out[best - 1]:.2f}."
+    return f"{still}: held-out perplexity {perplexity_text(held_out[first - 1])} → {held_out[best - 1]:.2f}."
 
 
 def clock(seconds: float) -> str:
