@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.core.dispatcher import Dispatcher
 from numba.core.event import Event, Listener, install_listener
+
+from sda_prior_plugin.machine_code import KeptMachineCode
 
 COMPILING = "compiling the fast loops for this machine, once"
 """What a person is told where there is something to wait for."""
@@ -17,7 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """`function` as machine code, kept on disk for the next process where numba finds a folder to write to."""
+    """`function` as machine code, kept on disk for the next process where there is a folder to write to."""
     return _kept(function)
 
 
@@ -32,10 +35,10 @@ def compiled_in_order(function: Function) -> Function:
 
 
 def _kept(function: Function, **how: Any) -> Function:
-    try:
-        return cast(Function, njit(cache=True, **how)(function))
-    except RuntimeError:  # there is no such folder
-        return cast(Function, njit(**how)(function))
+    made = njit(**how)(function)
+    if isinstance(made, Dispatcher):  # and not the function itself, as NUMBA_DISABLE_JIT has it
+        made._cache = KeptMachineCode(function)  # type: ignore[attr-defined] # numba's hints leave it out
+    return cast(Function, made)
 
 
 class CompileTime(Listener):
