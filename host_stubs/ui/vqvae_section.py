@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -171,7 +172,7 @@ class VqvaeSection:
         folder, name, epochs, seed = ((text or "").strip() for text in (folder, name, epochs, seed))
         if not folder:
             raise HostError("Choose a folder with recordings first.")
-        recordings = Path(folder).expanduser()
+        recordings = Path(os.path.expanduser(folder))
         if not recordings.is_dir():
             raise HostError(f"There is no folder {recordings}.")
         name = name or recordings.resolve().name or "model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import threading
 import time
@@ -114,7 +115,7 @@ class PriorPage:
         self.problem = ""
         if self.chosen is None or not folder.strip():
             return
-        place = Path(folder.strip()).expanduser()
+        place = Path(os.path.expanduser(folder.strip()))
         found = look_at(self.host, self.models, self.chosen.path, place)
         if found.model is None:
             self.problem = found.problem
