@@ -199,7 +199,7 @@ def _write(folder: Path, key: str, corpus: CodeCorpus) -> None:
     for name, array in _arrays(corpus).items():
         with (folder / name).open("wb") as file:
             # not the file itself: numpy would say how much it has written, and not what was wrong with the disk
-            np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)  # type: ignore[arg-type]
+            np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
         files[name] = checksum(folder / name)
     contents = {
         "key": key,
