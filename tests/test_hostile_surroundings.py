@@ -24,7 +24,6 @@ pytestmark = [
 ]
 
 HOST = [sys.executable, "-m", "host_stubs.cli"]
-QUICK = ["--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
 WITHOUT_HOME = 54_321
 """The number of a user whom the system does not know."""
 
@@ -78,17 +77,16 @@ def trained_epochs(path: Path) -> int:
 # Signals, and the terminal that is gone
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_keeps_the_best_codec_so_far_though_nobody_reads_what_is_said(
-    recordings: Path, tmp_path: Path, environment: dict[str, str], number: signal.Signals
+def test_sigterm_keeps_the_best_codec_so_far_though_nobody_reads_what_is_said(
+    recordings: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     path = tmp_path / "kept.sda"
     process = start("train", recordings, "-o", path, "--epochs", 500, environment=environment)
     wait_for(process, "best epoch")
     assert process.stderr is not None
     process.stderr.close()
-    for _ in range(2):  # `timeout` sends it twice, and so does a terminal that is closed
-        process.send_signal(number)
+    for _ in range(2):  # as `timeout` sends it
+        process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert 1 <= trained_epochs(path) < 500
 
@@ -187,14 +185,11 @@ def test_the_page_ends_when_its_terminal_is_closed_and_keeps_the_best_codec_so_f
 # The streams that a program is born with
 
 
-@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>/dev/full"])
-def test_without_anything_to_say_it_to_a_codec_is_trained_and_whole(
-    recordings: Path, tmp_path: Path, environment: dict[str, str], streams: str
+def test_without_any_streams_a_codec_is_trained_and_whole(
+    recordings: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    if "full" in streams and not Path("/dev/full").exists():
-        pytest.skip("there is no /dev/full here")
     path = tmp_path / "quiet.sda"
-    shell = ["sh", "-c", f'exec "$@" {streams}', "sh"]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     command = [*shell, *HOST, "train", str(recordings), "-o", str(path), "--epochs", "1"]
     assert subprocess.run(command, env=environment, timeout=60).returncode == 0
     assert trained_epochs(path) == 1
@@ -250,51 +245,24 @@ def test_without_room_for_the_result_no_training_begins(
         assert os.listdir(one_megabyte) == []
 
 
-def gone(folder: Path) -> None:
-    folder.rename(folder.with_name("moved"))
-
-
-@pytest.mark.parametrize("what", ["full", "gone"])
 def test_a_codec_that_cannot_be_saved_where_it_was_wanted_is_saved_elsewhere_and_said(
-    recordings: Path, ten_megabytes: Path, tmp_path: Path, environment: dict[str, str], what: str
+    recordings: Path, ten_megabytes: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    folder = ten_megabytes / "models"
-    folder.mkdir()
-    process = start("train", recordings, "-o", folder / "new.sda", "--epochs", 500, "--json", environment=environment)
+    process = start(
+        "train", recordings, "-o", ten_megabytes / "new.sda", "--epochs", 500, "--json", environment=environment
+    )
     wait_for(process, "best epoch")
-    fill(ten_megabytes) if what == "full" else gone(folder)
+    fill(ten_megabytes)
     process.send_signal(signal.SIGINT)
     result, said = process.communicate(timeout=60)
     assert process.returncode == 3, said
     saved = tmp_path / "home" / "new.sda"
     document = json.loads(result)
     assert document["path"] == str(saved)
-    reason = "No space left on device" if what == "full" else "does not exist"
     for place in (said, document["saved_elsewhere"]):
-        assert reason in place
+        assert "No space left on device" in place
         assert f"It is saved in {saved} instead." in place
     assert trained_epochs(saved) >= 1
-
-
-def test_a_prior_that_cannot_be_saved_where_it_was_wanted_is_saved_elsewhere_and_said(
-    model: Path, ten_megabytes: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
-    path = ten_megabytes / "full.sda"
-    shutil.copy(model, path)
-    before = path.read_bytes()
-    process = start("train-prior", path, *QUICK, "--epochs", 100_000, "--json", environment=environment)
-    wait_for(process, "epoch 1/")
-    fill(ten_megabytes)
-    process.send_signal(signal.SIGTERM)
-    result, said = process.communicate(timeout=300)  # what looks at copies may have to be compiled first
-    assert process.returncode == 3, said
-    saved = tmp_path / "home" / "full.sda"
-    document = json.loads(result)
-    assert document["model"] == str(saved)
-    assert f"It is saved in {saved} instead." in document["saved_elsewhere"]
-    assert f"The prior is saved in {saved}" in said
-    assert host_stubs.open_model(saved, Plugins()).bundle.has_prior
-    assert path.read_bytes() == before
 
 
 # Proxies
@@ -304,8 +272,7 @@ def test_a_prior_that_cannot_be_saved_where_it_was_wanted_is_saved_elsewhere_and
     "proxies",
     [
         {"HTTP_PROXY": "http://127.0.0.1:9"},
-        {"ALL_PROXY": "socks://127.0.0.1:9", "no_proxy": "[::1"},
-        {"http_proxy": "::no address", "NO_PROXY": "localhost,[", "SSL_CERT_FILE": "/none"},
+        {"ALL_PROXY": "socks://[", "https_proxy": "::", "no_proxy": "[::1", "NO_PROXY": ",[", "SSL_CERT_FILE": "/none"},
     ],
 )
 def test_a_page_on_this_machine_needs_no_proxy(
@@ -342,7 +309,7 @@ def as_nobody() -> list[str]:
 
 
 def test_the_demo_runs_to_its_end_whatever_is_around_it(tmp_path: Path, as_nobody: list[str]) -> None:
-    """No home, a proxy that is not there, only ASCII, no stdin, packages that cannot be written, no room for a cache."""
+    """No home, a proxy that is not there, only ASCII, no stdin, packages that are read-only, no room for a cache."""
     work = tmp_path / "work"
     work.mkdir()
     work.chmod(0o777)
