@@ -47,9 +47,12 @@ class DamagedCorpus(Exception):  # noqa: N818 - a state of a file, not an error 
 
 
 def default_cache() -> CorpusCache | None:
-    """The cache in the user's own cache folder; None for a user without one."""
-    folder = Path(platformdirs.user_cache_dir("sda-prior-plugin", appauthor=False))
-    return CorpusCache(folder / "codes") if folder.is_absolute() else None  # without a home it is a "~" in this folder
+    """The cache in the user's own cache folder; None for a user without a home."""
+    try:
+        folder = Path(platformdirs.user_cache_dir("sda-prior-plugin", appauthor=False))
+    except RuntimeError:  # there is no home
+        return None
+    return CorpusCache(folder / "codes") if folder.is_absolute() else None  # older versions give "~" as it stands
 
 
 def corpus_key(codec: Codec, files: Iterable[ManifestEntry], hashes: Mapping[str, str], start_offsets: int) -> str:

@@ -25,7 +25,7 @@ from host_stubs.plugins import Plugins
 from sda_prior_plugin import CodeCorpus, encode_recordings, train_prior
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.edge import PriorJob, corpus_cache, prepare_job
-from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key, default_cache
+from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key
 
 from .conftest import LevelCodec, Recording, small_settings
 
@@ -394,16 +394,6 @@ def test_a_full_disk_is_no_reason_to_stop(own: Path, tmp_path: Path) -> None:
         assert "for the next training (No space left on device); this one goes on" in note
     finally:
         subprocess.run(["umount", disk], check=True)
-
-
-def test_a_user_without_a_home_has_no_cache(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "~")
-    monkeypatch.chdir(tmp_path)
-    assert default_cache() is None
-    _, names, notes = encoded(job_of(own))
-    assert (len(names), notes) == (4, [])
-    assert not (tmp_path / "~").exists()
 
 
 def test_recordings_that_change_while_they_are_encoded_are_not_kept_as_what_they_were(
