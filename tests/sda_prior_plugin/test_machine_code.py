@@ -16,15 +16,15 @@ from sda_prior_plugin.machine_code import DIGEST_BYTES, MOST_VERSIONS, CodeFolde
 
 ROOT = Path(__file__).parents[2]
 INNER = """
-from sda_prior_plugin.compiled import compiled
-@compiled
+from sda_prior_plugin.compiled import compiled_in_order
+@compiled_in_order
 def more(number):
     return number + 1
 """
 OUTER = """
-from sda_prior_plugin.compiled import compiled
+from sda_prior_plugin.compiled import compiled_in_order
 from sda_prior_plugin.inner import more
-@compiled
+@compiled_in_order
 def twice(number):
     return 2 * more(number)
 """
