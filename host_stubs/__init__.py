@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from host_stubs.replace import FileState, check_writable, file_state
     from host_stubs.sda import read_document
     from host_stubs.synth import write_demo_recordings
-    from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, train_vqvae
+    from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, codec_bytes, train_vqvae
 
 _HOME = {
     "Bundle": "bundle",
@@ -50,6 +50,7 @@ _HOME = {
     "check_file": "checking",
     "check_writable": "replace",
     "claimed": "locks",
+    "codec_bytes": "training",
     "file_state": "replace",
     "find_recordings": "folder",
     "load_plugins": "plugins",
@@ -90,6 +91,7 @@ __all__ = [
     "check_file",
     "check_writable",
     "claimed",
+    "codec_bytes",
     "file_state",
     "find_recordings",
     "load_plugins",

@@ -27,6 +27,7 @@ from host_stubs.commands.ui import ui
 from host_stubs.errors import printable
 from host_stubs.host import Host
 from host_stubs.plugins import Plugins, load_plugins, logger
+from host_stubs.streams import keep_streams
 
 THREADS_WAITING = {"OMP_WAIT_POLICY": "ACTIVE" if sys.platform == "linux" else "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """How threads of torch wait for each other, unless the environment says otherwise: spinning for some microseconds.
@@ -88,6 +89,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `host` command. Exits with 0, 1 for an error, or 2 for a mistake in the arguments."""
     if sys.platform == "win32":
         sys.exit(NOT_FOR_WINDOWS)
+    keep_streams()
     for name, value in THREADS_WAITING.items():
         os.environ.setdefault(name, value)  # torch reads them when it is first imported
     if isinstance(sys.stdout, io.TextIOWrapper):

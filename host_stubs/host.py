@@ -6,14 +6,16 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import host_stubs
-from host_stubs.errors import FileChanged, HostError
+from host_stubs.errors import HostError
 from host_stubs.interrupt import stop_on_interrupt
 from host_stubs.plugins import Plugins, invoke
+from host_stubs.room import check_room, folders_elsewhere
 
 if TYPE_CHECKING:
     from host_stubs.manifest import DatasetCheck
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from host_stubs.replace import Expected, FileState
 
 logger = logging.getLogger("sda_host")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a model was saved, and a sentence on what was in the way, empty if it is where it was wanted."""
+
+    path: Path
+    note: str = ""
 
 
 class Host:
@@ -44,21 +54,31 @@ class Host:
         """
         host_stubs.save_model(model, path, self.plugins, replacing=replacing)
 
-    def save_beside(self, model: Model, path: str | Path) -> Path:
-        """Save a `.sda` under a free name like that of `path`, in its folder; where that is. Raises HostError."""
-        return host_stubs.save_model_beside(model, path, self.plugins)
+    def save_new(self, model: Model, path: Path, found: FileState | None) -> Saved:
+        """Save what took long to make, whatever has happened at `path` since `found` was its state.
 
-    def save_new(self, model: Model, path: Path, found: FileState | None) -> Path:
-        """Save what took long to make, whatever has happened at `path` since `found` was its state; where that is.
-
-        A file that has changed or come since then is left as it is, and the model saved beside it. Raises HostError.
+        A file that has changed or come since then is left as it is. Where the model cannot be saved at `path`, for this
+        reason or any other, it is saved as `save_elsewhere` does. Raises HostError if it cannot be saved anywhere.
         """
         try:
             self.save_model(model, path, found)
-        except FileChanged as changed:
-            logger.warning("%s", changed)
-            return self.save_beside(model, path)
-        return path
+        except HostError as error:
+            return self.save_elsewhere(model, path, str(error))
+        return Saved(path)
+
+    def save_elsewhere(self, model: Model, path: Path, why: str) -> Saved:
+        """Save what took long to make, but cannot be saved at `path`, under a free name like that.
+
+        It goes into the first folder that takes it: that of `path`, the user's home, the one for temporary files.
+        `why` is a sentence on what is in the way at `path`. Raises HostError if no folder takes it.
+        """
+        folders = [path.parent, *folders_elsewhere()]
+        for folder in folders:
+            with suppress(HostError):
+                place = host_stubs.save_model_beside(model, folder / path.name, self.plugins)
+                return Saved(place, f"{why} It is saved in {place} instead.")
+        tried = ", ".join(str(folder) for folder in folders)
+        raise HostError(f"{why} It could not be saved anywhere else either; these folders were tried: {tried}.")
 
     def file_state(self, path: str | Path) -> FileState | None:
         """What tells a file from a later one of that name, to be compared; None where there is no file."""
@@ -76,8 +96,15 @@ class Host:
         """Raise HostError now if a file could not be written at `path` later. Makes and changes nothing."""
         host_stubs.check_writable(Path(path))
 
+    def check_room(self, path: str | Path, needed: int) -> None:
+        """Raise HostError now if the disk of `path` has no room for so many bytes beside what is there."""
+        check_room(Path(path), needed)
+
     def stop_on_interrupt(self) -> AbstractContextManager[threading.Event]:
-        """Inside the block the first Ctrl-C sets the event and says so, the second one raises KeyboardInterrupt."""
+        """Inside the block the first Ctrl-C, SIGTERM or SIGHUP sets the event and says so.
+
+        The second Ctrl-C or SIGTERM raises KeyboardInterrupt.
+        """
         return stop_on_interrupt()
 
     def facts(self, model: Model) -> list[tuple[str, str]]:

@@ -119,11 +119,11 @@ def save_model(
 
 
 def save_model_beside(model: Model, path: str | Path, plugins: Plugins | None = None) -> Path:
-    """Save a model under a free name like that of `path`, and beside it; where that is. Raises HostError."""
+    """Save a model under a free name like that of `path`, in its folder; where that is. Raises HostError."""
     path = Path(path)
-    for number in itertools.count(2):
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        if not free.exists():
+    for number in itertools.count(1):
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}") if number > 1 else path
+        if not os.path.lexists(free):
             with suppress(FileChanged):  # somebody else was quicker
                 save_model(model, free, plugins, replacing=None)
                 return free

@@ -131,6 +131,27 @@ def train_vqvae(
         return trainer.run(on_event or (lambda event: None), stop or threading.Event())
 
 
+def codec_bytes(settings: VqvaeSettings) -> int:
+    """How many bytes the numbers of a codec are that is trained with these settings. Nothing is made for that."""
+    with torch.device("meta"):
+        return sum(tensor.nbytes for tensor in _network(settings).state_dict().values())
+
+
+def _network(settings: VqvaeSettings) -> VqvaeNetwork:
+    return VqvaeNetwork(
+        Encoder(settings.dim, settings.dropout),
+        Quantizer(
+            settings.dim,
+            settings.codebook_size,
+            settings.levels,
+            decay=settings.decay,
+            commitment=settings.commitment,
+            dead_below=settings.dead_below,
+        ),
+        Decoder(settings.dim, settings.dropout),
+    )
+
+
 class _Trainer:
     """One run: the network, its optimizer, and the best state so far."""
 
@@ -153,18 +174,7 @@ class _Trainer:
         self.held_out_crops = held_out.spread(_MEASUREDCROPS).to(device)
         wanted = math.ceil(frames.sum() / CROP / settings.batch_size)
         self.batches = min(max(wanted, _LEAST_BATCHES), _MOST_BATCHES)
-        self.network = VqvaeNetwork(
-            Encoder(settings.dim, settings.dropout),
-            Quantizer(
-                settings.dim,
-                settings.codebook_size,
-                settings.levels,
-                decay=settings.decay,
-                commitment=settings.commitment,
-                dead_below=settings.dead_below,
-            ),
-            Decoder(settings.dim, settings.dropout),
-        ).to(device)
+        self.network = _network(settings).to(device)
         self.half = device.type == "cpu" and _fast_bfloat16()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from sda_prior_plugin.codes import CodeShape
-from sda_prior_plugin.compiled import compiled
+from sda_prior_plugin.compiled import compiled_in_order
 from sda_prior_plugin.dataset import CodeCorpus, CodeSequences
 from sda_prior_plugin.windows import Rounds, Windows, segments
 
@@ -91,7 +91,7 @@ def padded_length(frames: int, context: int) -> int:
     return min(1 << (frames - 1).bit_length(), context)
 
 
-@compiled
+@compiled_in_order
 def fill(
     codes: np.ndarray,
     rows: np.ndarray,

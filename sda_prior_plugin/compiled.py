@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba import njit
+from numba.core.dispatcher import Dispatcher
 from numba.core.event import Event, Listener, install_listener
+
+from sda_prior_plugin.machine_code import KeptMachineCode
 
 COMPILING = "compiling the fast loops for this machine, once"
 """What a person is told where there is something to wait for."""
@@ -16,26 +20,40 @@ COMPILING = "compiling the fast loops for this machine, once"
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def compiled(function: Function) -> Function:
-    """`function` as machine code, kept on disk for the next process where numba finds a folder to write to."""
-    return _kept(function)
+IN_ORDER, ANY_ORDER = frozenset({"contract"}), frozenset({"contract", "reassoc", "nsz"})
+"""Liberties with sums of floats."""
+
+
+def literal(number: int) -> int:
+    """`number` for compiled code: what is called with a plain one would be compiled for that number alone."""
+    return cast(int, np.int64(number))
 
 
 def compiled_for_speed(function: Function) -> Function:
-    """The same for sums of floats: they may be taken in any order, and other threads run meanwhile."""
-    return _kept(function, fastmath={"contract", "reassoc", "nsz"}, nogil=True, error_model="numpy")
+    """`function` as machine code, kept for the next process, that may take sums of floats in any order.
+
+    It works in arrays that it is given and makes none, and other threads run meanwhile.
+    """
+    return _kept(function, ANY_ORDER)
 
 
 def compiled_in_order(function: Function) -> Function:
     """The same, but sums are taken in the order in which they are written."""
-    return _kept(function, fastmath={"contract"}, nogil=True, error_model="numpy")
+    return _kept(function, IN_ORDER)
 
 
-def _kept(function: Function, **how: Any) -> Function:
-    try:
-        return cast(Function, njit(cache=True, **how)(function))
-    except RuntimeError:  # there is no such folder
-        return cast(Function, njit(**how)(function))
+def inlined(function: Function) -> Function:
+    """`function` as a part of each compiled one that calls it, compiled as that is: for what one place calls."""
+    return _kept(function, ANY_ORDER, inline="always")
+
+
+def _kept(function: Function, liberties: frozenset[str], **how: Any) -> Function:
+    how |= {"fastmath": set(liberties), "nogil": True, "error_model": "numpy"}
+    # counting references, and an entry for C, would take time to compile
+    made = njit(_nrt=False, no_cfunc_wrapper=True, **how)(function)  # type: ignore[call-overload] # its hints lack some
+    if isinstance(made, Dispatcher):  # and not the function itself, as NUMBA_DISABLE_JIT has it
+        made._cache = KeptMachineCode(function)  # type: ignore[attr-defined] # numba's hints leave it out
+    return cast(Function, made)
 
 
 class CompileTime(Listener):

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from sda_prior_plugin.compiled import compiled
+from sda_prior_plugin.compiled import compiled_in_order, inlined
 from sda_prior_plugin.dataset import CodeSequences
 
 SHORTEST_COPY_SECONDS = 1 / 3
@@ -25,13 +26,13 @@ _SHIFT = np.uint64(31)
 _EMPTY = np.uint64(0)
 
 
-@compiled
+@inlined
 def _mixed(value: np.uint64) -> np.uint64:
     value = (value ^ (value >> _SHIFT)) * _MIX
     return value ^ (value >> _SHIFT)
 
 
-@compiled
+@compiled_in_order
 def frame_hash(codes: np.ndarray) -> np.uint64:
     """What tells a frame, its codes `[frame codes]`, from others."""
     value = _ODD
@@ -40,19 +41,15 @@ def frame_hash(codes: np.ndarray) -> np.uint64:
     return value
 
 
-@compiled
-def _frame_hashes(codes: np.ndarray) -> np.ndarray:
-    hashes = np.empty(len(codes), np.uint64)
+@compiled_in_order
+def _hash_frames(codes: np.ndarray, hashes: np.ndarray) -> None:
     for frame in range(len(codes)):
         hashes[frame] = frame_hash(codes[frame])
-    return hashes
 
 
-@compiled
-def _window_hashes(hashes: np.ndarray, frames: int) -> np.ndarray:
-    """Of each window of `frames`; 0 stands for no window, and for none that is there."""
-    count = max(len(hashes) - frames + 1, 0)
-    found = np.empty(count, np.uint64)
+@compiled_in_order
+def _hash_windows(hashes: np.ndarray, frames: int, found: np.ndarray) -> None:
+    """Fill `found` with the hash of each window of `frames`; 0 stands for no window, and for none that is there."""
     leaves = np.uint64(1)
     for _ in range(frames):
         leaves *= _ROLL
@@ -63,10 +60,9 @@ def _window_hashes(hashes: np.ndarray, frames: int) -> np.ndarray:
             rolling -= leaves * hashes[frame - frames]
         if frame >= frames - 1:
             found[frame - frames + 1] = max(_mixed(rolling), np.uint64(1))
-    return found
 
 
-@compiled
+@inlined
 def _slot(table: np.ndarray, wanted: np.uint64) -> np.int64:
     """Where `wanted` stands in the table, or the free place where it would."""
     mask = np.uint64(len(table) - 1)
@@ -76,20 +72,14 @@ def _slot(table: np.ndarray, wanted: np.uint64) -> np.int64:
     return np.int64(slot)
 
 
-@compiled
-def _window_table(hashes: np.ndarray, starts: np.ndarray, frames: int) -> np.ndarray:
-    """The hashes of all windows of `frames` that lie in one sequence, to be looked up with `_slot`."""
-    size = 16
-    while size < 2 * len(hashes):
-        size *= 2
-    table = np.zeros(size, np.uint64)
-    for sequence in range(len(starts) - 1):
-        for one in _window_hashes(hashes[starts[sequence] : starts[sequence + 1]], frames):
-            table[_slot(table, one)] = one
-    return table
+@compiled_in_order
+def _enter(wanted: np.ndarray, table: np.ndarray) -> None:
+    """Put hashes into a table, to be looked up with `_slot`."""
+    for index in range(len(wanted)):
+        table[_slot(table, wanted[index])] = wanted[index]
 
 
-@compiled
+@compiled_in_order
 def completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, found: np.ndarray) -> None:
     """Fill `found` bool `[C]`: which last codes of a frame make it end a window that was heard.
 
@@ -111,15 +101,9 @@ def completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, found: 
         found[code] = table[_slot(table, one)] == one
 
 
-@compiled
-def _first_places(hashes: np.ndarray, starts: np.ndarray, wanted: np.ndarray, frames: int) -> np.ndarray:
-    """The first place in `hashes` of each of the `wanted` windows of `frames`, or -1."""
-    size = 16
-    while size < 4 * len(wanted):
-        size *= 2
-    table, places = np.zeros(size, np.uint64), np.full(size, -1, np.int64)
-    for one in wanted:
-        table[_slot(table, one)] = one
+@compiled_in_order
+def _find_first(hashes: np.ndarray, starts: np.ndarray, frames: int, table: np.ndarray, places: np.ndarray) -> None:
+    """Fill `places` with the first place in `hashes` of each window of `frames` in the table, where it is there."""
     leaves = np.uint64(1)
     for _ in range(frames):
         leaves *= _ROLL
@@ -135,15 +119,32 @@ def _first_places(hashes: np.ndarray, starts: np.ndarray, wanted: np.ndarray, fr
                 slot = _slot(table, one)
                 if table[slot] == one and places[slot] < 0:
                     places[slot] = frame - frames + 1
-    found = np.empty(len(wanted), np.int64)
+
+
+@compiled_in_order
+def _look_up(wanted: np.ndarray, table: np.ndarray, places: np.ndarray, found: np.ndarray) -> None:
+    """Fill `found` with the places of the hashes `wanted`."""
     for index in range(len(wanted)):
         found[index] = places[_slot(table, wanted[index])]
+
+
+def empty_table(most: int, room: int) -> np.ndarray:
+    """A table for at most so many hashes, uint64 `[a power of two]`, with `room` times as many places at least."""
+    return np.zeros(1 << max(4, (room * most - 1).bit_length()), np.uint64)
+
+
+def window_hashes(hashes: np.ndarray, frames: int) -> np.ndarray:
+    """uint64 `[windows]`: what tells the windows of `frames` of some frame hashes apart."""
+    found = np.empty(max(len(hashes) - frames + 1, 0), np.uint64)
+    _hash_windows(hashes, frames, found)
     return found
 
 
 def frame_hashes(codes: np.ndarray) -> np.ndarray:
     """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
-    return _frame_hashes(np.ascontiguousarray(codes).reshape(len(codes), math.prod(codes.shape[1:])))
+    hashes = np.empty(len(codes), np.uint64)
+    _hash_frames(np.ascontiguousarray(codes).reshape(len(codes), math.prod(codes.shape[1:])), hashes)
+    return hashes
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,13 @@ class Heard:
 
     def places(self, hashes: np.ndarray, frames: int) -> np.ndarray:
         """For each window of `frames` of some frame hashes, the first frame where it was heard, or -1: `[windows]`."""
-        return _first_places(self.hashes, self.starts, _window_hashes(hashes, frames), frames)
+        wanted = window_hashes(hashes, frames)
+        table = empty_table(len(wanted), 4)
+        places, found = np.full(len(table), -1, np.int64), np.empty(len(wanted), np.int64)
+        _enter(wanted, table)
+        _find_first(self.hashes, self.starts, frames, table, places)
+        _look_up(wanted, table, places, found)
+        return found
 
     def passages(self, codes: np.ndarray, least: int) -> list[Passage]:
         """The stretches of at least `least` frames of codes `[frames, bands, levels]` that were heard.
@@ -253,7 +260,10 @@ class CopyGuard:
     @classmethod
     def against(cls, heard: Heard, frames: int) -> CopyGuard:
         """For windows of `frames` frames."""
-        return cls(frames, _window_table(heard.hashes, heard.starts, frames))
+        table = empty_table(len(heard.hashes), 2)
+        for begin, end in pairwise(heard.starts):
+            _enter(window_hashes(heard.hashes[begin:end], frames), table)
+        return cls(frames, table)
 
 
 def shortest_window(frame_seconds: float) -> int:

@@ -6,30 +6,33 @@ import math
 
 import numpy as np
 
-from sda_prior_plugin.compiled import compiled
+from sda_prior_plugin.compiled import compiled_in_order
 
 NONE_LEFT = -1
 
 
-@compiled
+@compiled_in_order
 def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: float, p: np.ndarray) -> None:
-    """Fill `p` float64 `[C]` with what is drawn from: `logits [C]` after temperature, top-k and top-p.
+    """Fill `p[0]` of float64 `[2, C]` with what is drawn from: `logits [C]` after temperature, top-k and top-p.
 
     The most probable code always stays; of codes equally probable at a border all stay. `top_k` 0 and `top_p` 1 leave
-    all codes. (Nucleus sampling: Holtzman et al. 2020, section 3.1.)
+    all codes. (Nucleus sampling: Holtzman et al. 2020, section 3.1.) `p[1]` is room to work in.
     """
-    largest, total = logits.max(), 0.0
+    p, ordered = p[0], p[1]
+    largest, total = logits[0], 0.0
+    for code in range(len(p)):
+        largest = max(largest, logits[code])
     for code in range(len(p)):
         p[code] = math.exp((np.float64(logits[code]) - np.float64(largest)) / temperature)
         total += p[code]
     for code in range(len(p)):
         p[code] /= total
     if 0 < top_k < len(p):
-        least = np.sort(p)[len(p) - top_k]
-        keep(p, least)
+        put_in_order(p, ordered)
+        keep(p, ordered[len(p) - top_k])
     if top_p < 1:
-        ordered, reached = np.sort(p), 0.0
-        least = ordered[-1]
+        put_in_order(p, ordered)
+        least, reached = ordered[-1], 0.0
         for place in range(len(p) - 1, -1, -1):
             if reached >= top_p:
                 break
@@ -38,7 +41,25 @@ def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: flo
         keep(p, least)
 
 
-@compiled
+@compiled_in_order
+def put_in_order(p: np.ndarray, x: np.ndarray) -> None:
+    """Fill `x` with the numbers of `p` in ascending order (Shell 1959, with gaps that grow as those of Tokuda 1992)."""
+    for place in range(len(x)):
+        x[place] = p[place]
+    gap = 1
+    while gap < len(x):
+        gap = gap * 9 // 4 + 1
+    while gap > 1:
+        gap = max(gap * 4 // 9, 1)
+        for last in range(gap, len(x)):
+            one, place = x[last], last
+            while place >= gap and x[place - gap] > one:
+                x[place] = x[place - gap]
+                place -= gap
+            x[place] = one
+
+
+@compiled_in_order
 def keep(p: np.ndarray, least: float) -> None:
     """Leave only what has at least the probability `least`, summing to 1 again."""
     total = 0.0
@@ -50,7 +71,7 @@ def keep(p: np.ndarray, least: float) -> None:
         p[code] /= total
 
 
-@compiled
+@compiled_in_order
 def drawn(p: np.ndarray, uniform: float) -> int:
     """The code that `uniform` in 0..1 picks from `p` `[C]` by their running sum; never one of probability 0."""
     total = 0.0
@@ -66,7 +87,7 @@ def drawn(p: np.ndarray, uniform: float) -> int:
     return last
 
 
-@compiled
+@compiled_in_order
 def drawn_but_for(
     logits: np.ndarray,
     temperature: float,
@@ -76,20 +97,19 @@ def drawn_but_for(
     uniform: float,
     p: np.ndarray,
 ) -> int:
-    """A code that is not `ruled_out`, bool `[C]`; NONE_LEFT where all are. `p` is room to work in.
+    """A code that is not `ruled_out`, bool `[C]`, or empty for none; NONE_LEFT where all are.
 
-    Where top-k and top-p leave only codes that are ruled out, the others come back.
+    Where top-k and top-p leave only codes that are ruled out, the others come back. `p` is as for `probabilities`.
     """
     for attempt in range(2):
-        if attempt == 0:
-            probabilities(logits, temperature, top_k, top_p, p)
-        else:
-            probabilities(logits, temperature, 0, 1.0, p)
-        total = 0.0
-        for code in range(len(p)):
+        if attempt:
+            top_k, top_p = 0, 1.0
+        probabilities(logits, temperature, top_k, top_p, p)
+        left = 0.0
+        for code in range(len(ruled_out)):
             if ruled_out[code]:
-                p[code] = 0.0
-            total += p[code]
-        if total > 0:
-            return drawn(p, uniform)
+                p[0, code] = 0.0
+            left += p[0, code]
+        if left > 0 or not len(ruled_out):
+            return drawn(p[0], uniform)
     return NONE_LEFT

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from sda_prior_plugin.compiled import compiled
+from sda_prior_plugin.compiled import compiled_in_order
 
 _MULTIPLY = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
 _KEY_STEP = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
 _ROUNDS = 10
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
+Numbers = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
 
 
 def stream_keys(seed: int, count: int) -> np.ndarray:
@@ -21,7 +22,7 @@ def stream_keys(seed: int, count: int) -> np.ndarray:
     return np.stack([np.random.SeedSequence([seed, number]).generate_state(2, np.uint64) for number in range(count)])
 
 
-@compiled
+@compiled_in_order
 def _high(one: np.uint64, other: np.uint64) -> np.uint64:
     """The upper half of a product of 128 bits."""
     low, high = one & _LOW, one >> _HALF
@@ -31,27 +32,25 @@ def _high(one: np.uint64, other: np.uint64) -> np.uint64:
     return high * other_high + (middle >> _HALF) + (rest >> _HALF)
 
 
-@compiled
-def philox(key: np.ndarray, counter: np.ndarray, numbers: np.ndarray) -> None:
-    """Fill `numbers` uint64 `[4]` from key `[2]` and counter `[4]`: Philox 4x64-10 (Salmon et al. 2011, sec. 5.3)."""
+@compiled_in_order
+def philox(key: np.ndarray, counter: Numbers) -> Numbers:
+    """Four uint64 from key `[2]` and counter `[4]`: Philox 4x64-10 (Salmon et al. 2011, sec. 5.3)."""
     key_0, key_1 = key[0], key[1]
-    one, two, three, four = counter[0], counter[1], counter[2], counter[3]
+    one, two, three, four = counter
     for _ in range(_ROUNDS):
         high_0, low_0 = _high(_MULTIPLY[0], one), _MULTIPLY[0] * one
         high_1, low_1 = _high(_MULTIPLY[1], three), _MULTIPLY[1] * three
         one, two, three, four = high_1 ^ two ^ key_0, low_1, high_0 ^ four ^ key_1, low_0
         key_0 += _KEY_STEP[0]
         key_1 += _KEY_STEP[1]
-    numbers[0], numbers[1], numbers[2], numbers[3] = one, two, three, four
+    return one, two, three, four
 
 
-@compiled
+@compiled_in_order
 def uniforms(key: np.ndarray, sound: int, frame: int, found: np.ndarray) -> None:
     """Fill `found` float64 with numbers from 0 up to 1, those of one frame of one sound of a stream."""
-    counter, numbers = np.zeros(4, np.uint64), np.empty(4, np.uint64)
-    counter[1], counter[2] = np.uint64(frame), np.uint64(sound)
-    for index in range(len(found)):
-        if index % 4 == 0:
-            counter[0] = np.uint64(index // 4)
-            philox(key, counter, numbers)
-        found[index] = (numbers[index % 4] >> np.uint64(11)) * 2.0**-53
+    for first in range(0, len(found), 4):
+        counter = np.uint64(first // 4), np.uint64(frame), np.uint64(sound), np.uint64(0)
+        numbers = philox(key, counter)
+        for index in range(first, min(first + 4, len(found))):
+            found[index] = (numbers[index - first] >> np.uint64(11)) * 2.0**-53

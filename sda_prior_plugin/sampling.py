@@ -11,20 +11,27 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sda_prior_plugin.compiled import compiled_for_speed
+from sda_prior_plugin.codes import CodeShape
+from sda_prior_plugin.compiled import compiled_for_speed, inlined, literal
 from sda_prior_plugin.copying import CopyGuard, completing, frame_hash, frame_hashes
-from sda_prior_plugin.drawing import NONE_LEFT, drawn, drawn_but_for, probabilities
+from sda_prior_plugin.drawing import NONE_LEFT, drawn_but_for
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.inference import (
+    Attention,
+    CodeWeights,
     Memory,
+    Recurrence,
     Room,
     Weights,
+    attend_layers,
     end_probability,
     follow,
     level_logits,
-    read_band,
+    read_position,
+    recur_layers,
     weights_of,
 )
+from sda_prior_plugin.kernels import normalize, set_row
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.random_stream import stream_keys, uniforms
 
@@ -34,6 +41,7 @@ ROWS_AT_ONCE = 8
 """Sequences that share the weights that are read; with more, what they remember leaves the processor's cache."""
 MEMORY_AT_ONCE = 2**28
 """Bytes that sequences drawn at once may need to remember what they have read."""
+NONE_YET = literal(0)
 BLOCK_FRAMES = 16
 """Frames that a stream draws at a time, at most, once it has begun."""
 
@@ -56,7 +64,7 @@ class Draw:
 
 
 class Progress(NamedTuple):
-    """Where each of R sequences stands, beside what it remembers.
+    """Where each of R sequences stands, beside what it remembers, and room to work in.
 
     Attributes:
         keys: uint64 `[R, 2]`, of the random streams.
@@ -65,6 +73,11 @@ class Progress(NamedTuple):
         over: bool `[R]`, there is nothing more to come.
         recent: uint64 `[R, frames of the guard - 1]`, hashes of the last frames, the latest last.
         drawn: int64 `[R]`, frames of the sequence so far, and what it was given to go on from.
+        rows: int64 `[R]`, room for the sequences that a frame is drawn of.
+        codes: int64 `[R, frame codes]`, room for it.
+        numbers: float64 `[R, frame codes + 1]`, room for random numbers.
+        p: float64 `[2, C]`, room for probabilities.
+        ruled_out: bool `[C]`, room for what the guard finds.
     """
 
     keys: np.ndarray
@@ -73,11 +86,29 @@ class Progress(NamedTuple):
     over: np.ndarray
     recent: np.ndarray
     drawn: np.ndarray
+    rows: np.ndarray
+    codes: np.ndarray
+    numbers: np.ndarray
+    p: np.ndarray
+    ruled_out: np.ndarray
+
+    @classmethod
+    def of_sequences(cls, shape: CodeShape, keys: np.ndarray, recent: np.ndarray, given: int) -> Progress:
+        """Before the first frame that is drawn, after so many that were `given`."""
+        rows, size = len(keys), shape.frame_codes
+        return cls(
+            keys=keys, sound=np.zeros(rows, np.int64), empty=np.zeros(rows, np.int64), over=np.zeros(rows, np.bool_),
+            recent=recent, drawn=np.full(rows, given, np.int64), rows=np.zeros(rows, np.int64),
+            codes=np.zeros((rows, size), np.int64), numbers=np.zeros((rows, size + 1)),
+            p=np.zeros((2, shape.codebook_size)), ruled_out=np.zeros(shape.codebook_size, np.bool_),
+        )  # fmt: skip
 
 
 @compiled_for_speed
 def draw_frames(
-    weights: Weights,
+    weights: CodeWeights,
+    attention: Attention | None,
+    recurrence: Recurrence | None,
     memory: Memory,
     room: Room,
     progress: Progress,
@@ -90,78 +121,105 @@ def draw_frames(
     """Draw the next frames of R sequences.
 
     Args:
-        weights, memory, room, progress: of the sequences.
+        weights, attention, recurrence: see `Weights`.
+        memory, room, progress: of the sequences.
         found: int64 `[R, frames, frame codes]`, to be filled.
-        counts: int64 `[R]`, the frames that were drawn of each; fewer than there is room for where it is over.
+        counts: int64 `[R]`, the frames that were drawn of each, at first 0; fewer than there is room for where it is
+            over.
         endless: whether a sound that is over is followed by another one.
         draw: temperature, top-k and top-p.
         table: of a `CopyGuard`; empty without one.
     """
-    temperature, top_k, top_p = draw
     frames, size = found.shape[1:]
     bands, levels = len(weights.band), len(weights.level)
-    codebook_size = weights.logits.shape[2]
-    p, ruled_out = np.empty(codebook_size), np.empty(codebook_size, np.bool_)
-    numbers = np.empty((len(counts), size + 1))
-    codes = np.empty((len(counts), size), np.int64)
-    counts[:] = 0
+    numbers, codes = progress.numbers, progress.codes
+    rows = progress.rows
     while True:
-        rows = np.flatnonzero(~progress.over & (counts < frames))
-        if not len(rows):
+        count = NONE_YET
+        for row in range(len(counts)):
+            if counts[row] < frames and not progress.over[row]:
+                rows[count] = row
+                count += 1
+                uniforms(progress.keys[row], progress.sound[row], memory.frame[row], numbers[row])
+        if not count:
             break
-        for row in rows:
-            uniforms(progress.keys[row], progress.sound[row], memory.frame[row], numbers[row])
-        read_band(weights, memory, room, rows, codes, 0)
-        going_on = 0
-        for index in range(len(rows)):
-            row = rows[index]
-            if memory.frame[row] and end_probability(weights, room, index) > numbers[row, size]:
-                _end_sound(memory, progress, row, codebook_size, endless)  # another one begins at the next step
-                continue
-            rows[going_on] = row
-            room.x[going_on] = room.x[index]
-            going_on += 1
-        rows = rows[:going_on]
         for band in range(bands):
-            if band:
-                read_band(weights, memory, room, rows, codes, band)
+            read_position(weights, memory, room, rows, count, codes, band)
+            if attention is not None:
+                attend_layers(attention, memory, room, rows, count, bands, band)
+            if recurrence is not None:
+                recur_layers(recurrence, memory, room, rows, count)
+            if band == 0:
+                count = _without_ended(weights, memory, room, progress, count, endless)
             for level in range(levels):
-                level_logits(weights, memory, room, rows, codes, band, level)
-                place = band * levels + level
-                for index in range(len(rows)):
-                    row = rows[index]
-                    logits, uniform = room.logits[index], numbers[row, place]
-                    if place == size - 1 and len(table) and progress.drawn[row] >= progress.recent.shape[1]:
-                        completing(table, progress.recent[row], codes[row], ruled_out)
-                        codes[row, place] = drawn_but_for(logits, temperature, top_k, top_p, ruled_out, uniform, p)
-                    else:
-                        probabilities(logits, temperature, top_k, top_p, p)
-                        codes[row, place] = drawn(p, uniform)
-        for row in rows:
+                level_logits(weights, memory, room, rows, count, codes, band, level)
+                for index in range(count):
+                    _draw_code(room.logits[index], progress, rows[index], band * levels + level, draw, table)
+        for index in range(count):
+            row = rows[index]
             if codes[row, size - 1] == NONE_LEFT:
-                _end_sound(memory, progress, row, codebook_size, endless)
+                _end_sound(memory, progress, row, room.logits.shape[1], endless)
                 continue
-            found[row, counts[row]] = codes[row]
+            set_row(codes, row, found[row], counts[row])
+            set_row(codes, row, memory.codes, row)
             counts[row] += 1
             progress.drawn[row] += 1
             progress.empty[row] = 0
-            memory.codes[row] = codes[row]
             memory.frame[row] += 1
-            if progress.recent.shape[1]:
-                progress.recent[row, :-1] = progress.recent[row, 1:]
-                progress.recent[row, -1] = frame_hash(codes[row])
+            recent = progress.recent[row]
+            for place in range(1, len(recent)):
+                recent[place - 1] = recent[place]
+            if len(recent):
+                recent[-1] = frame_hash(codes[row])
+
+
+@inlined
+def _without_ended(
+    weights: CodeWeights, memory: Memory, room: Room, progress: Progress, count: int, endless: bool
+) -> int:
+    """End the sounds that are over, of the first `count` rows, and move the others together.
+
+    Gives how many those are.
+    """
+    going_on = NONE_YET
+    normalize(count, room.x, room.normal)
+    for index in range(count):
+        row = progress.rows[index]
+        if memory.frame[row] and end_probability(weights, room.normal[index]) > progress.numbers[row, -1]:
+            _end_sound(memory, progress, row, room.logits.shape[1], endless)  # another one begins at the next step
+        else:
+            progress.rows[going_on] = row
+            set_row(room.x, index, room.x, going_on)
+            going_on += 1
+    return going_on
+
+
+@inlined
+def _draw_code(
+    logits: np.ndarray, progress: Progress, row: int, place: int, draw: tuple[float, int, float], table: np.ndarray
+) -> None:
+    """Draw one code of a row from its logits."""
+    temperature, top_k, top_p = draw
+    codes, uniform = progress.codes[row], progress.numbers[row, place]
+    ruled_out = progress.ruled_out[:0]
+    if place == len(codes) - 1 and len(table) and progress.drawn[row] >= progress.recent.shape[1]:
+        ruled_out = progress.ruled_out
+        completing(table, progress.recent[row], codes, ruled_out)
+    codes[place] = drawn_but_for(logits, temperature, top_k, top_p, ruled_out, uniform, progress.p)
 
 
 @compiled_for_speed
-def _end_sound(memory: Memory, progress: Progress, row: np.intp, codebook_size: int, endless: bool) -> None:
+def _end_sound(memory: Memory, progress: Progress, row: int, codebook_size: int, endless: bool) -> None:
     """A sound is over before its next frame: the sequence is too, or another sound begins."""
     progress.empty[row] = 0 if memory.frame[row] else progress.empty[row] + 1
     progress.sound[row] += 1
     progress.over[row] = not endless or progress.empty[row] >= MOST_EMPTY_SOUNDS
     memory.frame[row] = 0
-    memory.codes[row] = codebook_size
+    for place in range(memory.codes.shape[1]):
+        memory.codes[row, place] = codebook_size
     for layer in range(len(memory.hidden)):
-        memory.hidden[layer, row] = 0
+        for place in range(memory.hidden.shape[2]):
+            memory.hidden[layer, row, place] = 0
 
 
 class Sequences:
@@ -196,7 +254,8 @@ class Sequences:
         self.table = np.zeros(0, np.uint64) if guard is None else guard.table
         self.memory = Memory.of_nothing(network, rows, len(start) + most_frames)
         self.room = Room.for_rows(network, rows, self.memory.keys.shape[3])
-        follow(weights, self.memory, self.room, start, np.zeros((0, 0, 0), np.float32))
+        if len(start):  # without, there is nothing to compile either
+            follow(*weights, self.memory, self.room, start, None, None)
         for part in (self.memory.keys, self.memory.values, self.memory.hidden):
             part[:, 1:] = part[:, :1]
         for part in (self.memory.codes, self.memory.frame):
@@ -204,14 +263,7 @@ class Sequences:
         recent = np.zeros((rows, 0 if guard is None else guard.frames - 1), np.uint64)
         known = min(recent.shape[1], len(start))
         recent[:, recent.shape[1] - known :] = frame_hashes(start[len(start) - known :])
-        self.progress = Progress(
-            keys=keys,
-            sound=np.zeros(rows, np.int64),
-            empty=np.zeros(rows, np.int64),
-            over=np.zeros(rows, np.bool_),
-            recent=recent,
-            drawn=np.full(rows, len(start), np.int64),
-        )
+        self.progress = Progress.of_sequences(network.shape, keys, recent, len(start))
 
     @property
     def over(self) -> bool:
@@ -227,7 +279,7 @@ class Sequences:
         rows, shape = len(self.progress.over), self.shape
         found, counts = np.empty((rows, frames, shape.frame_codes), np.int64), np.zeros(rows, np.int64)
         draw_frames(
-            self.weights, self.memory, self.room, self.progress, found, counts, self.endless, self.draw, self.table
+            *self.weights, self.memory, self.room, self.progress, found, counts, self.endless, self.draw, self.table
         )
         if self.endless and self.progress.over.any():
             raise PriorError(

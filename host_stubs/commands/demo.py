@@ -13,9 +13,10 @@ import host_stubs
 from host_stubs import commands
 from host_stubs.commands.card import model_card, model_document
 from host_stubs.commands.console import FiniteRange, command_names, json_option, say, show
-from host_stubs.commands.train import train_model
+from host_stubs.commands.train import SAVED_ELSEWHERE, train_model
 from host_stubs.errors import HostError
-from host_stubs.host import Host
+from host_stubs.host import Host, Saved
+from host_stubs.interrupt import stop_on_interrupt
 
 
 @click.command()
@@ -40,6 +41,7 @@ def demo(
     """Synthesize recordings in DIR, train a model and its prior on them, and make 10 s of new sound.
 
     Run again, it goes on from what is there: recordings and model are used as they are unless --overwrite is given.
+    Ctrl-C, SIGTERM or closing the terminal stop a training, keep its best so far, and end the demo.
     """
     host: Host = ctx.obj
     recordings, path, wav = folder / "recordings", folder / "demo.sda", folder / "new-sound.wav"
@@ -49,27 +51,45 @@ def demo(
         show(result, as_json, [f"recordings  {recordings}"])
         return
     host_stubs.check_writable(path)
-    if path.exists() and not overwrite:
-        say(f"{path} is there already and is used as it is; --overwrite trains it again")
-    else:
-        found = host.file_state(path)
-        with host.claim(path, "trained"):
-            model = train_model(recordings, "demo", epochs=epochs, device="auto", seed=seed)
-            path = host.save_new(model, path, found)
-        say(f"Saved {path}")
+    saved = _train(ctx, recordings, path, epochs, seed, overwrite)
+    path = saved.path
     if "train-prior" in command_names(ctx):
-        if not host.open_model(path).bundle.has_prior:
-            _run(ctx, "train-prior", str(path), "--seed", str(seed), *(["--epochs", str(epochs)] if epochs else []))
         _run(ctx, "generate", str(path), "--seconds", str(seconds), "-o", str(wav), "--seed", str(seed), "--overwrite")
         result["sound"] = str(wav)
     else:
         say("No installed plugin trains priors, so there is no new sound yet: pip install sda-prior-plugin, then again")
     model = host.open_model(path)
-    result["model"] = model_document(model)
+    result["model"] = model_document(model) | {"saved_elsewhere": saved.note or None}
     places = [f"recordings  {recordings}", f"model       {path}"] + (
         [f"new sound   {wav}"] if "sound" in result else []
     )
     show(result, as_json, [*places, "", *model_card(host, model, commands=command_names(ctx))])
+    if saved.note:
+        ctx.exit(SAVED_ELSEWHERE)
+
+
+def _train(ctx: click.Context, recordings: Path, path: Path, epochs: int | None, seed: int, overwrite: bool) -> Saved:
+    """Train the model, and its prior if there is what trains it, as far as they are not there; where they are saved.
+
+    Raises click's Exit where one of the two was stopped.
+    """
+    host: Host = ctx.obj
+    saved = Saved(path)
+    with stop_on_interrupt() as stop:
+        if path.exists() and not overwrite:
+            say(f"{path} is there already and is used as it is; --overwrite trains it again")
+        else:
+            found = host.file_state(path)
+            with host.claim(path, "trained"):
+                _, saved = train_model(host, recordings, "demo", path, found, epochs=epochs, device="auto", seed=seed)
+        trains_priors = "train-prior" in command_names(ctx) and not host.open_model(saved.path).bundle.has_prior
+        if trains_priors and not stop.is_set():
+            how = ["--seed", str(seed), *(["--epochs", str(epochs)] if epochs else [])]
+            _run(ctx, "train-prior", str(saved.path), *how)
+    if stop.is_set():
+        say("The demo was stopped. Run again, it goes on from what is there.")
+        ctx.exit(stop.exit_code)
+    return saved
 
 
 def _write_recordings(folder: Path, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ from host_stubs.commands.console import (
     show,
 )
 from host_stubs.errors import HostError
-from host_stubs.host import Host
-from host_stubs.interrupt import stop_on_interrupt
+from host_stubs.host import Host, Saved
+from host_stubs.interrupt import Stop, stop_on_interrupt
 from host_stubs.names import as_text, model_file_name
 
 if TYPE_CHECKING:
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
 
     from host_stubs.manifest import DatasetManifest
     from host_stubs.model import Model
+    from host_stubs.replace import FileState
     from host_stubs.training import VqvaeRun, VqvaeSettings
 
 SAMPLE_RATE = 48_000
 LOW_UTILIZATION = 0.3
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
+SAVED_ELSEWHERE = 3
+"""Exit code where all went well, but the result could not be saved where it was wanted."""
+HEADER_BYTES = 2**16
+"""Of a model file, about, beside the codec's numbers and the list of recordings."""
 
 
 @click.command()
@@ -63,21 +68,37 @@ def train(
     """Train a VQ-VAE on the recordings in AUDIO_DIR and save it as a .sda model.
 
     Whatever is a sound file is used (WAV, FLAC, OGG, MP3, AIFF, M4A and more), in subfolders too. Ctrl-C stops early
-    and keeps the best so far; a second Ctrl-C leaves everything as it was.
+    and keeps the best so far; a second Ctrl-C leaves everything as it was. SIGTERM and closing the terminal do the same
+    as the first Ctrl-C.
     """
     host: Host = ctx.obj
     name = as_text((audio_dir.resolve().name or "model") if name is None else name)
     output = Path(model_file_name(name)) if output is None else output
     found = check_output(output, ".sda", overwrite)
     with host.claim(output, "trained"):
-        model = train_model(audio_dir, name, epochs=epochs, device=device, seed=seed)
-        saved = host.save_new(model, output, found)
-    say(f"Saved {saved}")
-    show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))
+        model, saved = train_model(host, audio_dir, name, output, found, epochs=epochs, device=device, seed=seed)
+    document = model_document(model) | {"saved_elsewhere": saved.note or None}
+    show(document, as_json, model_card(host, model, commands=command_names(ctx)))
+    if saved.note:
+        ctx.exit(SAVED_ELSEWHERE)
 
 
-def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, seed: int) -> Model:
-    """Train a VQ-VAE, showing what happens on stderr. Nothing is saved. Raises HostError."""
+def train_model(
+    host: Host,
+    audio_dir: Path,
+    name: str,
+    output: Path,
+    found: FileState | None,
+    *,
+    epochs: int | None,
+    device: str,
+    seed: int,
+) -> tuple[Model, Saved]:
+    """Train a VQ-VAE and save it, showing what happens on stderr.
+
+    `found`: the state of the file at `output`, which may be replaced. Raises HostError, and click's Exit where it was
+    stopped before there was anything to keep.
+    """
     with commands.working_on(f"looking through {audio_dir}"):
         scan = host_stubs.build_manifest(audio_dir)
     manifest = scan.manifest
@@ -89,35 +110,45 @@ def train_model(audio_dir: Path, name: str, *, epochs: int | None, device: str, 
         f"{manifest.seconds('held_out'):.1f} s held out"
     )
     settings = host_stubs.VqvaeSettings.for_dataset(len(manifest.files), epochs=epochs, seed=seed, device=device)
-    run = _train(manifest, settings)
-    model = host_stubs.Model(name, run.codec, manifest, report=run.report)
-    for warning in health_warnings(run.report):
-        say(warning)
-    return model
-
-
-def _train(manifest: DatasetManifest, settings: VqvaeSettings) -> VqvaeRun:
-    """Train with progress. Ctrl-C keeps the best epoch so far; twice, or before there is one, it ends the command."""
+    host.check_room(output, model_bytes(manifest, settings))
     with stop_on_interrupt() as stop:
-        say("Training. Ctrl-C stops early and keeps the best so far.")
-        try:
-            with commands.TrainingDisplay() as display:
-                run = host_stubs.train_vqvae(
-                    _audio(manifest, "train"),
-                    _audio(manifest, "held_out"),
-                    settings,
-                    sample_rate=SAMPLE_RATE,
-                    on_event=display,
-                    stop=stop,
-                )
-        except (KeyboardInterrupt, HostError):
-            if not stop.is_set():
-                raise
-            say("Stopped. There is nothing to keep: nothing was written.")
-            raise click.exceptions.Exit(INTERRUPTED) from None
-        if stop.is_set():
-            say("Stopped early: the best epoch so far is kept.")
-        return run
+        run = _train(manifest, settings, stop)
+        model = host_stubs.Model(name, run.codec, manifest, report=run.report)
+        for warning in health_warnings(run.report):
+            say(warning)
+        saved = host.save_new(model, output, found)
+    if saved.note:
+        say(f"warning: {saved.note}")
+    say(f"Saved {saved.path}")
+    return model, saved
+
+
+def model_bytes(manifest: DatasetManifest, settings: VqvaeSettings) -> int:
+    """About how many bytes a model takes that is trained on these recordings."""
+    return host_stubs.codec_bytes(settings) + len(json.dumps(manifest.to_json())) + HEADER_BYTES
+
+
+def _train(manifest: DatasetManifest, settings: VqvaeSettings, stop: Stop) -> VqvaeRun:
+    """Train with progress, until `stop`. Before there is anything to keep, or at the second time, that ends it all."""
+    say("Training. Ctrl-C stops early and keeps the best so far.")
+    try:
+        with commands.TrainingDisplay() as display:
+            run = host_stubs.train_vqvae(
+                _audio(manifest, "train"),
+                _audio(manifest, "held_out"),
+                settings,
+                sample_rate=SAMPLE_RATE,
+                on_event=display,
+                stop=stop,
+            )
+    except (KeyboardInterrupt, HostError):
+        if not stop.is_set():
+            raise
+        say("Stopped. There is nothing to keep: nothing was written.")
+        raise click.exceptions.Exit(stop.exit_code) from None
+    if stop.is_set():
+        say("Stopped early: the best epoch so far is kept.")
+    return run
 
 
 def _audio(manifest: DatasetManifest, part: str) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ from host_stubs import ui as ui_package
 from host_stubs.commands.console import json_option, say
 from host_stubs.errors import HostError
 from host_stubs.host import Host
+from host_stubs.ui.environment import gradio_at_home
 
 DEFAULT_PORT = 7860
 
@@ -32,7 +33,8 @@ def ui(host: Host, port: int, models: Path, datasets: Path, as_json: bool) -> No
     """Open the training page, for this machine alone: it listens on 127.0.0.1 and fetches nothing from elsewhere.
 
     Trainings go on when the page is closed. Ctrl-C stops them, keeping the best so far, and ends; a second Ctrl-C ends
-    at once and leaves the models as they were. With --json: the page's address, once it is there.
+    at once and leaves the models as they were. SIGTERM and closing the terminal do the same as the first Ctrl-C. With
+    --json: the page's address, once it is there.
     """
     for folder in (models, datasets):
         if not folder.is_dir():
@@ -45,4 +47,5 @@ def ui(host: Host, port: int, models: Path, datasets: Path, as_json: bool) -> No
             click.echo(json.dumps({"url": address}))
         say(f"The page is at {address}. Ctrl-C ends it.")
 
-    ui_package.serve(host, models, datasets, port, on_ready=on_ready)
+    with gradio_at_home():
+        ui_package.serve(host, models, datasets, port, on_ready=on_ready)

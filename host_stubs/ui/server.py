@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from host_stubs.commands.console import say
 from host_stubs.errors import HostError
 from host_stubs.host import Host
+from host_stubs.interrupt import stop_on_interrupt
 from host_stubs.ui.jobs import Jobs
 from host_stubs.ui.look import CSS, theme
 from host_stubs.ui.page import build_page
@@ -24,7 +19,9 @@ ADDRESS = "127.0.0.1"
 
 
 def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Callable[[str], None]) -> None:
-    """Serve the page until SIGINT or SIGTERM, then stop the jobs under way and wait until they have saved.
+    """Serve the page until SIGINT, SIGTERM or SIGHUP, then stop the jobs under way and wait until they have saved.
+
+    The environment should be that of `gradio_at_home`.
 
     Args:
         host: with its plugins, whose sections are part of the page.
@@ -39,7 +36,7 @@ def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Call
     """
     jobs = Jobs()
     port = _free_port(port)
-    with _signalled() as ending, _gradio_at_home():
+    with stop_on_interrupt(notice=b"") as ending:
         page = build_page(host, SavedModels(models, host), datasets, jobs)
         try:
             _, address, _ = page.launch(
@@ -67,44 +64,6 @@ def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Call
                 say(f"{job.path.name}: {job.message}")
         finally:
             page.close(verbose=False)
-
-
-@contextmanager
-def _signalled() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one raises KeyboardInterrupt."""
-    ending = threading.Event()
-
-    def on_signal(signum: int, frame: FrameType | None) -> None:
-        if ending.is_set():
-            raise KeyboardInterrupt
-        ending.set()
-
-    if threading.current_thread() is not threading.main_thread():  # only there can a signal be taken
-        yield ending
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield ending
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _gradio_at_home() -> Iterator[None]:
-    """Gradio reports nothing to anybody, and keeps the sounds of pages in a folder that goes when the server ends."""
-    with tempfile.TemporaryDirectory(prefix="host-ui-", ignore_cleanup_errors=True) as folder:
-        settings = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
 
 
 def _free_port(port: int) -> int:

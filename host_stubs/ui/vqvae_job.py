@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import host_stubs
-from host_stubs.commands.train import SAMPLE_RATE, health_warnings
+from host_stubs.commands.train import SAMPLE_RATE, health_warnings, model_bytes
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
@@ -56,6 +56,7 @@ class VqvaeWork:
         settings = VqvaeSettings.for_dataset(
             len(manifest.files), epochs=self.epochs, seed=self.seed, device=self.device
         )
+        self.host.check_room(job.path, model_bytes(manifest, settings))
 
         def on_event(event: EpochDone) -> None:
             progress.epochs.append(event)
@@ -82,7 +83,8 @@ class VqvaeWork:
         )
         stopped = "Stopped; the" if job.stop_requested.is_set() else "The"
         best, epochs = run.report["best_epoch"], run.report["epochs_trained"]
-        return f"{stopped} best of {epochs} epochs (epoch {best}) is saved in {saved.name}."
+        note = f" {saved.note}" if saved.note else ""
+        return f"{stopped} best of {epochs} epochs (epoch {best}) is saved in {saved.path.name}.{note}"
 
     def _audio(self, manifest: DatasetManifest, part: str, job: Job) -> Iterator[np.ndarray]:
         for recording in manifest.recordings(part, SAMPLE_RATE):

@@ -179,7 +179,7 @@ class VqvaeSection:
         if not folder:
             raise HostError("Choose a folder with recordings first.")
         recordings = next(
-            (each for each in own.folders if printable(str(each)).strip() == folder), Path(folder).expanduser()
+            (each for each in own.folders if printable(str(each)).strip() == folder), Path(os.path.expanduser(folder))
         )
         if not os.path.isdir(recordings):  # unlike Path's, it takes what may not be looked at for none
             raise HostError(f"There is no folder {recordings}.")

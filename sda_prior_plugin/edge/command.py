@@ -17,13 +17,15 @@ from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host
-    from sda_prior_plugin.edge.job import PriorJob
+    from sda_prior_plugin.edge.job import PriorJob, Saved
     from sda_prior_plugin.edge.resumable import StateKeeper
     from sda_prior_plugin.training import PriorRun
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
 MODEL_FILE = click.Path(path_type=Path)
 SUFFIX = ".sda"
+SAVED_ELSEWHERE = 3
+"""Exit code where all went well, but the result could not be saved where it was wanted; the host's commands have it."""
 
 
 def train_prior_command(host: Host) -> click.Command:
@@ -58,7 +60,8 @@ def train_prior_command(host: Host) -> click.Command:
         """Teach MODEL.sda to make new sound: train a prior on its recordings and save it in the file.
 
         Settings that are not given follow from the size of the dataset. Ctrl-C stops and keeps the best so far; a
-        second Ctrl-C leaves the file as it was. A training that was broken off can be continued with --resume.
+        second Ctrl-C leaves the file as it was. SIGTERM and closing the terminal do the same as the first Ctrl-C. A
+        training that was broken off can be continued with --resume.
         """
         given = {name: value for name, value in knobs.items() if value is not None}
         target = output or model_path
@@ -84,9 +87,11 @@ def train_prior_command(host: Host) -> click.Command:
             command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
             run, saved, compiling_seconds = _run(host, job, target, untouched, command)
         if as_json:
-            click.echo(json.dumps(result(job, run, saved, compiling_seconds), indent=2))
+            click.echo(json.dumps(result(job, run, saved, target, compiling_seconds), indent=2))
         else:
             click.echo("\n".join(printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)))
+        if saved.path != target:
+            click.get_current_context().exit(SAVED_ELSEWHERE)
 
     for knob in sorted(KNOBS, key=lambda knob: not knob.main):
         train_prior.params.append(knob_option(knob))
@@ -166,7 +171,7 @@ def describe(job: PriorJob) -> list[str]:
     return lines
 
 
-def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float) -> dict[str, Any]:
+def result(job: PriorJob, run: PriorRun, saved: Saved, wanted: Path, compiling_seconds: float) -> dict[str, Any]:
     """The command's result as JSON; `compiling_seconds` are part of the training's `seconds`."""
     settings = {
         name: {"value": value, "origin": "set" if name in job.given else "auto"}
@@ -176,7 +181,8 @@ def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float)
     account = {} if job.model.manifest is None else job.model.manifest.account.to_json()
     dataset = {"changed": list(job.changed), "added": list(job.added), "account": account}
     return {
-        "model": str(target),
+        "model": str(saved.path),
+        "saved_elsewhere": None if saved.path == wanted else saved.note,
         "settings": settings,
         "dataset": dataset,
         **report,
@@ -184,7 +190,7 @@ def result(job: PriorJob, run: PriorRun, target: Path, compiling_seconds: float)
     }
 
 
-def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) -> tuple[PriorRun, Path, float]:
+def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) -> tuple[PriorRun, Saved, float]:
     """Train and save, showing how it goes; every way out says what became of the file.
 
     The last one given are the seconds that compiling took. `command` continues the training, if it is broken off.
@@ -222,7 +228,7 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) 
     if saved.note:
         say(f"warning: {saved.note}")
     say(f"{ended[run.report.ended]} The prior is saved in {saved.path}")
-    return run, saved.path, progress.compiling.seconds
+    return run, saved, progress.compiling.seconds
 
 
 def _to_go_on(keeper: StateKeeper | None, command: str) -> str:

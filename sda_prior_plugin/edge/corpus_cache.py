@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,13 @@ class DamagedCorpus(Exception):  # noqa: N818 - a state of a file, not an error 
     """What was kept is not what was written."""
 
 
-def default_cache() -> CorpusCache:
-    """The cache in the user's own cache folder."""
-    return CorpusCache(Path(platformdirs.user_cache_dir("sda-prior-plugin", appauthor=False)) / "codes")
+def default_cache() -> CorpusCache | None:
+    """The cache in the user's own cache folder; None for a user without a home."""
+    try:
+        folder = Path(platformdirs.user_cache_dir("sda-prior-plugin", appauthor=False))
+    except RuntimeError:  # there is no home
+        return None
+    return CorpusCache(folder / "codes") if folder.is_absolute() else None  # older versions give "~" as it stands
 
 
 def corpus_key(codec: Codec, files: Iterable[ManifestEntry], hashes: Mapping[str, str], start_offsets: int) -> str:
@@ -110,7 +115,7 @@ class CorpusCache:
             return None
         try:
             corpus = _read(entry, key, codebooks)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except Exception as error:  # whatever comes of reading something else
             if not os.path.isdir(entry):  # another process has just removed it to make room
                 return None
             self._remove(entry)
@@ -129,6 +134,8 @@ class CorpusCache:
             OSError: it cannot be written, or is larger than all may be together.
             DamagedCorpus: it could not be read again.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            self.folder.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         needed = sum(array.nbytes for array in _arrays(corpus).values())
         if needed > self.most_bytes:
@@ -137,6 +144,8 @@ class CorpusCache:
         making = Path(tempfile.mkdtemp(prefix=".making-", dir=self.folder))
         try:
             _write(making, key, corpus)
+            if os.path.lexists(self.folder / key) and not os.path.isdir(self.folder / key):
+                self._remove(self.folder / key)
             try:
                 making.rename(self.folder / key)
             except OSError:
@@ -172,6 +181,7 @@ class CorpusCache:
                 entry.rename(going / entry.name)
             finally:
                 shutil.rmtree(going, ignore_errors=True)
+        shutil.rmtree(entry, ignore_errors=True)  # on a full disk there is no room to move it to
 
 
 def checksum(path: Path) -> str:
@@ -190,7 +200,9 @@ def checksum(path: Path) -> str:
 def _write(folder: Path, key: str, corpus: CodeCorpus) -> None:
     files = {}
     for name, array in _arrays(corpus).items():
-        np.save(folder / name, array, allow_pickle=False)
+        with (folder / name).open("wb") as file:
+            # not the file itself: numpy would say how much it has written, and not what was wrong with the disk
+            np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
         files[name] = checksum(folder / name)
     contents = {
         "key": key,

@@ -22,6 +22,7 @@ from sda_prior_plugin.edge.resumable import (
     Unfinished,
     now,
 )
+from sda_prior_plugin.edge.room import needed_bytes
 from sda_prior_plugin.encoding import encode_recordings
 from sda_prior_plugin.errors import Diverged, PriorError
 from sda_prior_plugin.events import TrainingEvent
@@ -212,7 +213,7 @@ class PriorJob:
 
         Its state is then of no more use, and goes. Training takes a while: if `output` is no longer what it was when
         the training began, what is there now gets the prior, as long as that is the same model with no other prior; if
-        not, it is left alone, and the model is saved beside it.
+        not, it is left alone. Where nothing can be saved at `output`, the host saves the model elsewhere.
 
         Raises:
             PriorError: the saved file does not hold this prior.
@@ -233,14 +234,20 @@ class PriorJob:
                 self.host.save_model(model, output, expected)
                 return Saved(output, note)
             except Exception as error:
-                if not getattr(error, "file_changed", False):
+                if not getattr(error, "for_user", False):
                     raise
+                if not getattr(error, "file_changed", False):
+                    return self._elsewhere(output, str(error))
             expected = self.host.file_state(output)
             newer = self._newer(output)
             if newer is None:
                 break
             model, note = newer, f"{changed}; the prior was put into what it is now."
-        return Saved(self.host.save_beside(self.model, output), f"{changed}, and is left alone.")
+        return self._elsewhere(output, f"{changed}, and is left alone.")
+
+    def _elsewhere(self, output: Path, why: str) -> Saved:
+        saved = self.host.save_elsewhere(self.model, output, why)
+        return Saved(saved.path, saved.note)
 
     def _newer(self, output: Path) -> Model | None:
         """What the model's file is now, with the new prior; None if the prior is not for that, or not there to go."""
@@ -286,7 +293,7 @@ def prepare_job(
 
     Raises:
         PriorError: the settings do not fit, recordings are missing, or there is nothing that could be continued with
-            this model and what is `given`.
+            this model and what is `given`. (The host's own error says that there is no room on the disk.)
     """
     tiers = read_tiers(config)
     states = StateFile(output or path)
@@ -313,6 +320,7 @@ def prepare_job(
         settings, given_names = resumed.state.settings, frozenset(resumed.given)
     else:
         unfinished, spoiled = left_unfinished(states, model)
+    host.check_room(output or path, needed_bytes(model, settings, sum(seconds), states))
     return PriorJob(
         host=host,
         model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -80,6 +81,7 @@ def model_facts(model: Model) -> list[tuple[str, str]]:
 
 @hookimpl
 def draw_training(model: Model, path: Path) -> bool | None:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which has to say where it keeps fonts
     return edge.draw_training(model, path)
 
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import torch
 
 from host_stubs import sda as sda_module
 from host_stubs.errors import FileChanged, HostError
-from host_stubs.host import Host
+from host_stubs.host import Host, Saved
 from host_stubs.locks import claimed
 from host_stubs.model import Model, open_model, save_model
 from host_stubs.plugins import Plugins
@@ -91,18 +92,60 @@ def test_another_file_is_replaced_only_if_it_is_the_one_that_was_seen(saved: Pat
     host.save_model(host.open_model(saved), other)  # whatever it is
 
 
-def test_what_took_long_to_make_is_saved_beside_a_file_that_came_meanwhile(
-    saved: Path, host: Host, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_took_long_to_make_is_saved_beside_a_file_that_came_meanwhile(saved: Path, host: Host) -> None:
     before = saved.read_bytes()
     model = host.open_model(saved)
     model.name = "took long"
-    assert host.save_new(model, saved, None) == saved.with_name("drums-2.sda")
-    assert host.save_new(model, saved, None) == saved.with_name("drums-3.sda")
+    beside = host.save_new(model, saved, None)
+    assert beside.path == saved.with_name("drums-2.sda")
+    assert host.save_new(model, saved, None).path == saved.with_name("drums-3.sda")
     assert saved.read_bytes() == before
     assert host.open_model(saved.with_name("drums-2.sda")).name == "took long"
-    assert "is left as it is" in caplog.text
-    assert host.save_new(model, saved, host.file_state(saved)) == saved
+    assert "is left as it is" in beside.note
+    assert str(beside.path) in beside.note
+    assert host.save_new(model, saved, host.file_state(saved)) == Saved(saved, note="")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home and a folder for temporary files of the user's own."""
+    for name, variable in (("home", "HOME"), ("temporary", "TMPDIR")):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it is looked up once
+    return tmp_path / "home"
+
+
+def test_what_took_long_to_make_is_saved_in_the_home_where_its_folder_is_gone(
+    saved: Path, host: Host, home: Path
+) -> None:
+    model, found = host.open_model(saved), host.file_state(saved)
+    saved.parent.rename(saved.parent.with_name("moved"))
+    for name in ("drums.sda", "drums-2.sda"):
+        elsewhere = host.save_new(model, saved, found)
+        assert elsewhere.path == home / name
+        assert "does not exist" in elsewhere.note
+        assert elsewhere.note.endswith(f"It is saved in {home / name} instead.")
+    assert host.open_model(home / "drums.sda").name == "tones"
+
+
+def test_without_a_home_it_is_saved_with_what_is_temporary_and_without_that_it_is_said(
+    saved: Path, host: Host, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, nowhere = host.open_model(saved), saved.parent / "none" / "drums.sda"
+    home.rmdir()
+    assert host.save_new(model, nowhere, None).path == home.with_name("temporary") / "drums.sda"
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    with pytest.raises(HostError, match=rf"none does not exist.*these folders were tried: .*none, {home}, {home}\."):
+        host.save_new(model, nowhere, None)
+
+
+def test_room_is_looked_at_before_a_training(saved: Path, host: Host) -> None:
+    host.check_room(saved, 1000)
+    free = shutil.disk_usage(saved.parent).free
+    with pytest.raises(HostError, match=r"has [\d.]+ MB left, and training drums\.sda takes about [\d.]+ MB there"):
+        host.check_room(saved, free + 10**9)
+    host.check_room(saved.parent / "none" / "drums.sda", 10**18)  # that there is no such folder is said elsewhere
 
 
 @pytest.mark.parametrize("spoil", ["the last byte", "the end"])

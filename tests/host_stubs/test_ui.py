@@ -168,6 +168,26 @@ def test_training_a_vqvae_shows_its_codebooks_and_saves_the_model(sounds: Path, 
     assert [each.name for each in SavedModels(tmp_path, Host(Plugins())).all()] == ["tones"]
 
 
+@pytest.mark.slow
+def test_a_vqvae_that_cannot_be_saved_where_it_was_wanted_is_saved_elsewhere_and_said_on_the_page(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    work, job = vqvae_job(sounds, tmp_path / "models" / "tones.sda", epochs=1)
+
+    class RemovesTheFolder(list[object]):
+        def append(self, event: object) -> None:
+            (tmp_path / "models").rmdir()
+
+    job.progress.epochs = RemovesTheFolder()
+    said = work(job)
+    assert "does not exist" in said
+    assert said.endswith(f"It is saved in {tmp_path / 'home' / 'tones.sda'} instead.")
+    assert [each.name for each in SavedModels(tmp_path / "home", Host(Plugins())).all()] == ["tones"]
+
+
 def test_a_vqvae_that_is_stopped_before_its_first_epoch_writes_nothing(sounds: Path, tmp_path: Path) -> None:
     work, job = vqvae_job(sounds, tmp_path / "tones.sda", epochs=2)
     job.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -353,6 +354,46 @@ def test_a_cache_folder_that_cannot_be_written_is_said_in_one_line_and_no_reason
     (note,) = notes
     assert "cannot be kept in" in note
     assert "this one goes on" in note
+
+
+@pytest.mark.parametrize("what", ["the folder", "the corpus", "a document of something else", "nothing but zeros"])
+def test_whatever_stands_in_the_place_of_codes_they_are_made_and_kept_anew(
+    own: Path, tmp_path: Path, what: str
+) -> None:
+    first, *_ = encoded(job_of(own))
+    (entry,) = (tmp_path / "cache" / "sda-prior-plugin" / "codes").iterdir()
+    if what == "the folder":
+        shutil.rmtree(entry.parent)
+        entry.parent.write_text("a file")
+    elif what == "the corpus":
+        shutil.rmtree(entry)
+        entry.write_text("a file")
+    elif what == "a document of something else":
+        (entry / "corpus.json").write_text("[" * 100_000)
+    else:
+        for path in entry.iterdir():
+            path.write_bytes(bytes(path.stat().st_size))
+    second, names, _ = encoded(job_of(own))
+    assert len(names) == 4
+    assert same(first, second)
+    assert encoded(job_of(own))[1] == [], "they are kept"
+
+
+def test_a_full_disk_is_no_reason_to_stop(own: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "cache"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with (disk / "filler").open("wb") as file:
+            file.write(bytes(40_000))
+        corpus, names, notes = encoded(job_of(own))
+        assert (len(names), corpus.train_codes > 0) == (4, True)
+        (note,) = notes
+        assert "for the next training (No space left on device); this one goes on" in note
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_recordings_that_change_while_they_are_encoded_are_not_kept_as_what_they_were(

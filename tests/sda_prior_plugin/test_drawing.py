@@ -13,9 +13,9 @@ NONE = np.zeros(4, np.bool_)
 
 def after(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
     """What is drawn from, of LOGITS."""
-    p = np.empty(4)
+    p = np.empty((2, 4))
     probabilities(LOGITS, temperature, top_k, top_p, p)
-    return p
+    return p[0]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_temperature_top_k_and_top_p_keep_the_most_probable_codes(how: dict, exp
 
 
 def test_codes_equally_probable_at_the_border_all_stay() -> None:
-    p = np.empty(4)
+    p = np.empty((2, 4))
     probabilities(np.zeros(4, np.float32), 1.0, 2, 1.0, p)
-    np.testing.assert_allclose(p, 0.25)
+    np.testing.assert_allclose(p[0], 0.25)
 
 
 def test_codes_are_drawn_as_often_as_they_are_probable() -> None:
@@ -55,17 +55,17 @@ def test_the_largest_random_number_never_draws_an_impossible_code() -> None:
 
 
 def test_what_is_ruled_out_is_not_drawn_and_the_rest_as_before() -> None:
-    p, ruled_out = np.empty(4), np.array([True, False, False, True])
+    p, ruled_out = np.empty((2, 4)), np.array([True, False, False, True])
     uniforms = np.random.default_rng(0).random(9000)
     codes = [drawn_but_for(LOGITS, 1.0, 0, 1.0, ruled_out, uniform, p) for uniform in uniforms]
     np.testing.assert_allclose(np.bincount(codes, minlength=4) / 9000, [0, 2 / 3, 1 / 3, 0], atol=0.02)
 
 
 def test_where_top_k_leaves_only_what_is_ruled_out_the_others_come_back() -> None:
-    p, ruled_out = np.empty(4), np.array([True, False, False, False])
+    p, ruled_out = np.empty((2, 4)), np.array([True, False, False, False])
     codes = {drawn_but_for(LOGITS, 1.0, 1, 1.0, ruled_out, uniform, p) for uniform in (0.1, 0.7, 0.99)}
     assert codes == {1, 2, 3}
 
 
 def test_where_everything_is_ruled_out_nothing_is_drawn() -> None:
-    assert drawn_but_for(LOGITS, 1.0, 0, 1.0, ~NONE, 0.5, np.empty(4)) == NONE_LEFT
+    assert drawn_but_for(LOGITS, 1.0, 0, 1.0, ~NONE, 0.5, np.empty((2, 4))) == NONE_LEFT

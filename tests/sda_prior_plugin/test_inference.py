@@ -12,14 +12,10 @@ from sda_prior_plugin import CodeShape, PriorRun
 from sda_prior_plugin.inference import (
     Memory,
     Room,
-    add_product,
-    end_probability,
-    exponentials,
     follow,
-    gelu,
-    read_band,
     weights_of,
 )
+from sda_prior_plugin.kernels import add_product, exponentials, gelu
 from sda_prior_plugin.network import NetworkSettings, PriorNetwork
 from sda_prior_plugin.prior import perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
@@ -57,15 +53,9 @@ def test_logits_and_ends_are_those_of_the_torch_module(architecture: str, hidden
     network = random_network(architecture, hidden_size, heads)
     codes = np.random.default_rng(1).integers(0, 40, (180, network.shape.frame_codes))
     expected, expected_ends = logits_of(network, codes)
-    weights, memory = weights_of(network), Memory.of_nothing(network, 1, len(codes))
+    memory, found, ends = Memory.of_nothing(network, 1, len(codes)), np.empty_like(expected), np.empty(len(codes))
     room = Room.for_rows(network, 1, memory.keys.shape[3])
-    found, ends = np.empty_like(expected), np.empty(len(codes))
-    for frame in range(len(codes)):
-        before = memory.hidden.copy()
-        read_band(weights, memory, room, np.zeros(1, np.int64), codes[frame : frame + 1], 0)
-        ends[frame] = end_probability(weights, room, 0)
-        memory.hidden[:] = before  # the frame is read once more, as a whole
-        follow(weights, memory, room, codes[frame : frame + 1], found[frame : frame + 1])
+    follow(*weights_of(network), memory, room, codes, found, ends)
     assert codes.size >= 2000
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_allclose(ends, expected_ends, atol=1e-5)
@@ -130,14 +120,14 @@ def test_a_product_is_that_of_numpy(rows: int, size: int, width: int) -> None:
     rng = np.random.default_rng(0)
     x, matrix, y = (rng.normal(size=size).astype(np.float32) for size in ((rows, size), (size, width), (rows, width)))
     expected = y + x @ matrix
-    add_product(x, matrix, y)
+    add_product(rows, x, matrix, np.arange(rows), y)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_gelu_is_that_of_torch() -> None:
     x = np.linspace(-12, 12, 4001, dtype=np.float32)[None]
     expected = torch.nn.functional.gelu(torch.as_tensor(x)).numpy()
-    gelu(x)
+    gelu(1, x)
     np.testing.assert_allclose(x, expected, atol=2e-6)
 
 

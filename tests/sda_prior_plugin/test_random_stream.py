@@ -13,8 +13,8 @@ words = st.integers(0, 2**64 - 1)
 
 @given(key=st.tuples(words, words), counter=st.tuples(st.integers(0, 2**64 - 2), words, words, words))
 def test_philox_gives_the_numbers_that_numpy_gives(key: tuple[int, ...], counter: tuple[int, ...]) -> None:
-    found = np.empty(4, np.uint64)
-    philox(np.array(key, np.uint64), np.array([counter[0] + 1, *counter[1:]], np.uint64), found)
+    first, *others = counter
+    found = philox(np.array(key, np.uint64), tuple(np.uint64(number) for number in (first + 1, *others)))
     theirs = np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))  # counts, then gives
     np.testing.assert_array_equal(found, theirs.random_raw(4))
 

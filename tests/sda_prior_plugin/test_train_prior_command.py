@@ -698,8 +698,31 @@ def test_what_a_prior_is_not_for_is_left_alone_and_the_prior_saved_beside_it(
     saved = job.save(run, model)
     assert model.read_bytes() == before
     assert saved.path == tmp_path / "small-2.sda"
-    assert saved.note == "small.sda was changed by something else meanwhile, and is left alone."
+    assert saved.note == (
+        f"small.sda was changed by something else meanwhile, and is left alone. It is saved in {saved.path} instead."
+    )
     assert host_stubs.open_model(saved.path).prior.report == run.report
+
+
+def test_a_prior_whose_folder_is_gone_is_saved_elsewhere_and_said(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, folder = tmp_path / "home", tmp_path / "disk"
+    for each in (home, folder):
+        each.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    process = host_process("train-prior", model, "--output", folder / "new.sda", "--json", *LONG)
+    wait_for(process, "epoch 1/")
+    folder.rename(tmp_path / "elsewhere")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err
+    result = json.loads(out)
+    assert result["model"] == str(home / "new.sda")
+    for said in (err, result["saved_elsewhere"]):
+        assert f"The folder {folder} does not exist" in said
+        assert f"It is saved in {home / 'new.sda'} instead." in said
+    assert document(home / "new.sda")["prior"]["ended"] == "stopped"
 
 
 def test_a_file_with_a_prior_is_asked_about_on_a_terminal(trained: Path, tmp_path: Path) -> None:

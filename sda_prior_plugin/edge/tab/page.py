@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import threading
 import time
@@ -124,7 +125,7 @@ class PriorPage:
         if self.chosen is None or not folder.strip():
             return
         known = self.chosen.folder
-        place = Path(folder.strip()).expanduser()
+        place = Path(os.path.expanduser(folder.strip()))
         if known is not None and printable(str(known)).strip() == folder.strip():  # as this page has put it there
             place = known
         found = look_at(self.host, self.models, self.chosen.path, place)
