@@ -217,10 +217,13 @@ def _read(file: BinaryIO, at: int, count: int) -> bytes:
 
 
 class Rewritten(io.RawIOBase):
-    """A file, with another header before its samples, as a file."""
+    """A file, or as much of it as is good, or its samples behind another header: as a file that can be asked for any
+    place."""
 
-    def __init__(self, file: BinaryIO, samples: Samples) -> None:
+    def __init__(self, file: BinaryIO, samples: Samples | None, good: int | None = None) -> None:
         super().__init__()
+        if samples is None or samples.header is None:
+            samples = Samples(0, None, os.fstat(file.fileno()).st_size if good is None else good, b"")
         self._file, self._samples = file, samples
         self._header = samples.header or b""
         self._at = 0
@@ -236,7 +239,8 @@ class Rewritten(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         length = len(self._header) + self._samples.there
-        self._at = max(0, offset + (0, self._at, length)[whence])
+        # A damaged header can lead anywhere; of an exception here the libraries would write to the terminal.
+        self._at = min(max(0, offset + (0, self._at, length)[whence]), length)
         return self._at
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # any writable buffer is one
