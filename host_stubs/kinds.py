@@ -49,7 +49,7 @@ KINDS = (
     Kind("M4A", rb"....ftyp(?!" + _NO_SOUND + rb")", (".m4a", ".mp4", ".m4b", ".m4r", ".m4v", ".3gp", ".3g2"), "mov"),
     Kind("QuickTime", rb"....(?:moov|mdat|wide|free|skip|pnot)", (".mov", ".qt"), "mov"),
     AAC,
-    Kind("CAF", rb"caff\x00", (".caf",), "caf"),  # of damaged ones libsndfile writes to the terminal
+    Kind("CAF", rb"caff\x00", (".caf",), "caf", True),
     Kind("Wave64", rb"riff\x2e\x91\xcf\x11", (".w64",), "w64", True),
     Kind("AU", rb"\.snd|dns\.", (".au", ".snd"), "au", True),
     Kind("WMA", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", (".wma", ".asf", ".wmv"), "asf"),

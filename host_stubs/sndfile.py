@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from host_stubs.chunks import Rewritten, find_samples
+from host_stubs.chunks import Rewritten, find_samples, has_bad_packets
 from host_stubs.errors import HostError
 from host_stubs.sound import Fault
 
@@ -37,6 +37,8 @@ class StoredSound:
             self._samples = find_samples(file) if good is None else None
             if self._samples is not None and self._samples.codec in _MPEG_CODECS:
                 raise HostError(f"{path} holds MPEG audio.")
+            if has_bad_packets(file):
+                raise HostError(f"{path} is damaged.")
             try:
                 self._sound = opened.enter_context(soundfile.SoundFile(Rewritten(file, self._samples, good)))
             except soundfile.SoundFileError as error:
