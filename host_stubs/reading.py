@@ -202,6 +202,8 @@ def _best_plan(path: Path, kind: Kind, most_seconds: float) -> Plan:
     stored = [Source(path, None)] if kind.libsndfile else []
     decoded = [Source(path, kind)] if kind.demuxer is not None else []
     plan = _first_that_reads(stored + decoded, most_seconds)
+    if plan.fault is Fault.CUT_OFF and plan.promised is not None and not _lacks(plan, plan.promised):
+        return replace(plan, fault=Fault.NONE)  # what stands behind the sound is a tag
     if plan.fault is not Fault.NONE:
         return plan
     with path.open("rb") as file:
@@ -209,10 +211,14 @@ def _best_plan(path: Path, kind: Kind, most_seconds: float) -> Plan:
         short = is_short_of_its_size(file)
     if samples is not None and samples.cut_off and samples.there and samples.claimed:
         return replace(plan, fault=Fault.CUT_OFF, promised=plan.seconds * samples.claimed / samples.there)
-    promised = plan.promised or 0.0
-    if promised - plan.seconds > max(_MOST_MISSING[0] * promised, _MOST_MISSING[1]):
+    if plan.promised is not None and _lacks(plan, plan.promised):
         return replace(plan, fault=Fault.CUT_OFF)
     return replace(plan, fault=Fault.CUT_OFF, promised=None) if short and samples is None else plan
+
+
+def _lacks(plan: Plan, promised: float) -> bool:
+    """Whether a file holds so much less than its header promises that sound is missing."""
+    return promised - plan.seconds > max(_MOST_MISSING[0] * promised, _MOST_MISSING[1])
 
 
 def _first_that_reads(sources: list[Source], most_seconds: float) -> Plan:

@@ -385,6 +385,13 @@ def test_nothing_that_a_library_says_of_a_damaged_table_reaches_the_terminal(fol
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
+@pytest.mark.parametrize("name", ["constant.mp3", "variable.mp3", "no-xing.mp3", "pack.wv", "plain.flac", "vorbis.ogg"])
+def test_a_tag_behind_the_sound_is_no_damage(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes((folder / name).read_bytes() + b"TAG" + b"Kick".ljust(125, b"\0"))
+    found = measure(tmp_path / name)
+    assert (found.seconds, found.note) == (measure(folder / name).seconds, "")
+
+
 def test_an_ogg_file_of_several_one_behind_the_other_is_used_whole(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "two.ogg").write_bytes(2 * (folder / "vorbis.ogg").read_bytes())
     assert measure(tmp_path / "two.ogg").seconds == pytest.approx(2 * SECONDS, rel=0.01)
