@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,6 +112,22 @@ def is_short_of_its_size(file: BinaryIO) -> bool:
         return False
     promised = int.from_bytes(_read(file, 4, 4), _LAYOUTS[magic].order)
     return promised < _FROM_A_PIPE[0] and promised + 8 > size + 2 * _SLACK
+
+
+def has_bad_packets(file: BinaryIO) -> bool:
+    """Whether the table of packets in a CAF is not of as many as it says: libsndfile writes of it to the terminal."""
+    layout, size = _LAYOUTS.get(_read(file, 0, 4)), os.fstat(file.fileno()).st_size
+    if layout is None or layout is not _LAYOUTS[b"caff"]:
+        return False
+    for name, body, claimed in _chunks(file, layout, size):
+        if name == b"pakt":
+            count, sizes = (
+                int.from_bytes(_read(file, body, 8), "big"),
+                _read(file, body + 24, max(0, min(claimed, size) - 24)),
+            )
+            ends = sum(byte < 0x80 for byte in sizes)  # the last byte of each number
+            return ends != count or re.search(rb"[\x80-\xff]{5}", sizes) is not None
+    return False
 
 
 def _wave_samples(
@@ -217,10 +234,13 @@ def _read(file: BinaryIO, at: int, count: int) -> bytes:
 
 
 class Rewritten(io.RawIOBase):
-    """A file, with another header before its samples, as a file."""
+    """A file, or as much of it as is good, or its samples behind another header: as a file that can be asked for any
+    place."""
 
-    def __init__(self, file: BinaryIO, samples: Samples) -> None:
+    def __init__(self, file: BinaryIO, samples: Samples | None, good: int | None = None) -> None:
         super().__init__()
+        if samples is None or samples.header is None:
+            samples = Samples(0, None, os.fstat(file.fileno()).st_size if good is None else good, b"")
         self._file, self._samples = file, samples
         self._header = samples.header or b""
         self._at = 0
@@ -236,7 +256,8 @@ class Rewritten(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         length = len(self._header) + self._samples.there
-        self._at = max(0, offset + (0, self._at, length)[whence])
+        # A damaged header can lead anywhere; of an exception here the libraries would write to the terminal.
+        self._at = min(max(0, offset + (0, self._at, length)[whence]), length)
         return self._at
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # any writable buffer is one

@@ -12,7 +12,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.stream import Discard
 
-from host_stubs.chunks import Rewritten, Samples
+from host_stubs.chunks import Rewritten
 from host_stubs.errors import HostError
 from host_stubs.kinds import Kind, counts_its_frames
 from host_stubs.sound import Fault
@@ -51,7 +51,7 @@ class DecodedSound:
             self._counted = kind.demuxer != "mp3" or counts_its_frames(self._file)
             self._file.seek(0)
             self._container: InputContainer = av.open(
-                self._file if good is None else Rewritten(self._file, Samples(0, None, good, b"")),
+                Rewritten(self._file, None, good),
                 format=kind.demuxer,
                 metadata_errors="replace",
                 io_open=_refused,
@@ -59,8 +59,8 @@ class DecodedSound:
                 mode="r",
             )
             stream = self._container.streams.best("audio")
-            if stream is None:
-                raise HostError(f"{path} holds no sound.")
+            if stream is None or stream.codec_context is None:
+                raise HostError(f"{path} holds no sound that can be decoded.")
             for other in self._container.streams:
                 if other is not stream:
                     other.discard = Discard.all
@@ -70,6 +70,8 @@ class DecodedSound:
                 self._stream.codec_context.options = _CHECKED
             self._frames = self._decoded()
             first = next(self._frames, None)
+            if first is not None:
+                _samples(first)
         except (av.error.FFmpegError, ValueError) as error:
             self.close()
             raise HostError(f"{path} cannot be read as sound: {_reason(error)}.") from error

@@ -100,10 +100,11 @@ class _Look:
         self._starts.append(starts + self._frames)
         self._lows.append(np.minimum.reduceat(mono, starts))
         self._highs.append(np.maximum.reduceat(mono, starts))
+        with np.errstate(over="ignore"):  # by glitches, without which it is looked at again
+            self._energies += [np.dot(samples, samples) for samples in channels]
+            self._mean_energy += float(np.dot(mono, mono))
         for channel, samples in enumerate(channels):
-            self._energies[channel] += np.dot(samples, samples)
             self._keep_largest(samples, channel)
-        self._mean_energy += float(np.dot(mono, mono))
         self._frames += len(mono)
 
     def _keep_largest(self, samples: np.ndarray, channel: int) -> None:
@@ -128,11 +129,12 @@ class _Look:
     def _limits(self) -> tuple[float, ...] | None:
         """How far each channel reaches without a sample or two that tower over all else; None if none does."""
         assert self._largest is not None
-        limits = self._largest[-1].astype(np.float64)
+        largest = self._largest.astype(np.float64)
+        limits = largest[-1]
         for below in range(_GLITCHES):
-            towering = self._largest[below + 1] > np.maximum(_TOWERS * self._largest[below], SILENCE)
-            limits = np.where(towering, np.minimum(limits, self._largest[below]), limits)
-        return tuple(limits.tolist()) if (limits < self._largest[-1]).any() else None
+            towering = largest[below + 1] > np.maximum(_TOWERS * largest[below], SILENCE)
+            limits = np.where(towering, np.minimum(limits, largest[below]), limits)
+        return tuple(limits.tolist()) if (limits < largest[-1]).any() else None
 
     def levels(self) -> Levels:
         """What was found."""

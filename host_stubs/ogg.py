@@ -9,6 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
+_PAGE = b"OggS"
 _HEAD = 27  # bytes of a page before its table of segments
 _FIRST, _LAST = 2, 4  # flags of a stream's first and last page
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -42,9 +43,10 @@ def look_at_pages(file: BinaryIO) -> OggPages:
         content = file.read(sum(table))
         page = head + table + content
         over = len(head) < _HEAD or len(table) < head[26] or len(content) < sum(table)
-        if over or head[:4] != b"OggS" or head[22:26] != _checksum(page):
-            left = len(page) if over else 1
-            return OggPages(good, left > 0 and not (over and head[:4] == b"OggS"), not going_on, chained)
+        if over or head[:4] != _PAGE or head[22:26] != _checksum(page):
+            if begun and not going_on:  # what stands behind the last page of all is a tag, or nothing
+                return OggPages(good, _stands_in_rest(file, good), True, chained)
+            return OggPages(good, len(head) > 0 and not (over and head[:4] == _PAGE), False, chained)
         serial, number = head[14:18], int.from_bytes(head[18:22], "little")
         if numbers.get(serial, number - 1) != number - 1:
             return OggPages(good, True, not going_on, chained)
@@ -58,6 +60,17 @@ def look_at_pages(file: BinaryIO) -> OggPages:
             going_on.discard(serial)
             numbers.pop(serial)
         good += len(page)
+
+
+def _stands_in_rest(file: BinaryIO, start: int) -> bool:
+    """Whether there is another page, or what looks like one."""
+    file.seek(start)
+    before = b""
+    while part := file.read(1 << 20):
+        if _PAGE in before + part:
+            return True
+        before = part[-3:]
+    return False
 
 
 def _checksum(page: bytes) -> bytes:

@@ -23,6 +23,7 @@ from host_stubs.sound import Fault, OpenSound
 SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; a header that claims anything else is a broken header
 SHORTEST_SECONDS = 0.1
 """Of what is left of a damaged file, to be of use. A file that is whole may be shorter."""
+_LARGEST = 1e30  # of a sample that is a number: the mean of a few channels of more would be none
 _MOST_MISSING = 0.01, 0.1  # of what a header says, or seconds: a codec's last frames
 _USED_UP_TO = {
     Fault.CUT_OFF: "is cut off after",
@@ -172,6 +173,8 @@ def plan_reading(path: Path, most_seconds: float = math.inf) -> Plan:
         kind = kind_of(path)
         if kind is None and path.suffix.lower() in RAW_SUFFIXES:
             raise HostError(f"{path} holds samples without a header, which could be anything; make it a WAV file.")
+        if kind is None:
+            raise HostError(f"{path} cannot be read as sound: it is of no kind that is known.")
         plan = _ogg_plan(path, most_seconds) if kind is OGG else _best_plan(path, kind, most_seconds)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -194,11 +197,13 @@ def _ogg_plan(path: Path, most_seconds: float) -> Plan:
     return plan
 
 
-def _best_plan(path: Path, kind: Kind | None, most_seconds: float) -> Plan:
+def _best_plan(path: Path, kind: Kind, most_seconds: float) -> Plan:
     """The plan for a file of another kind, which knows, too, whether it ends before its sound does."""
-    stored = [Source(path, None)] if kind is None or kind.libsndfile else []
-    decoded = [Source(path, kind)] if kind is not None and kind.demuxer is not None else []
+    stored = [Source(path, None)] if kind.libsndfile else []
+    decoded = [Source(path, kind)] if kind.demuxer is not None else []
     plan = _first_that_reads(stored + decoded, most_seconds)
+    if plan.fault is Fault.CUT_OFF and plan.promised is not None and not _lacks(plan, plan.promised):
+        return replace(plan, fault=Fault.NONE)  # what stands behind the sound is a tag
     if plan.fault is not Fault.NONE:
         return plan
     with path.open("rb") as file:
@@ -206,10 +211,14 @@ def _best_plan(path: Path, kind: Kind | None, most_seconds: float) -> Plan:
         short = is_short_of_its_size(file)
     if samples is not None and samples.cut_off and samples.there and samples.claimed:
         return replace(plan, fault=Fault.CUT_OFF, promised=plan.seconds * samples.claimed / samples.there)
-    promised = plan.promised or 0.0
-    if promised - plan.seconds > max(_MOST_MISSING[0] * promised, _MOST_MISSING[1]):
+    if plan.promised is not None and _lacks(plan, plan.promised):
         return replace(plan, fault=Fault.CUT_OFF)
     return replace(plan, fault=Fault.CUT_OFF, promised=None) if short and samples is None else plan
+
+
+def _lacks(plan: Plan, promised: float) -> bool:
+    """Whether a file holds so much less than its header promises that sound is missing."""
+    return promised - plan.seconds > max(_MOST_MISSING[0] * promised, _MOST_MISSING[1])
 
 
 def _first_that_reads(sources: list[Source], most_seconds: float) -> Plan:
@@ -267,7 +276,7 @@ def _unreadable(path: Path, error: Exception) -> HostError:
 
 def _finite_part(block: np.ndarray) -> np.ndarray:
     """`[samples, channels]` up to the first sample that is no finite number."""
-    finite = np.isfinite(block)
+    finite = np.abs(block) < _LARGEST
     return block if finite.all() else block[: int(finite.all(axis=1).argmin())]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from host_stubs.chunks import Rewritten, Samples, find_samples
+from host_stubs.chunks import Rewritten, find_samples, has_bad_packets
 from host_stubs.errors import HostError
 from host_stubs.sound import Fault
 
@@ -34,13 +34,13 @@ class StoredSound:
         self.fault = Fault.NONE
         with ExitStack() as opened:
             file = opened.enter_context(path.open("rb"))
-            self._samples = find_samples(file) if good is None else Samples(0, None, good, b"")
+            self._samples = find_samples(file) if good is None else None
             if self._samples is not None and self._samples.codec in _MPEG_CODECS:
                 raise HostError(f"{path} holds MPEG audio.")
-            file.seek(0)
-            given = file if self._samples is None or self._samples.header is None else Rewritten(file, self._samples)
+            if has_bad_packets(file):
+                raise HostError(f"{path} is damaged.")
             try:
-                self._sound = opened.enter_context(soundfile.SoundFile(given))
+                self._sound = opened.enter_context(soundfile.SoundFile(Rewritten(file, self._samples, good)))
             except soundfile.SoundFileError as error:
                 raise HostError(f"{path} cannot be read as sound: {reason(error)}.") from error
             self._opened = opened.pop_all()

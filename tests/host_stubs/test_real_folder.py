@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -370,6 +371,25 @@ def test_a_header_that_is_wrong_costs_no_sound(folder: Path, tmp_path: Path, dam
     assert found.seconds == pytest.approx(SECONDS, rel=0.01)
     assert said in found.note
     assert bool(said) == bool(found.note)
+
+
+def test_nothing_that_a_library_says_of_a_damaged_table_reaches_the_terminal(folder: Path, tmp_path: Path) -> None:
+    """In a process of its own: what C has written stands in a buffer until it ends."""
+    content = bytearray((folder / "CAF ALAC_16 FILE").read_bytes())
+    table = content.index(b"pakt") + 12 + 24
+    content[table : table + 6] = b"\xff" * 6
+    (tmp_path / "a.caf").write_bytes(content)
+    (tmp_path / "b.mp3").write_bytes(damaged((folder / "constant.mp3").read_bytes(), "zeroed"))
+    command = "import sys; from host_stubs.manifest import *; build_manifest(Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", command, tmp_path], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+@pytest.mark.parametrize("name", ["constant.mp3", "variable.mp3", "no-xing.mp3", "pack.wv", "plain.flac", "vorbis.ogg"])
+def test_a_tag_behind_the_sound_is_no_damage(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes((folder / name).read_bytes() + b"TAG" + b"Kick".ljust(125, b"\0"))
+    found = measure(tmp_path / name)
+    assert (found.seconds, found.note) == (measure(folder / name).seconds, "")
 
 
 def test_an_ogg_file_of_several_one_behind_the_other_is_used_whole(folder: Path, tmp_path: Path) -> None:
