@@ -147,7 +147,7 @@ def test_what_leads_out_of_a_folder_depends_on_the_system(name: str, posix: bool
 )
 def test_a_name_or_a_note_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     entry = {"path": "a.wav", "bytes": 1, "sha256": "0" * 64, "seconds": 1.0, "train": [0, 1], "held_out": None}
-    DatasetManifest.from_json({"folder": "/x", "files": [entry | {"path_hex": "ff", "note": "", "of a later": "day"}]})
+    DatasetManifest.from_json({"folder": "/x", "files": [entry | {"path_hex": "ff", "note": ""}]})
     with pytest.raises(HostError, match="manifest is damaged"):
         DatasetManifest.from_json({"folder": "/x", "files": [entry | change]})
 
