@@ -19,7 +19,15 @@ from host_stubs.codec import Codec
 from host_stubs.errors import HostError
 from host_stubs.manifest import DatasetManifest, build_manifest
 from host_stubs.model import Model, open_model, save_model
-from host_stubs.names import as_text, as_the_system_has_it, folder_there, hexadecimal, model_files, stays_inside
+from host_stubs.names import (
+    as_text,
+    as_the_system_has_it,
+    folder_there,
+    hexadecimal,
+    model_file_name,
+    model_files,
+    stays_inside,
+)
 from host_stubs.plugins import Plugins
 
 NAMES = 20_000
@@ -213,6 +221,13 @@ def test_names_in_another_form_are_found_at_the_cost_of_a_listing(tmp_path: Path
     manifest = DatasetManifest.from_json({"folder": str(tmp_path), "files": files})
     assert len(set(manifest.paths().values())) == len(names)
     assert all(path.exists() for path in manifest.paths().values())
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ö" * 127, "鐘" * 85], ids=["n", "ö", "鐘"])
+def test_the_file_of_a_model_with_a_very_long_name_leaves_room_for_what_is_made_beside_it(name: str) -> None:
+    file = model_file_name(name)
+    assert name.startswith(file.removesuffix(".sda"))
+    assert 195 < len(os.fsencode(file)) <= 204
 
 
 def test_hidden_files_are_no_models(tmp_path: Path) -> None:
