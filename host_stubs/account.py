@@ -71,4 +71,5 @@ def _lines(files: Sequence[Said], more: int) -> list[str]:
         for (_, sentence), *rest in groups[:_ROWS]
     ]
     left = sum(map(len, groups[_ROWS:])) + more
-    return [*lines, f"… and {left} more; host info --json says which"] if left else lines
+    where = "" if more else "; host info --json says which"
+    return [*lines, f"… and {left} more{where}"] if left else lines

@@ -134,7 +134,7 @@ class Host:
             model.manifest = model.manifest.moved_to(folder)
             return
         scan = host_stubs.build_manifest(folder)
-        for label, text in scan.manifest.account.rows():
+        for label, text in scan.manifest.account.rows()[1:]:  # the first one says what is used as it is
             logger.warning("%s: %s", label.lower(), text)
         for note in scan.notes:
             logger.warning("%s", note)

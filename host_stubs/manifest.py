@@ -37,6 +37,8 @@ LONGEST_SENTENCE = 500  # characters of what is said of a file
 _ROOM_TO_COUNT = 100  # characters that are left for how many more there are
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
+_MEMBERS = frozenset({"folder", "folder_hex", "files", "skipped", "more_skipped"})
+_MEMBERS_OF_A_FILE = frozenset({"path", "path_hex", "bytes", "sha256", "seconds", "train", "held_out", "note"})
 _HEXADECIMAL = re.compile("(?:[0-9a-f]{2})*")
 
 
@@ -85,12 +87,14 @@ class DatasetManifest:
         files: the recordings.
         skipped: files that were of no use when the folder was looked through, each with the reason.
         more_skipped: how many more there were.
+        unknown: what a file says of the dataset that this host does not know, as plain JSON, to be kept.
     """
 
     folder: str
     files: tuple[RecordingEntry, ...]
     skipped: tuple[Said, ...] = ()
     more_skipped: int = 0
+    unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def account(self) -> Account:
@@ -166,7 +170,7 @@ class DatasetManifest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as docs/sda-format.md describes it."""
-        document: dict[str, Any] = {"folder": as_text(self.folder), "files": [_plain(entry) for entry in self.files]}
+        document = {**self.unknown, "folder": as_text(self.folder), "files": [_plain(entry) for entry in self.files]}
         if digits := hexadecimal(self.folder):
             document["folder_hex"] = digits
         if self.skipped or self.more_skipped:
@@ -199,7 +203,7 @@ class DatasetManifest:
             raise HostError(f"The dataset manifest is damaged ({error}).") from error
         if len({entry.path for entry in files}) < len(files):
             raise HostError("The dataset manifest is damaged (it names a file twice).")
-        return DatasetManifest(folder, files, skipped, more)
+        return DatasetManifest(folder, files, skipped, more, _all_but(document, _MEMBERS))
 
 
 def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
@@ -292,7 +296,8 @@ def _entry_of(path: Path, name: str, folder: Path, measured: Measured) -> Record
 
 def _plain(entry: RecordingEntry) -> dict[str, Any]:
     """An entry as JSON."""
-    document: dict[str, Any] = {
+    document = {
+        **entry.unknown,
         "path": entry.path,
         "bytes": entry.bytes,
         "sha256": entry.sha256,
@@ -327,7 +332,12 @@ def _entry(document: Mapping[str, Any]) -> RecordingEntry:
         held_out=_span(document["held_out"]),
         note=_sentence(document.get("note", "")),
         path_hex=path_hex,
+        unknown=_all_but(document, _MEMBERS_OF_A_FILE),
     )
+
+
+def _all_but(document: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in known}
 
 
 def _digits(value: Any) -> str:

@@ -13,6 +13,7 @@ from host_stubs.bundle import Bundle
 from host_stubs.codec import Codec, checked_parts
 from host_stubs.errors import FileChanged, HostError
 from host_stubs.manifest import DatasetManifest
+from host_stubs.names import shortened
 from host_stubs.plugins import Plugins, invoke, load_plugins
 from host_stubs.replace import Expected, FileState, file_state
 from host_stubs.sda import SdaFile, read_sda, write_sda
@@ -122,7 +123,7 @@ def save_model_beside(model: Model, path: str | Path, plugins: Plugins | None = 
     """Save a model under a free name like that of `path`, in its folder; where that is. Raises HostError."""
     path = Path(path)
     for number in itertools.count(1):
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}") if number > 1 else path
+        free = path.with_name(f"{shortened(path.stem)}-{number}{path.suffix}") if number > 1 else path
         if not os.path.lexists(free):
             with suppress(FileChanged):  # somebody else was quicker
                 save_model(model, free, plugins, replacing=None)

@@ -61,16 +61,13 @@ def located(root: Path, names: Iterable[str]) -> dict[str, Path]:
     that is nowhere is given the place where it would be.
     """
     wanted = {name: root / name for name in names}
-    lost = [name for name, path in wanted.items() if not os.path.lexists(path)]
-    if lost:
-        found = {path for name, path in wanted.items() if name not in lost}
-        listing = _Listing()
-        for name in lost:
-            for path in listing.places(root, PurePath(name).parts):
-                if path not in found:
-                    wanted[name] = path
-                    found.add(path)
-                    break
+    found = {path for path in wanted.values() if os.path.lexists(path)}
+    listing = _Listing()
+    for name, path in wanted.items():
+        if path not in found:
+            places = listing.places(root, PurePath(name).parts)
+            wanted[name] = next((place for place in places if place not in found), path)
+            found.add(wanted[name])
     return wanted
 
 

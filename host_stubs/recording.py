@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class RecordingEntry:
         path: relative to the dataset's folder, with "/": its name.
         note: a sentence on what of it is not used, or how it is read; empty where all of it is used as it is.
         path_hex: the bytes of the path on disk, where they are no text and `path` is only what can be shown of them.
+        unknown: what a file says of it that this host does not know, as plain JSON, to be kept.
     """
 
     path: str
@@ -36,6 +38,7 @@ class RecordingEntry:
     held_out: Span | None
     note: str = ""
     path_hex: str = ""
+    unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,11 @@ def test_every_command_takes_them(model: Path, folder: Path) -> None:
     sound = host("generate", model, "--seconds", "1", "-o", model.parent / "a\nb.wav")
     assert sound.exit_code == 0, sound.output
     assert r"a\nb.wav  1.00 s" in sound.stdout
+    for name in (b"caf\xe9.wav", b"walk[/01].wav"):
+        recording = os.fsdecode(os.fsencode(folder) + b"/" + name)
+        to = model.parent / "longer.wav"
+        longer = host("generate", model, "--seconds", "1", "--continue", recording, "-o", to, "--overwrite")
+        assert longer.exit_code == 0, longer.output
     assert json.loads(host("info", model, "--json").stdout)["path"] == str(model)
     assert open_model(model, Plugins()).manifest.check().summary() == ""
 

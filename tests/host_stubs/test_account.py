@@ -49,9 +49,10 @@ def test_each_file_has_its_sentence_and_files_of_one_kind_share_a_line() -> None
 
 def test_ten_thousand_reasons_are_not_ten_thousand_lines() -> None:
     skipped = tuple((f"{number}", f"{number} lacks {number} bytes.") for number in range(1000))
+    assert Account(2, (), skipped).rows()[-1] == ("Skipped", "… and 980 more; host info --json says which")
     rows = Account(2, (), skipped, 9000).rows()
     assert len(rows) < 30
-    assert rows[-1] == ("Skipped", "… and 9980 more; host info --json says which")
+    assert rows[-1] == ("Skipped", "… and 9980 more")
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_a_dataset_that_is_named_later_is_accounted_for_in_warnings(
 ) -> None:
     Host(Plugins()).set_dataset(Model("later", codec), untidy)
     assert f"skipped: {EMPTY}" in caplog.messages
-    assert "used: 6 recordings as they are" in caplog.messages
+    assert not [message for message in caplog.messages if message.startswith("used: ")]
 
 
 def test_reasons_have_no_absolute_paths_and_an_end(own_sounds: Path) -> None:

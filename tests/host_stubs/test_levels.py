@@ -159,4 +159,4 @@ def test_a_silent_recording_is_never_what_is_held_out(tmp_path: Path) -> None:
     written(tmp_path / "b.wav", tone(pitch=300.0))
     scan = build_manifest(tmp_path)
     assert [entry.path for entry in scan.manifest.files] == ["a.wav", "b.wav"]
-    assert len(scan.skipped) == 6
+    assert len(scan.manifest.skipped) == 6

@@ -213,6 +213,13 @@ def test_survives_json(sounds: Path) -> None:
     assert DatasetManifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
 
 
+def test_what_a_later_host_says_of_a_dataset_is_kept(sounds: Path) -> None:
+    document = json.loads(json.dumps(build_manifest(sounds).manifest.to_json()))
+    document["weather"] = {"rain": [1, 2]}
+    document["files"][2]["loudness"] = -23.5
+    assert DatasetManifest.from_json(document).moved_to(sounds).to_json() == document
+
+
 @pytest.mark.parametrize(
     "change",
     [

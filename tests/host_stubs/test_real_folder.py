@@ -404,9 +404,9 @@ def test_no_file_of_a_folder_is_lost_without_a_word(folder: Path, tmp_path: Path
     (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(5000))
     (tmp_path / "._hidden.wav").write_bytes(b"of macOS")
     scan = build_manifest(tmp_path)
-    named = {entry.path for entry in scan.manifest.files} | {name for name, _ in scan.skipped}
+    named = {entry.path for entry in scan.manifest.files} | {name for name, _ in scan.manifest.skipped}
     assert named == {path.name for path in tmp_path.iterdir()} - {"._hidden.wav"}
-    assert dict(scan.skipped)["cover.jpg"] == f"{tmp_path / 'cover.jpg'} is no sound file."
+    assert dict(scan.manifest.skipped)["cover.jpg"] == "cover.jpg is no sound file."
 
 
 def test_there_are_at_least_120_files() -> None:

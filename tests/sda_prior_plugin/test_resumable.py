@@ -301,3 +301,13 @@ def test_a_state_that_cannot_be_kept_is_told_once_and_tried_again(
     obstacle.rmdir()
     keeper.on_event(epoch_done(unfinished))
     assert file.path.exists()
+
+
+def test_the_state_of_a_model_with_a_very_long_name_has_a_name_that_fits_and_is_no_other_models(tmp_path: Path) -> None:
+    one, other = (tmp_path / f"{'n' * 250}{last}.sda" for last in "ab")
+    paths = [StateFile(path).path for path in (one, other)]
+    assert paths[0] != paths[1]
+    for path in paths:
+        path.with_name(f".{path.name}.tmp").touch()
+        assert path.name.endswith(".training")
+    assert StateFile(tmp_path / "tabla.sda").path == tmp_path / "tabla.sda.training"
