@@ -79,7 +79,11 @@ def build_cli(plugins: Plugins) -> click.Group:
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """The entry point of the `host` command. Exits with 0, 1 for an error, or 2 for a mistake in the arguments."""
+    """The entry point of the `host` command.
+
+    Exits with 0, 1 for an error, 2 for a mistake in the arguments, 3 where a result is saved, but not where it was
+    wanted, or 128 and a signal's number where that has stopped it before there was anything to keep, or a demo's end.
+    """
     keep_streams()
     for name, value in THREADS_WAITING.items():
         os.environ.setdefault(name, value)  # torch reads them when it is first imported

@@ -241,7 +241,7 @@ def test_without_room_for_the_result_no_training_begins(
         process = start(*command, environment=environment)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 1, said
-        assert f"The disk of {one_megabyte} has 1.0 MB left, and training new.sda takes about" in said
+        assert f"The disk of {one_megabyte} has 1.0 MB left, and new.sda takes about" in said
         assert "Training." not in said
         assert os.listdir(one_megabyte) == []
 
