@@ -86,7 +86,11 @@ NOT_FOR_WINDOWS = "Error: this program is not for Windows yet: models could not 
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """The entry point of the `host` command. Exits with 0, 1 for an error, or 2 for a mistake in the arguments."""
+    """The entry point of the `host` command.
+
+    Exits with 0, 1 for an error, 2 for a mistake in the arguments, 3 where a result is saved, but not where it was
+    wanted, or 128 and a signal's number where that has stopped it before there was anything to keep, or a demo's end.
+    """
     if sys.platform == "win32":
         sys.exit(NOT_FOR_WINDOWS)
     keep_streams()

@@ -14,16 +14,17 @@ from host_stubs.errors import HostError
 def check_room(path: Path, needed: int) -> None:
     """Raise HostError now if the disk of `path` has no room for so many bytes beside what is there.
 
-    Where a disk does not say how much it has, there is nothing to compare.
+    A folder that is yet to be made counts as the one that it will be in. Where a disk does not say how much it has,
+    there is nothing to compare.
     """
-    folder = Path(os.path.realpath(path)).parent
+    folder = next(folder for folder in Path(os.path.realpath(path)).parents if os.path.isdir(folder))
     try:
         disk = shutil.disk_usage(folder)
     except OSError:
         return
     if disk.total and disk.free < needed:
         raise HostError(
-            f"The disk of {folder} has {_size(disk.free)} left, and training {path.name} takes about {_size(needed)} "
+            f"The disk of {folder} has {_size(disk.free)} left, and {path.name} takes about {_size(needed)} to make "
             "there. Make room on it, or save on another one."
         )
 

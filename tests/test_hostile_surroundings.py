@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,7 +241,7 @@ def test_without_room_for_the_result_no_training_begins(
         process = start(*command, environment=environment)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 1, said
-        assert f"The disk of {one_megabyte} has 1.0 MB left, and training new.sda takes about" in said
+        assert f"The disk of {one_megabyte} has 1.0 MB left, and new.sda takes about" in said
         assert "Training." not in said
         assert os.listdir(one_megabyte) == []
 
@@ -308,11 +309,20 @@ def as_nobody() -> list[str]:
     return prefix
 
 
-def test_the_demo_runs_to_its_end_whatever_is_around_it(tmp_path: Path, as_nobody: list[str]) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may write in, in one that everybody may look into."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        work = Path(folder) / "work"
+        work.mkdir()
+        work.chmod(0o777)
+        yield work
+
+
+def test_the_demo_runs_to_its_end_whatever_is_around_it(open_folder: Path, as_nobody: list[str]) -> None:
     """No home, a proxy that is not there, only ASCII, no stdin, packages that are read-only, no room for a cache."""
-    work = tmp_path / "work"
-    work.mkdir()
-    work.chmod(0o777)
+    work = open_folder
     environment = {
         "PATH": os.environ["PATH"],
         "LANG": "C",
@@ -331,7 +341,7 @@ def test_the_demo_runs_to_its_end_whatever_is_around_it(tmp_path: Path, as_nobod
         assert "Traceback" not in result.stderr
         return result
 
-    for cache in mounted(tmp_path / "cache", "64k"):
+    for cache in mounted(work.with_name("cache"), "64k"):
         environment["NUMBA_CACHE_DIR"] = str(cache)
         result = host("demo", "--epochs", "1", "--seconds", "1", "--json")
         assert json.loads(result.stdout)["model"]["has_prior"] is True

@@ -18,6 +18,9 @@ from host_stubs.errors import HostError
 from host_stubs.host import Host, Saved
 from host_stubs.interrupt import stop_on_interrupt
 
+RECORDINGS_BYTES = 32 * 4 * 2 * 48_000
+"""Of what is synthesized, at most: 32 times four seconds."""
+
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default="demo", type=click.Path(path_type=Path))
@@ -46,7 +49,7 @@ def demo(
     host: Host = ctx.obj
     recordings, path, wav = folder / "recordings", folder / "demo.sda", folder / "new-sound.wav"
     result: dict[str, Any] = {"recordings": str(recordings)}
-    _write_recordings(recordings, seed)
+    _write_recordings(host, recordings, seed)
     if recordings_only:
         show(result, as_json, [f"recordings  {recordings}"])
         return
@@ -92,10 +95,11 @@ def _train(ctx: click.Context, recordings: Path, path: Path, epochs: int | None,
     return saved
 
 
-def _write_recordings(folder: Path, seed: int) -> None:
+def _write_recordings(host: Host, folder: Path, seed: int) -> None:
     if folder.is_dir() and host_stubs.find_recordings(folder):
         say(f"{folder} has recordings already; they are used")
         return
+    host.check_room(folder / "recordings", RECORDINGS_BYTES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -143,9 +143,10 @@ def test_without_a_home_it_is_saved_with_what_is_temporary_and_without_that_it_i
 def test_room_is_looked_at_before_a_training(saved: Path, host: Host) -> None:
     host.check_room(saved, 1000)
     free = shutil.disk_usage(saved.parent).free
-    with pytest.raises(HostError, match=r"has [\d.]+ MB left, and training drums\.sda takes about [\d.]+ MB there"):
+    with pytest.raises(HostError, match=r"has [\d.]+ MB left, and drums\.sda takes about [\d.]+ MB to make there"):
         host.check_room(saved, free + 10**9)
-    host.check_room(saved.parent / "none" / "drums.sda", 10**18)  # that there is no such folder is said elsewhere
+    with pytest.raises(HostError, match=r"The disk of .*models has"):
+        host.check_room(saved.parent / "to be made" / "drums.sda", free + 10**9)
 
 
 @pytest.mark.parametrize("spoil", ["the last byte", "the end"])
