@@ -195,7 +195,7 @@ def _recurrence(network: PriorNetwork, learned: dict[str, np.ndarray]) -> Recurr
 
 def _contiguous(parts: Parts) -> Parts:
     """The same in the order in which it is read: transposing alone moves nothing."""
-    return parts._make(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part for part in parts)
+    return type(parts)(*(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part for part in parts))
 
 
 def _after_norm(
