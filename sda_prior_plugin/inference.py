@@ -8,7 +8,7 @@ sequences share each weight that is read. Shapes: R rows (sequences), D hidden s
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -195,7 +195,9 @@ def _recurrence(network: PriorNetwork, learned: dict[str, np.ndarray]) -> Recurr
 
 def _contiguous(parts: Parts) -> Parts:
     """The same in the order in which it is read: transposing alone moves nothing."""
-    return type(parts)(*(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part for part in parts))
+    matrices = ((name, part) for name, part in parts._asdict().items() if isinstance(part, np.ndarray))
+    found: dict[str, Any] = {name: np.ascontiguousarray(matrix) for name, matrix in matrices}
+    return parts._replace(**found)
 
 
 def _after_norm(
