@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from host_stubs.account import Account
 from host_stubs.cli import build_cli
 from host_stubs.codec import Codec
+from host_stubs.commands.card import card_lines
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.manifest import MOST_FILES, MOST_TEXT, DatasetManifest, build_manifest
@@ -106,6 +107,31 @@ def test_a_dataset_that_is_named_later_is_accounted_for_in_warnings(
     Host(Plugins()).set_dataset(Model("later", codec), untidy)
     assert f"skipped: {EMPTY}" in caplog.messages
     assert not [message for message in caplog.messages if message.startswith("used: ")]
+
+
+def test_what_may_not_be_read_is_named_and_ends_nothing(
+    write_sound: Callable[..., Path], codec: Codec, tmp_path: Path, ordinary_user: None
+) -> None:
+    folder, locked = tmp_path / "recordings", tmp_path / "locked"
+    for number in range(3):
+        write_sound(folder / f"{number}.wav", pitch=300.0 + 50 * number)
+    write_sound(locked / "inside" / "a.wav")
+    (folder / "file.wav").symlink_to(locked / "inside" / "a.wav")
+    (folder / "link").symlink_to(locked / "inside")
+    (folder / "own").mkdir()
+    (folder / "own").chmod(0)
+    locked.chmod(0)
+    try:
+        model = Model("some", codec)
+        Host(Plugins()).set_dataset(model, folder)
+        assert model.manifest is not None
+        assert [entry.path for entry in model.manifest.files] == ["0.wav", "1.wav", "2.wav"]
+        assert [path for path, _ in model.manifest.skipped] == ["file.wav", "link", "own"]
+        assert model.manifest.check().summary() == ""
+        assert [label for label, _ in card_lines(Host(Plugins()), model)].count("Skipped") == 2
+    finally:
+        locked.chmod(0o700)
+        (folder / "own").chmod(0o700)
 
 
 def test_reasons_have_no_absolute_paths_and_an_end(own_sounds: Path) -> None:
