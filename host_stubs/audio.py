@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -48,11 +49,32 @@ def write_wav_blocks(path: Path, blocks: Iterable[np.ndarray], sample_rate: int)
         with (
             new_file_in_place_of(path) as new,
             new.path.open("wb") as file,
-            soundfile.SoundFile(file, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV") as wav,
+            soundfile.SoundFile(
+                sink := _Sink(file), "w", sample_rate, channels=1, subtype="PCM_16", format="WAV"
+            ) as wav,
         ):
             for block in blocks:
                 wav.write(np.clip(block, -1.0, 1.0))
+                if sink.error is not None:
+                    raise sink.error
                 samples, peak = samples + len(block), max(peak, float(np.abs(block).max(initial=0.0)))
     except soundfile.SoundFileError as error:
         raise HostError(f"{path} cannot be written: {reason(error)}.") from error
     return Written(samples, peak)
+
+
+class _Sink:
+    """A file that libsndfile writes to. What goes wrong is kept in `error`: no exception finds its way through C."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def write(self, data: bytes) -> int:
+        """As a file does, but that it never fails."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            return len(data)

@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from host_stubs import sda as sda_module
+from host_stubs.audio import write_wav, write_wav_blocks
 from host_stubs.errors import FileChanged, HostError
 from host_stubs.host import Host, Saved
 from host_stubs.locks import claimed
@@ -330,6 +332,19 @@ def test_on_a_full_disk_the_old_file_is_untouched_and_it_is_said_what_to_do(
     with pytest.raises(HostError, match="No space left on device"):
         save_model(model, path, no_plugins)
     assert open_model(path, no_plugins).name == "tones"
+
+
+def test_a_sound_that_finds_no_room_is_a_sentence_and_nothing_else(
+    small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = small_disk / "new.wav"
+    write_wav(path, np.zeros(1000), 48_000)
+    before = path.read_bytes()
+    with pytest.raises(HostError, match=r"new.wav could not be written \(No space left on device\)"):
+        write_wav_blocks(path, (np.zeros(100_000) for _ in range(100)), 48_000)
+    assert path.read_bytes() == before
+    assert names(small_disk) == ["new.wav"]
+    assert capfd.readouterr().err == ""
 
 
 def test_on_a_disk_that_may_only_be_read_the_message_says_what_to_do(
