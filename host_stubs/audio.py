@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -48,7 +48,7 @@ def write_wav_blocks(path: Path, blocks: Iterable[np.ndarray], sample_rate: int)
     try:
         with (
             new_file_in_place_of(path) as new,
-            new.path.open("wb") as file,
+            new.path.open("wb", buffering=0) as file,
             soundfile.SoundFile(
                 sink := _Sink(file), "w", sample_rate, channels=1, subtype="PCM_16", format="WAV"
             ) as wav,
@@ -64,17 +64,20 @@ def write_wav_blocks(path: Path, blocks: Iterable[np.ndarray], sample_rate: int)
 
 
 class _Sink:
-    """A file that libsndfile writes to. What goes wrong is kept in `error`: no exception finds its way through C."""
+    """An unbuffered file that libsndfile writes to. What goes wrong is kept in `error`: no exception finds its way
+    through C."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         self.error: OSError | None = None
         self._file = file
         self.seek, self.tell = file.seek, file.tell
 
     def write(self, data: bytes) -> int:
-        """As a file does, but that it never fails."""
+        """Write all of it. What cannot be written counts as written; there is an `error` then."""
+        left = memoryview(data)
         try:
-            return self._file.write(data)
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             self.error = self.error or error
-            return len(data)
+        return len(data)
