@@ -43,7 +43,10 @@ def compiled_in_order(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """`function` as a part of each compiled one that calls it, compiled as that is: for what one place calls."""
+    """`function` as a part of each compiled one that calls it, compiled as that is: for what is small or called once.
+
+    Its sums are taken in the order that the caller's are. From Python it may be called too.
+    """
     return _kept(function, ANY_ORDER, inline="always")
 
 

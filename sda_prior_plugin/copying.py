@@ -32,7 +32,7 @@ def _mixed(value: np.uint64) -> np.uint64:
     return value ^ (value >> _SHIFT)
 
 
-@compiled_in_order
+@inlined
 def frame_hash(codes: np.ndarray) -> np.uint64:
     """What tells a frame, its codes `[frame codes]`, from others."""
     value = _ODD

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from sda_prior_plugin.compiled import compiled_in_order
+from sda_prior_plugin.compiled import compiled_in_order, inlined
 
 NONE_LEFT = -1
 
 
-@compiled_in_order
+@inlined
 def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: float, p: np.ndarray) -> None:
     """Fill `p[0]` of float64 `[2, C]` with what is drawn from: `logits [C]` after temperature, top-k and top-p.
 
@@ -21,27 +21,32 @@ def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: flo
     p, ordered = p[0], p[1]
     largest, total = logits[0], 0.0
     for code in range(len(p)):
-        largest = max(largest, logits[code])
+        if logits[code] > largest:
+            largest = logits[code]
     for code in range(len(p)):
         p[code] = math.exp((np.float64(logits[code]) - np.float64(largest)) / temperature)
         total += p[code]
     for code in range(len(p)):
         p[code] /= total
-    if 0 < top_k < len(p):
+    for most, enough in ((top_k, np.inf), (len(p), top_p)):  # the second of what the first leaves
+        if not 0 < most < len(p) and enough >= 1:
+            continue
         put_in_order(p, ordered)
-        keep(p, ordered[len(p) - top_k])
-    if top_p < 1:
-        put_in_order(p, ordered)
-        least, reached = ordered[-1], 0.0
-        for place in range(len(p) - 1, -1, -1):
-            if reached >= top_p:
+        least, reached, total = 0.0, 0.0, 0.0
+        for place in range(len(p) - 1, len(p) - 1 - most, -1):
+            if reached >= enough:
                 break
             least = ordered[place]
             reached += least
-        keep(p, least)
+        for code in range(len(p)):
+            if p[code] < least:
+                p[code] = 0.0
+            total += p[code]
+        for code in range(len(p)):
+            p[code] /= total
 
 
-@compiled_in_order
+@inlined
 def put_in_order(p: np.ndarray, x: np.ndarray) -> None:
     """Fill `x` with the numbers of `p` in ascending order (Shell 1959, with gaps that grow as those of Tokuda 1992)."""
     for place in range(len(x)):
@@ -50,7 +55,7 @@ def put_in_order(p: np.ndarray, x: np.ndarray) -> None:
     while gap < len(x):
         gap = gap * 9 // 4 + 1
     while gap > 1:
-        gap = max(gap * 4 // 9, 1)
+        gap = gap * 4 // 9 or 1
         for last in range(gap, len(x)):
             one, place = x[last], last
             while place >= gap and x[place - gap] > one:
@@ -59,19 +64,7 @@ def put_in_order(p: np.ndarray, x: np.ndarray) -> None:
             x[place] = one
 
 
-@compiled_in_order
-def keep(p: np.ndarray, least: float) -> None:
-    """Leave only what has at least the probability `least`, summing to 1 again."""
-    total = 0.0
-    for code in range(len(p)):
-        if p[code] < least:
-            p[code] = 0.0
-        total += p[code]
-    for code in range(len(p)):
-        p[code] /= total
-
-
-@compiled_in_order
+@inlined
 def drawn(p: np.ndarray, uniform: float) -> int:
     """The code that `uniform` in 0..1 picks from `p` `[C]` by their running sum; never one of probability 0."""
     total = 0.0
@@ -101,9 +94,7 @@ def drawn_but_for(
 
     Where top-k and top-p leave only codes that are ruled out, the others come back. `p` is as for `probabilities`.
     """
-    for attempt in range(2):
-        if attempt:
-            top_k, top_p = 0, 1.0
+    while True:
         probabilities(logits, temperature, top_k, top_p, p)
         left = 0.0
         for code in range(len(ruled_out)):
@@ -112,4 +103,6 @@ def drawn_but_for(
             left += p[0, code]
         if left > 0 or not len(ruled_out):
             return drawn(p[0], uniform)
-    return NONE_LEFT
+        if not top_k and top_p >= 1:
+            return NONE_LEFT
+        top_k, top_p = 0, 1.0

@@ -8,11 +8,11 @@ sequences share each weight that is read. Shapes: R rows (sequences), D hidden s
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sda_prior_plugin.compiled import compiled_for_speed, inlined, literal
 from sda_prior_plugin.kernels import (
@@ -213,7 +213,7 @@ def _stacked(layers: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, n
     return np.stack([matrix for matrix, _ in layers]), np.stack([bias for _, bias in layers])
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def _array(tensor: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(tensor.float().cpu().numpy())
 
 
@@ -240,16 +240,13 @@ class Room(NamedTuple):
         size, codes = network.settings.hidden_size, network.shape.codebook_size
         bits = np.zeros(max(window, 1), np.int32)
         half = size // network.settings.heads // 2
-
-        def floats(*shape: int) -> np.ndarray:
-            return np.zeros(shape, np.float32)
-
+        floats = partial(np.zeros, dtype=np.float32)
         return cls(
-            order=np.arange(rows), x=floats(rows, size), normal=floats(rows, size), wide=floats(rows, 4 * size),
-            three=floats(rows, 3 * size), recalled=floats(rows, 3 * size), z=floats(rows, size),
-            logits=floats(rows, codes), above=floats(rows, size),
+            order=np.arange(rows), x=floats((rows, size)), normal=floats((rows, size)), wide=floats((rows, 4 * size)),
+            three=floats((rows, 3 * size)), recalled=floats((rows, 3 * size)), z=floats((rows, size)),
+            logits=floats((rows, codes)), above=floats((rows, size)),
             scores=floats(len(bits)), bits=bits, powers=bits.view(np.float32),
-            cosines=floats(rows, half), sines=floats(rows, half),
+            cosines=floats((rows, half)), sines=floats((rows, half)),
         )  # fmt: skip
 
 
@@ -263,7 +260,8 @@ def read_position(
     for index in range(count):
         row = rows[index]
         set_row(weights.band, band, room.x, index)
-        add_row(weights.time, min(memory.frame[row], KNOWN_FRAMES - 1), room.x, index)
+        frame = memory.frame[row]
+        add_row(weights.time, frame if frame < KNOWN_FRAMES else KNOWN_FRAMES - 1, room.x, index)
         for level in range(levels):
             last = (band - 1) % bands * levels + level
             before = codes[row, last] if band else memory.codes[row, last]
@@ -296,7 +294,7 @@ def attend_layers(
                 keys[place, slot] = one[size + place]
                 values[place, slot] = one[2 * size + place]
             attend(
-                one, keys, values, min(position + 1, window), attention.heads,
+                one, keys, values, position + 1 if position < window else window, attention.heads,
                 room.scores, room.bits, room.powers, normal[index],
             )  # fmt: skip
         add_product(count, normal, attention.attended[layer], room.order, x)

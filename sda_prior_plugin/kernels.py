@@ -1,8 +1,9 @@
 """The loops that drawing spends its time in: products with matrices, attention, and what stands between them.
 
 Sums of floats are what they cost. R rows (sequences) share each weight that is read. Nothing here makes an array or
-works on whole ones: what numpy does in a line takes longer to compile than all of a loop. A function is compiled again
-as part of each that calls it: so those that one place calls become its caller's (`inlined`), and chains are short.
+works on whole ones: what numpy does in a line takes longer to compile than all of a loop, and min and max are functions
+to compile too. A function is compiled again as part of each that calls it: so small ones that one place calls become
+its caller's (`inlined`), and chains are short. A large one takes longer as part of a larger one than alone.
 """
 
 from __future__ import annotations
@@ -146,7 +147,9 @@ def gelu(count: int, x: np.ndarray) -> None:
     for row in range(count):
         one = x[row]
         for place in range(len(one)):
-            z = min(max(one[place] * _ROOT, -_LIMIT), _LIMIT)
+            z = one[place] * _ROOT
+            z = z if z > -_LIMIT else -_LIMIT
+            z = z if z < _LIMIT else _LIMIT
             t = z * z * _SIXTEENTH
             top = _T0 + t * (_T1 + t * (_T2 + t * (_T3 + t * (_T4 + t * _T5))))
             bottom = _B0 + t * (_B1 + t * (_B2 + t * (_B3 + t * (_B4 + t * _B5))))
@@ -171,7 +174,8 @@ def exponentials(x: np.ndarray, count: int, largest: np.float32, bits: np.ndarra
     call for a number, and run on several at once.
     """
     for place in range(count):
-        power = max((x[place] - largest) * _LOG2_E, _SMALLEST)
+        power = (x[place] - largest) * _LOG2_E
+        power = power if power > _SMALLEST else _SMALLEST
         whole = np.int32(power)  # rounded towards 0; one less leaves a rest from 0 to 1
         rest = power - np.float32(whole) + _ONE
         x[place] = _P0 + rest * (_P1 + rest * (_P2 + rest * (_P3 + rest * (_P4 + rest * (_P5 + rest * _P6)))))
@@ -259,7 +263,7 @@ def attend(
                 scores[place] += a0 * k0[place]
         largest = scores[0]
         for place in range(seen):
-            largest = max(largest, scores[place])
+            largest = scores[place] if scores[place] > largest else largest
         total = exponentials(scores, seen, largest, bits, powers)
         share = _ONE / total
         for one in range(first, eights, 8):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sda_prior_plugin.compiled import compiled_in_order
+from sda_prior_plugin.compiled import compiled_in_order, inlined
 
 _MULTIPLY = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
 _KEY_STEP = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
@@ -22,7 +22,7 @@ def stream_keys(seed: int, count: int) -> np.ndarray:
     return np.stack([np.random.SeedSequence([seed, number]).generate_state(2, np.uint64) for number in range(count)])
 
 
-@compiled_in_order
+@inlined
 def _high(one: np.uint64, other: np.uint64) -> np.uint64:
     """The upper half of a product of 128 bits."""
     low, high = one & _LOW, one >> _HALF
@@ -32,7 +32,7 @@ def _high(one: np.uint64, other: np.uint64) -> np.uint64:
     return high * other_high + (middle >> _HALF) + (rest >> _HALF)
 
 
-@compiled_in_order
+@inlined
 def philox(key: np.ndarray, counter: Numbers) -> Numbers:
     """Four uint64 from key `[2]` and counter `[4]`: Philox 4x64-10 (Salmon et al. 2011, sec. 5.3)."""
     key_0, key_1 = key[0], key[1]
@@ -52,5 +52,6 @@ def uniforms(key: np.ndarray, sound: int, frame: int, found: np.ndarray) -> None
     for first in range(0, len(found), 4):
         counter = np.uint64(first // 4), np.uint64(frame), np.uint64(sound), np.uint64(0)
         numbers = philox(key, counter)
-        for index in range(first, min(first + 4, len(found))):
-            found[index] = (numbers[index - first] >> np.uint64(11)) * 2.0**-53
+        for index in range(4):
+            if first + index < len(found):
+                found[first + index] = (numbers[index] >> np.uint64(11)) * 2.0**-53

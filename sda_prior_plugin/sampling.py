@@ -116,7 +116,7 @@ def draw_frames(
     counts: np.ndarray,
     endless: bool,
     draw: tuple[float, int, float],
-    table: np.ndarray,
+    table: np.ndarray | None,
 ) -> None:
     """Draw the next frames of R sequences.
 
@@ -128,7 +128,7 @@ def draw_frames(
             over.
         endless: whether a sound that is over is followed by another one.
         draw: temperature, top-k and top-p.
-        table: of a `CopyGuard`; empty without one.
+        table: of a `CopyGuard`; code for one is compiled only where there is one.
     """
     frames, size = found.shape[1:]
     bands, levels = len(weights.band), len(weights.level)
@@ -157,7 +157,7 @@ def draw_frames(
                     _draw_code(room.logits[index], progress, rows[index], band * levels + level, draw, table)
         for index in range(count):
             row = rows[index]
-            if codes[row, size - 1] == NONE_LEFT:
+            if table is not None and codes[row, size - 1] == NONE_LEFT:
                 _end_sound(memory, progress, row, room.logits.shape[1], endless)
                 continue
             set_row(codes, row, found[row], counts[row])
@@ -166,11 +166,12 @@ def draw_frames(
             progress.drawn[row] += 1
             progress.empty[row] = 0
             memory.frame[row] += 1
-            recent = progress.recent[row]
-            for place in range(1, len(recent)):
-                recent[place - 1] = recent[place]
-            if len(recent):
-                recent[-1] = frame_hash(codes[row])
+            if table is not None:
+                recent = progress.recent[row]
+                for place in range(1, len(recent)):
+                    recent[place - 1] = recent[place]
+                if len(recent):
+                    recent[-1] = frame_hash(codes[row])
 
 
 @inlined
@@ -196,19 +197,24 @@ def _without_ended(
 
 @inlined
 def _draw_code(
-    logits: np.ndarray, progress: Progress, row: int, place: int, draw: tuple[float, int, float], table: np.ndarray
+    logits: np.ndarray,
+    progress: Progress,
+    row: int,
+    place: int,
+    draw: tuple[float, int, float],
+    table: np.ndarray | None,
 ) -> None:
     """Draw one code of a row from its logits."""
     temperature, top_k, top_p = draw
     codes, uniform = progress.codes[row], progress.numbers[row, place]
     ruled_out = progress.ruled_out[:0]
-    if place == len(codes) - 1 and len(table) and progress.drawn[row] >= progress.recent.shape[1]:
+    if table is not None and place == len(codes) - 1 and progress.drawn[row] >= progress.recent.shape[1]:
         ruled_out = progress.ruled_out
         completing(table, progress.recent[row], codes, ruled_out)
     codes[place] = drawn_but_for(logits, temperature, top_k, top_p, ruled_out, uniform, progress.p)
 
 
-@compiled_for_speed
+@inlined
 def _end_sound(memory: Memory, progress: Progress, row: int, codebook_size: int, endless: bool) -> None:
     """A sound is over before its next frame: the sequence is too, or another sound begins."""
     progress.empty[row] = 0 if memory.frame[row] else progress.empty[row] + 1
@@ -251,7 +257,7 @@ class Sequences:
         rows = len(keys)
         self.weights, self.endless, self.draw = weights, endless, (draw.temperature, draw.top_k, draw.top_p)
         self.shape = network.shape
-        self.table = np.zeros(0, np.uint64) if guard is None else guard.table
+        self.table = None if guard is None else guard.table
         self.memory = Memory.of_nothing(network, rows, len(start) + most_frames)
         self.room = Room.for_rows(network, rows, self.memory.keys.shape[3])
         if len(start):  # without, there is nothing to compile either
