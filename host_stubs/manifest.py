@@ -14,9 +14,11 @@ from typing import Any
 import soundfile
 
 from host_stubs.errors import HostError, shown
+from host_stubs.fingerprints import Fingerprints
 from host_stubs.folder import find_recordings, look_through
 from host_stubs.reading import recording_blocks
 from host_stubs.recording import Recording, RecordingEntry, Span
+from host_stubs.shared_sound import groups_of, shared_sound, told
 from host_stubs.split import SPLIT_SEED, split
 
 MOST_FILES = 16_384
@@ -169,18 +171,21 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     """
     found = look_through(folder)
     entries, skipped = [], [(path.relative_to(folder).as_posix(), _legible(reason)) for path, reason in found.left_out]
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in found.recordings):
-        try:
-            _check_name(path)
-            entries.append(_measured(path, name))
-        except HostError as error:
-            skipped.append((name, str(error)))
+    with Fingerprints() as fingerprints:
+        for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in found.recordings):
+            try:
+                _check_name(path)
+                entries.append(_measured(path, name, fingerprints))
+            except HostError as error:
+                skipped.append((name, str(error)))
+        shared = shared_sound(fingerprints)
     if not entries:
         if skipped:
             reasons = "; ".join(reason for _, reason in skipped[:3]) + (" …" if len(skipped) > 3 else "")
             raise HostError(f"None of the {len(skipped)} recordings in {folder} can be used: {reasons}")
         raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
-    files, notes = split(entries, seed)
+    files, notes = split(entries, seed, groups_of(shared))
+    notes += told(shared, {entry.path for entry in files if entry.held_out})
     manifest = DatasetManifest(str(folder.resolve()), tuple(files))
     if len(files) > MOST_FILES or len(json.dumps(manifest.to_json())) > MOST_TEXT:
         raise HostError(
@@ -220,13 +225,14 @@ def _legible(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _measured(path: Path, name: str) -> RecordingEntry:
-    """An entry without a part yet. Reads the whole file: a header may promise what the data does not hold."""
+def _measured(path: Path, name: str, fingerprints: Fingerprints) -> RecordingEntry:
+    """An entry without a part yet, and its fingerprint. Reads the whole file: a header may promise what the data does
+    not hold."""
     try:
         rate = soundfile.info(path).samplerate
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
         rate = 48000  # read_recording will say what is wrong with it
-    samples = sum(map(len, recording_blocks(path, rate)))
+    samples = sum(map(len, fingerprints.listen(name, recording_blocks(path, rate), rate)))
     return RecordingEntry(name, path.stat().st_size, _sha256(path), samples / rate, None, None)
 
 

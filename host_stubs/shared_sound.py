@@ -1,0 +1,185 @@
+"""Recordings that share sound: the same take in another form, or a stretch of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from host_stubs.candidates import Alignment, alignments
+from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
+
+_SAME_WAVE = 0.9  # correlation of a second: whatever it comes from, hearing one is as good as having heard the other
+_SAME_PHASE, _SAME_LEVEL = 0.78, 0.65  # how alike the same sound is at least, see `_alike`
+_LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
+_AUDIBLE = 10**-1.6  # of it
+_FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
+_OVER_BACKGROUND = 6  # times its power
+_MOST_OF_IT = 0.9  # share of a recording's sound that counts as all of it
+_STEP = SECOND // 4  # frames between the stretches that are looked at
+_MARGIN = 2 * HOP  # samples that an alignment may be wrong by
+_REACH = 2 * RATE  # samples before and after a promising moment that are compared
+_TOLD, _NAMED = 6, 12  # groups that are told of, and names in each, before the rest are counted
+_SHIFTS = np.exp(2j * np.pi * np.outer(np.linspace(-0.75, 0.75, 13), np.fft.rfftfreq(FRAME))).astype(np.complex64)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Two recordings that share sound. `one` is all in `other`, `other` all in `one`: if both, they are one take."""
+
+    one: str
+    other: str
+    one_in_other: bool
+    other_in_one: bool
+
+
+def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
+    """Pairs of recordings that share a second of sound, or all of a shorter one; enough to connect each with all that
+    it shares sound with.
+
+    Candidates come from patches of the spectrum. Whether they are one sound is seen from the waves themselves, lying on
+    each other to a fraction of a sample: in nearly all cells of time and frequency that are louder than the noise the
+    same phase and the same share of the power.
+    """
+    names, known = list(fingerprints.of), list(fingerprints.of.values())
+    group = list(range(len(names)))
+
+    def root(number: int) -> int:
+        while group[number] != number:
+            group[number] = group[group[number]]
+            number = group[number]
+        return number
+
+    pairs = []
+    for each in alignments(known):
+        if root(each.one) == root(each.other):
+            continue
+        found = _compare(fingerprints, names[each.one], names[each.other], each)
+        if found is not None:
+            pairs.append(found)
+            group[root(each.one)] = root(each.other)
+    return pairs
+
+
+def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment) -> Shared | None:
+    """Whether two recordings are one sound where the alignment says."""
+    first, second = fingerprints.of[one], fingerprints.of[other]
+    middle = alignment.at * HOP
+    offset = _offset(fingerprints, one, other, middle, alignment.offset * HOP)
+    begin, end = _overlap(first, second, offset)
+    start, stop = max(begin, middle - _REACH), min(end, middle + _REACH)
+    if stop - start < min(RATE - HOP, _MOST_OF_IT * HOP * min(_length(first), _length(second))):
+        return None
+    ours = spectra(fingerprints.sound(one, start, stop))
+    theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
+    if not _same(ours, theirs, first, second):
+        return None
+    length = (end - begin) / HOP
+    return Shared(one, other, length >= _MOST_OF_IT * _length(first), length >= _MOST_OF_IT * _length(second))
+
+
+def _length(recording: Fingerprint) -> int:
+    """Of what is not silence, in frames."""
+    return recording.heard[1] - recording.heard[0]
+
+
+def _overlap(one: Fingerprint, other: Fingerprint, offset: int) -> tuple[int, int]:
+    """From where to where in `one` both sound, in samples, with sample 0 of `one` on sample `offset` of `other`."""
+    begin = max(one.heard[0] * HOP, other.heard[0] * HOP - offset)
+    end = min(one.heard[1] * HOP, one.samples, other.heard[1] * HOP - offset, other.samples - offset)
+    return begin, end
+
+
+def _offset(fingerprints: Fingerprints, one: str, other: str, middle: int, near: int) -> int:
+    """Which sample of `other` lies on sample 0 of `one`: where the second around `middle` correlates most."""
+    begin, end = _overlap(fingerprints.of[one], fingerprints.of[other], near)
+    if end - begin > 4 * _MARGIN:  # what lies at the ends of it may be in one of them alone
+        begin, end = begin + _MARGIN, end - _MARGIN
+    begin = max(begin, min(middle - RATE // 4, end - RATE))
+    end = max(min(end, begin + RATE), begin + HOP)
+    ours = fingerprints.sound(one, begin, end)
+    theirs = fingerprints.sound(other, begin + near - _MARGIN, end + near + _MARGIN)
+    size = 1 << (len(ours) + len(theirs)).bit_length()
+    products = np.fft.irfft(np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj())[: 2 * _MARGIN + 1]
+    powers = np.cumsum(np.concatenate([[0.0], theirs.astype(np.float64) ** 2]))
+    powers = powers[len(ours) :] - powers[: -len(ours)]
+    return near - _MARGIN + int(np.argmax(products / np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20))))
+
+
+def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether a second of these spectra, or all where they are shorter, is one sound and no faint end of both."""
+    cross = ours * theirs.conj()
+    shift = _SHIFTS[int(np.argmax((_SHIFTS * cross.sum(axis=0)).real.sum(axis=1)))]
+    together = in_bands((cross * shift).real)
+    powers = in_bands(np.abs(np.stack([ours, theirs])) ** 2)
+    loudest = np.array([one.loudest, other.loudest])
+    backgrounds = np.stack([one.background, other.background])
+    length = min(SECOND, len(together))
+    for start in sorted({*range(0, len(together) - length + 1, _STEP), len(together) - length}):
+        window = slice(start, start + length)
+        levels = powers[:, window].sum(axis=(1, 2))
+        if not levels.all() or (levels / length / loudest).max() < _LOUD:
+            continue
+        wave = together[window].sum() / np.sqrt(levels.prod())
+        if wave >= _SAME_WAVE and length == SECOND and (levels / length / loudest).min() >= _AUDIBLE:
+            return True
+        phase, level = _alike(together[window], powers[:, window], backgrounds)
+        if phase >= _SAME_PHASE and level >= _SAME_LEVEL:
+            return True
+    return False
+
+
+def _alike(together: np.ndarray, powers: np.ndarray, backgrounds: np.ndarray) -> tuple[float, float]:
+    """How alike two sounds are, equally loud as wholes, on the mean over all cells that stand out of the noise: the
+    real part of their product as a share of the powers' geometric mean, and of the larger of them.
+
+    `together` is `[frames, bands]`, `powers` `[2, frames, bands]`, `backgrounds` `[2, bands]`.
+    """
+    gains = 1 / np.maximum(powers.sum(axis=(1, 2)), 1e-20)
+    powers, backgrounds = powers * gains[:, None, None], backgrounds * gains[:, None]
+    together = together * np.sqrt(gains.prod())
+    larger = powers.max(axis=0)
+    distinct = (larger > _FAINTER * larger.max()) & (larger > _OVER_BACKGROUND * backgrounds.max(axis=0))
+    if powers[:, distinct].sum(axis=1).min() < 0.5:
+        distinct = larger > _FAINT * larger.max()  # a sound that goes on and on is its own background
+    product = together[distinct]
+    means = np.sqrt(powers[:, distinct].prod(axis=0) + 1e-20)
+    return float((product / means).mean()), float((product / larger[distinct]).mean())
+
+
+def groups_of(shared: list[Shared]) -> dict[str, str]:
+    """For each recording that shares sound, the first of those that it belongs with."""
+    groups: dict[str, str] = {}
+    for pair in shared:
+        first, *others = sorted({groups.get(pair.one, pair.one), groups.get(pair.other, pair.other)})
+        groups |= {pair.one: first, pair.other: first}
+        groups |= {name: first for name, of in groups.items() if of in others}
+    return groups
+
+
+def told(shared: list[Shared], held_out: set[str]) -> list[str]:
+    """A sentence for each group, and what has become of it: the first few, and how many more there are."""
+    groups: dict[str, list[str]] = {}
+    for name, first in sorted(groups_of(shared).items()):
+        groups.setdefault(first, []).append(name)
+    sentences = []
+    for names in groups.values():
+        parts = {name in held_out for name in names}
+        fate = "." if len(parts) > 1 else f"; they are {'held out' if parts == {True} else 'trained on'} together."
+        sentences.append(_relation(names, shared) + fate)
+    more = len(sentences) - _TOLD
+    return sentences[:_TOLD] + ([f"So it is with {more} more groups of recordings."] if more > 0 else [])
+
+
+def _relation(names: list[str], shared: list[Shared]) -> str:
+    if len(names) > 2:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return f"{', '.join(names[:_NAMED])}{more} share sound"
+    (pair,) = (pair for pair in shared if pair.one in names)
+    if pair.one_in_other and pair.other_in_one:
+        return f"{pair.one} and {pair.other} are the same sound"
+    if pair.one_in_other:
+        return f"{pair.one} is part of {pair.other}"
+    if pair.other_in_one:
+        return f"{pair.other} is part of {pair.one}"
+    return f"{pair.one} and {pair.other} share sound"
