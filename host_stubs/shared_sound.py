@@ -12,7 +12,8 @@ from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Finge
 _SAME_WAVE = 0.9  # correlation of a second: whatever it comes from, hearing one is as good as having heard the other
 _SAME_PHASE, _SAME_LEVEL = 0.78, 0.65  # how alike the same sound is at least, see `_alike`
 _LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
-_AUDIBLE = 10**-1.6  # of it
+_AUDIBLE = 10**-1.0  # of it
+_LIKE_LEVEL = 0.45
 _FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
 _OVER_BACKGROUND = 6  # times its power
 _MOST_OF_IT = 0.9  # share of a recording's sound that counts as all of it
@@ -67,12 +68,15 @@ def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignm
     middle = alignment.at * HOP
     offset = _offset(fingerprints, one, other, middle, alignment.offset * HOP)
     begin, end = _overlap(first, second, offset)
-    start, stop = max(begin, middle - _REACH), min(end, middle + _REACH)
-    if stop - start < min(RATE - HOP, _MOST_OF_IT * HOP * min(_length(first), _length(second))):
+    if end - begin < min(RATE - HOP, _MOST_OF_IT * HOP * min(_length(first), _length(second))):
         return None
-    ours = spectra(fingerprints.sound(one, start, stop))
-    theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
-    if not _same(ours, theirs, first, second):
+    for moment in (middle, _loudest(first, second, begin, end, offset)):
+        start, stop = max(begin, moment - _REACH), min(end, moment + _REACH)
+        ours = spectra(fingerprints.sound(one, start, stop))
+        theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
+        if _same(ours, theirs, first, second):
+            break
+    else:
         return None
     length = (end - begin) / HOP
     return Shared(one, other, length >= _MOST_OF_IT * _length(first), length >= _MOST_OF_IT * _length(second))
@@ -88,6 +92,17 @@ def _overlap(one: Fingerprint, other: Fingerprint, offset: int) -> tuple[int, in
     begin = max(one.heard[0] * HOP, other.heard[0] * HOP - offset)
     end = min(one.heard[1] * HOP, one.samples, other.heard[1] * HOP - offset, other.samples - offset)
     return begin, end
+
+
+def _loudest(one: Fingerprint, other: Fingerprint, begin: int, end: int, offset: int) -> int:
+    """The sample of `one`, of those from `begin` to `end`, where either is nearest to its loudest."""
+    first, count = begin // HOP, (end - begin) // HOP
+    shares = [
+        recording.levels[start : start + count].sum(axis=1) / recording.loudest
+        for recording, start in ((one, first), (other, max(0, first + round(offset / HOP))))
+    ]
+    shortest = min(map(len, shares))
+    return (first + int(np.argmax(shares[0][:shortest] + shares[1][:shortest]))) * HOP
 
 
 def _offset(fingerprints: Fingerprints, one: str, other: str, middle: int, near: int) -> int:
@@ -120,11 +135,16 @@ def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerp
         levels = powers[:, window].sum(axis=(1, 2))
         if not levels.all() or (levels / length / loudest).max() < _LOUD:
             continue
-        wave = together[window].sum() / np.sqrt(levels.prod())
-        if wave >= _SAME_WAVE and length == SECOND and (levels / length / loudest).min() >= _AUDIBLE:
-            return True
         phase, level = _alike(together[window], powers[:, window], backgrounds)
         if phase >= _SAME_PHASE and level >= _SAME_LEVEL:
+            return True
+        wave = together[window].sum() / np.sqrt(levels.prod())
+        if (
+            length == SECOND
+            and (levels / length / loudest).min() >= _AUDIBLE
+            and wave >= _SAME_WAVE
+            and level >= _LIKE_LEVEL
+        ):
             return True
     return False
 
