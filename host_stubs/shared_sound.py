@@ -9,10 +9,9 @@ import numpy as np
 from host_stubs.candidates import Alignment, alignments
 from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
 
-_SAME_WAVE = 0.9  # correlation of a second: whatever it comes from, hearing one is as good as having heard the other
+_SAME_WAVE = (0.9, np.array([0.1, 0.25])), (0.95, np.array([0.025, 0.1]))
 _SAME_PHASE, _SAME_LEVEL = 0.78, 0.65  # how alike the same sound is at least, see `_alike`
 _LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
-_AUDIBLE = 10**-1.0  # of it
 _LIKE_LEVEL = 0.45
 _FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
 _OVER_BACKGROUND = 6  # times its power
@@ -66,20 +65,18 @@ def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignm
     """Whether two recordings are one sound where the alignment says."""
     first, second = fingerprints.of[one], fingerprints.of[other]
     middle = alignment.at * HOP
-    offset = _offset(fingerprints, one, other, middle, alignment.offset * HOP)
-    begin, end = _overlap(first, second, offset)
-    if end - begin < min(RATE - HOP, _MOST_OF_IT * HOP * min(_length(first), _length(second))):
-        return None
-    for moment in (middle, _loudest(first, second, begin, end, offset)):
-        start, stop = max(begin, moment - _REACH), min(end, moment + _REACH)
-        ours = spectra(fingerprints.sound(one, start, stop))
-        theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
-        if _same(ours, theirs, first, second):
-            break
-    else:
-        return None
-    length = (end - begin) / HOP
-    return Shared(one, other, length >= _MOST_OF_IT * _length(first), length >= _MOST_OF_IT * _length(second))
+    for offset in _offsets(fingerprints, one, other, middle, alignment.offset * HOP):
+        begin, end = _overlap(first, second, offset)
+        if end - begin < min(RATE - HOP, _MOST_OF_IT * HOP * min(_length(first), _length(second))):
+            continue
+        for moment in {middle, _loudest(first, second, begin, end, offset)}:
+            start, stop = max(begin, moment - _REACH), min(end, moment + _REACH)
+            ours = spectra(fingerprints.sound(one, start, stop))
+            theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
+            if _same(ours, theirs, first, second):
+                inside = [end - begin >= _MOST_OF_IT * HOP * _length(each) for each in (first, second)]
+                return Shared(one, other, *inside)
+    return None
 
 
 def _length(recording: Fingerprint) -> int:
@@ -105,20 +102,28 @@ def _loudest(one: Fingerprint, other: Fingerprint, begin: int, end: int, offset:
     return (first + int(np.argmax(shares[0][:shortest] + shares[1][:shortest]))) * HOP
 
 
-def _offset(fingerprints: Fingerprints, one: str, other: str, middle: int, near: int) -> int:
-    """Which sample of `other` lies on sample 0 of `one`: where the second around `middle` correlates most."""
+def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near: int) -> set[int]:
+    """Which sample of `other` may lie on sample 0 of `one`: where the second around `middle` correlates most, with the
+    ends of what may be common to both, one of which may be in one alone, and without them."""
     begin, end = _overlap(fingerprints.of[one], fingerprints.of[other], near)
-    if end - begin > 4 * _MARGIN:  # what lies at the ends of it may be in one of them alone
-        begin, end = begin + _MARGIN, end - _MARGIN
-    begin = max(begin, min(middle - RATE // 4, end - RATE))
-    end = max(min(end, begin + RATE), begin + HOP)
-    ours = fingerprints.sound(one, begin, end)
-    theirs = fingerprints.sound(other, begin + near - _MARGIN, end + near + _MARGIN)
+    offsets = set()
+    for margin in (0, _MARGIN):
+        first = max(begin + margin, min(middle - RATE // 4, end - margin - RATE))
+        last = min(end - margin, first + RATE)
+        if last - first >= RATE // 16:
+            ours = fingerprints.sound(one, first, last)
+            theirs = fingerprints.sound(other, first + near - _MARGIN, last + near + _MARGIN)
+            offsets.add(near - _MARGIN + _best_place(ours, theirs))
+    return offsets
+
+
+def _best_place(ours: np.ndarray, theirs: np.ndarray) -> int:
+    """Where in `theirs`, which is longer, `ours` correlates most."""
     size = 1 << (len(ours) + len(theirs)).bit_length()
-    products = np.fft.irfft(np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj())[: 2 * _MARGIN + 1]
+    products = np.fft.irfft(np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj())
     powers = np.cumsum(np.concatenate([[0.0], theirs.astype(np.float64) ** 2]))
     powers = powers[len(ours) :] - powers[: -len(ours)]
-    return near - _MARGIN + int(np.argmax(products / np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20))))
+    return int(np.argmax(products[: len(powers)] / np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20))))
 
 
 def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerprint) -> bool:
@@ -133,17 +138,17 @@ def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerp
     for start in sorted({*range(0, len(together) - length + 1, _STEP), len(together) - length}):
         window = slice(start, start + length)
         levels = powers[:, window].sum(axis=(1, 2))
-        if not levels.all() or (levels / length / loudest).max() < _LOUD:
+        if not levels.all():
             continue
+        shares = np.sort(levels / length / loudest)
         phase, level = _alike(together[window], powers[:, window], backgrounds)
-        if phase >= _SAME_PHASE and level >= _SAME_LEVEL:
+        if shares[1] >= _LOUD and phase >= _SAME_PHASE and level >= _SAME_LEVEL:
             return True
         wave = together[window].sum() / np.sqrt(levels.prod())
         if (
             length == SECOND
-            and (levels / length / loudest).min() >= _AUDIBLE
-            and wave >= _SAME_WAVE
             and level >= _LIKE_LEVEL
+            and any(wave >= least and (shares >= loud).all() for least, loud in _SAME_WAVE)
         ):
             return True
     return False
