@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +11,18 @@ from host_stubs.candidates import Alignment, alignments
 from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
 
 _SAME_WAVE = (0.9, np.array([0.1, 0.25])), (0.95, np.array([0.025, 0.1]))
-_SAME_PHASE, _SAME_LEVEL = 0.78, 0.65  # how alike the same sound is at least, see `_alike`
+_SAME_PHASE, _SAME_LEVEL = 0.85, 0.65  # how alike the same sound is at least, see `_alike`
 _LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
 _LIKE_LEVEL = 0.45
 _FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
 _OVER_BACKGROUND = 6  # times its power
 _MOST_OF_IT = 0.9  # share of a recording's sound that counts as all of it
 _STEP = SECOND // 4  # frames between the stretches that are looked at
+_PATIENCE = 1500  # comparisons in vain, one after the other, and one more for eight recordings
+_WORTH_A_LOOK = 0.45  # correlation of two seconds as waves
 _MARGIN = 2 * HOP  # samples that an alignment may be wrong by
 _REACH = 2 * RATE  # samples before and after a promising moment that are compared
-_TOLD, _NAMED = 6, 12  # groups that are told of, and names in each, before the rest are counted
+_TOLD, _NAMED = 8, 12  # groups that are told of, and names in each, before the rest are counted
 _SHIFTS = np.exp(2j * np.pi * np.outer(np.linspace(-0.75, 0.75, 13), np.fft.rfftfreq(FRAME))).astype(np.complex64)
 
 
@@ -50,7 +53,8 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
             number = group[number]
         return number
 
-    pairs = []
+    pairs: list[Shared] = []
+    in_vain, patience = 0, _PATIENCE + len(known) // 8
     for each in alignments(known):
         if root(each.one) == root(each.other):
             continue
@@ -58,6 +62,9 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
         if found is not None:
             pairs.append(found)
             group[root(each.one)] = root(each.other)
+        in_vain = 0 if found else in_vain + 1
+        if in_vain > patience:  # the most promising came first
+            break
     return pairs
 
 
@@ -102,28 +109,31 @@ def _loudest(one: Fingerprint, other: Fingerprint, begin: int, end: int, offset:
     return (first + int(np.argmax(shares[0][:shortest] + shares[1][:shortest]))) * HOP
 
 
-def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near: int) -> set[int]:
-    """Which sample of `other` may lie on sample 0 of `one`: where the second around `middle` correlates most, with the
-    ends of what may be common to both, one of which may be in one alone, and without them."""
+def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near: int) -> Iterator[int]:
+    """Which sample of `other` may lie on sample 0 of `one`: where the second around `middle` correlates most, without
+    the ends of what may be common to both, one of which may be in one alone, and with them."""
     begin, end = _overlap(fingerprints.of[one], fingerprints.of[other], near)
-    offsets = set()
-    for margin in (0, _MARGIN):
+    for margin in (_MARGIN, 0):
         first = max(begin + margin, min(middle - RATE // 4, end - margin - RATE))
         last = min(end - margin, first + RATE)
         if last - first >= RATE // 16:
             ours = fingerprints.sound(one, first, last)
             theirs = fingerprints.sound(other, first + near - _MARGIN, last + near + _MARGIN)
-            offsets.add(near - _MARGIN + _best_place(ours, theirs))
-    return offsets
+            place, correlation = _best_place(ours, theirs)
+            if correlation >= _WORTH_A_LOOK:
+                yield near - _MARGIN + place
 
 
-def _best_place(ours: np.ndarray, theirs: np.ndarray) -> int:
-    """Where in `theirs`, which is longer, `ours` correlates most."""
-    size = 1 << (len(ours) + len(theirs)).bit_length()
-    products = np.fft.irfft(np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj())
+def _best_place(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, float]:
+    """Where in `theirs`, which is longer, `ours` correlates most, and how much."""
+    size = -(-len(theirs) // 4096) * 4096  # what comes round is beyond the places that are looked at
+    products = np.fft.irfft(np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj(), size)
     powers = np.cumsum(np.concatenate([[0.0], theirs.astype(np.float64) ** 2]))
     powers = powers[len(ours) :] - powers[: -len(ours)]
-    return int(np.argmax(products[: len(powers)] / np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20))))
+    scale = np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20) * (ours.astype(np.float64) ** 2).sum() + 1e-20)
+    correlations = products[: len(powers)] / scale
+    place = int(np.argmax(correlations))
+    return place, float(correlations[place])
 
 
 def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerprint) -> bool:
