@@ -203,7 +203,7 @@ def told(shared: list[Shared], held_out: set[str]) -> list[str]:
         fate = "." if len(parts) > 1 else f"; they are {'held out' if parts == {True} else 'trained on'} together."
         sentences.append(_relation(names, shared) + fate)
     more = len(sentences) - _TOLD
-    return sentences[:_TOLD] + ([f"So it is with {more} more groups of recordings."] if more > 0 else [])
+    return sentences[:_TOLD] + ([f"{more} more groups of recordings share sound."] if more > 0 else [])
 
 
 def _relation(names: list[str], shared: list[Shared]) -> str:
