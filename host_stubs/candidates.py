@@ -36,15 +36,16 @@ def alignments(recordings: list[Fingerprint]) -> list[Alignment]:
     if len(recordings) < 2:
         return []
     patches = _Patches(recordings)
-    votes: Mapping[tuple[int, int, int], list[tuple[float, int]]] = defaultdict(list)
+    votes: Mapping[tuple[int, int, int], list[tuple[float, int, int]]] = defaultdict(list)
     for asked, known, alike in patches.nearest():
         one, other = patches.owner[asked], patches.owner[known]
         at, found = patches.frame[asked], patches.frame[known]
         if one > other:
             one, other, at, found = other, one, found, at
-        votes[int(one), int(other), round((found - at) / 2)].append((alike, int(at)))
-    ranked = sorted(votes.items(), key=lambda item: (-sum(alike - _ALIKE for alike, _ in item[1]), item[0]))
-    return [Alignment(one, other, max(heard)[1], 2 * offset) for (one, other, offset), heard in ranked]
+        votes[int(one), int(other), round((found - at) / 2)].append((alike, int(at), int(found)))
+    ranked = sorted(votes.items(), key=lambda item: (-sum(vote[0] - _ALIKE for vote in item[1]), item[0]))
+    best = [(one, other, max(heard)) for (one, other, _), heard in ranked]
+    return [Alignment(one, other, at, found - at) for one, other, (_, at, found) in best]
 
 
 class _Patches:

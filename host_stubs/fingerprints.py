@@ -20,7 +20,7 @@ _WINDOW = np.hanning(FRAME).astype(np.float32)
 _IN_MEMORY = 128 * 2**20  # bytes of sound: an hour
 _AT_ONCE = 4096  # frames of which spectra are computed at once
 _SILENCE = 1e-7  # of the power of a recording's loudest moment
-_QUIET = 0.05  # share of a recording's moments that are its background
+_QUIET = 0.2  # share of a recording's moments that are its background
 SECOND = RATE // HOP  # frames
 
 

@@ -11,16 +11,18 @@ from host_stubs.candidates import Alignment, alignments
 from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
 
 _SAME_WAVE = (0.9, np.array([0.1, 0.25])), (0.95, np.array([0.025, 0.1]))
-_SAME_PHASE, _SAME_LEVEL = 0.85, 0.65  # how alike the same sound is at least, see `_alike`
+_SAME_PHASE, _SAME_LEVEL = 0.82, 0.65  # how alike the same sound is at least, see `_alike`
 _LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
 _LIKE_LEVEL = 0.45
 _FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
 _OVER_BACKGROUND = 6  # times its power
-_MOST_OF_IT = 0.9  # share of a recording's sound that counts as all of it
+_GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
+_SHORTEST = RATE * 4 // 5  # samples in common: a second but for its ends
+_MOST_OF_IT = 0.8  # share of a recording's sound that counts as all of it
 _STEP = SECOND // 4  # frames between the stretches that are looked at
 _PATIENCE = 1500  # comparisons in vain, one after the other, and one more for eight recordings
 _WORTH_A_LOOK = 0.45  # correlation of two seconds as waves
-_MARGIN = 2 * HOP  # samples that an alignment may be wrong by
+_MARGIN = 3 * HOP  # samples that an alignment may be wrong by
 _REACH = 2 * RATE  # samples before and after a promising moment that are compared
 _TOLD, _NAMED = 8, 12  # groups that are told of, and names in each, before the rest are counted
 _SHIFTS = np.exp(2j * np.pi * np.outer(np.linspace(-0.75, 0.75, 13), np.fft.rfftfreq(FRAME))).astype(np.complex64)
@@ -74,27 +76,44 @@ def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignm
     middle = alignment.at * HOP
     for offset in _offsets(fingerprints, one, other, middle, alignment.offset * HOP):
         begin, end = _overlap(first, second, offset)
-        if end - begin < min(RATE - HOP, _MOST_OF_IT * HOP * min(_length(first), _length(second))):
+        if end - begin < min(_SHORTEST, _MOST_OF_IT * min(_length(first), _length(second))):
             continue
         for moment in {middle, _loudest(first, second, begin, end, offset)}:
             start, stop = max(begin, moment - _REACH), min(end, moment + _REACH)
             ours = spectra(fingerprints.sound(one, start, stop))
             theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
             if _same(ours, theirs, first, second):
-                inside = [end - begin >= _MOST_OF_IT * HOP * _length(each) for each in (first, second)]
+                whole = _together(fingerprints, one, other, begin, end, offset)
+                inside = [whole and end - begin >= _MOST_OF_IT * _length(each) for each in (first, second)]
                 return Shared(one, other, *inside)
     return None
 
 
+def _together(fingerprints: Fingerprints, one: str, other: str, begin: int, end: int, offset: int) -> bool:
+    """Whether two recordings go together all the way from `begin` to `end`, or for the first minute of it."""
+    end = min(end, begin + 60 * RATE)
+    ours, theirs = fingerprints.sound(one, begin, end), fingerprints.sound(other, begin + offset, end + offset)
+    return float(ours @ theirs) >= _GOING_TOGETHER * float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+
+
 def _length(recording: Fingerprint) -> int:
-    """Of what is not silence, in frames."""
-    return recording.heard[1] - recording.heard[0]
+    """Of what is not silence, in samples."""
+    begin, end = _sounding(recording)
+    return end - begin
+
+
+def _sounding(recording: Fingerprint) -> tuple[int, int]:
+    """From which sample to which it sounds, as far as frames tell."""
+    first, last = recording.heard
+    begin = first * HOP + HOP // 2 if first else 0
+    end = (last - 1) * HOP - HOP // 2 if last < len(recording.levels) else recording.samples
+    return begin, end
 
 
 def _overlap(one: Fingerprint, other: Fingerprint, offset: int) -> tuple[int, int]:
     """From where to where in `one` both sound, in samples, with sample 0 of `one` on sample `offset` of `other`."""
-    begin = max(one.heard[0] * HOP, other.heard[0] * HOP - offset)
-    end = min(one.heard[1] * HOP, one.samples, other.heard[1] * HOP - offset, other.samples - offset)
+    (begin, end), (their_begin, their_end) = _sounding(one), _sounding(other)
+    begin, end = max(begin, their_begin - offset), min(end, their_end - offset)
     return begin, end
 
 
