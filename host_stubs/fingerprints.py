@@ -69,7 +69,7 @@ class Fingerprints:
 
         Raises HostError if its sound cannot be kept.
         """
-        resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="LQ")
+        resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="MQ")
         spectra, start = _Levels(), self._end
         for block in blocks:
             yield block

@@ -144,15 +144,16 @@ def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near
 
 
 def _best_place(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, float]:
-    """Where in `theirs`, which is longer, `ours` correlates most, and how much."""
+    """Where in `theirs`, which is longer, `ours` correlates most, and how much, to a quarter of a sample: the period
+    of a bright note can fall nearer to whole samples than the place itself does."""
     size = -(-len(theirs) // 4096) * 4096  # what comes round is beyond the places that are looked at
-    products = np.fft.irfft(np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj(), size)
+    products = np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj()
     powers = np.cumsum(np.concatenate([[0.0], theirs.astype(np.float64) ** 2]))
     powers = powers[len(ours) :] - powers[: -len(ours)]
     scale = np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20) * (ours.astype(np.float64) ** 2).sum() + 1e-20)
-    correlations = products[: len(powers)] / scale
-    place = int(np.argmax(correlations))
-    return place, float(correlations[place])
+    finer = 4 * np.fft.irfft(products, 4 * size)[: 4 * len(powers)].reshape(-1, 4)
+    place, fourth = divmod(int(np.argmax(finer / scale[:, None])), 4)
+    return place + fourth // 2, float(finer[place, fourth] / scale[place])
 
 
 def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerprint) -> bool:
