@@ -18,6 +18,7 @@ _FREQUENCIES = np.fft.rfftfreq(FRAME, 1 / RATE)
 FIRST_BINS = np.searchsorted(_FREQUENCIES, np.concatenate([[0], 120 * 2 ** (np.arange(BANDS - 1) / 3)]))
 _WINDOW = np.hanning(FRAME).astype(np.float32)
 _IN_MEMORY = 128 * 2**20  # bytes of sound: an hour
+MOST_SECONDS = 12 * 3600  # of sound that is listened to: more than a GB on disk
 _AT_ONCE = 4096  # frames of which spectra are computed at once
 _SILENCE = 1e-7  # of the power of a recording's loudest moment
 _QUIET = 0.2  # share of a recording's moments that are its background
@@ -50,9 +51,14 @@ class Fingerprints:
 
     The sound of the first hour is kept in memory, of more than that in a temporary file that nobody else sees and that
     goes with this object.
+
+    Attributes:
+        of: what each is known by, from its name.
+        passed_on: how many recordings were not listened to.
     """
 
     def __init__(self) -> None:
+        self.passed_on = 0
         self.of: dict[str, Fingerprint] = {}
         # a context of one `with` would end before what is kept is asked for
         self._sound = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="sounds-")  # noqa: SIM115
@@ -65,10 +71,15 @@ class Fingerprints:
         self._sound.close()
 
     def listen(self, name: str, blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-        """The blocks of a recording at `rate` Hz, passed on; once they are all read, the recording is known.
+        """The blocks of a recording at `rate` Hz, passed on; once they are all read, the recording is known. After
+        `MOST_SECONDS` of sound it only passes them on.
 
         Raises HostError if its sound cannot be kept.
         """
+        if self._end >= MOST_SECONDS * RATE:
+            self.passed_on += 1
+            yield from blocks
+            return
         resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="MQ")
         spectra, start = _Levels(), self._end
         for block in blocks:

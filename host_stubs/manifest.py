@@ -14,7 +14,7 @@ from typing import Any
 import soundfile
 
 from host_stubs.errors import HostError, shown
-from host_stubs.fingerprints import Fingerprints
+from host_stubs.fingerprints import MOST_SECONDS, Fingerprints
 from host_stubs.folder import find_recordings, look_through
 from host_stubs.reading import recording_blocks
 from host_stubs.recording import Recording, RecordingEntry, Span
@@ -186,6 +186,9 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
         raise HostError(f"There are no recordings (WAV, FLAC, OGG, MP3, AIFF) in {folder}.")
     files, notes = split(entries, seed, groups_of(shared))
     notes += told(shared, {entry.path for entry in files if entry.held_out})
+    if fingerprints.passed_on:
+        hours = MOST_SECONDS // 3600
+        notes.append(f"Whether recordings share sound was looked for in the first {hours} hours of them alone.")
     manifest = DatasetManifest(str(folder.resolve()), tuple(files))
     if len(files) > MOST_FILES or len(json.dumps(manifest.to_json())) > MOST_TEXT:
         raise HostError(

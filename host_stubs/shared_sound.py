@@ -10,10 +10,12 @@ import numpy as np
 from host_stubs.candidates import Alignment, alignments
 from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
 
+# Correlations of a second as waves: whatever they come from, such as a drum that rings on, who has heard one has heard
+# the other. Each with the share of the loudest second that the second is at least in one recording and in the other.
 _SAME_WAVE = (0.9, np.array([0.1, 0.25])), (0.95, np.array([0.025, 0.1]))
+_LIKE_LEVEL = 0.45  # how alike the levels are then at least
 _SAME_PHASE, _SAME_LEVEL = 0.82, 0.65  # how alike the same sound is at least, see `_alike`
 _LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
-_LIKE_LEVEL = 0.45
 _FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
 _OVER_BACKGROUND = 6  # times its power
 _GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
