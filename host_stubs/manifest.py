@@ -13,6 +13,7 @@ from typing import Any
 
 from host_stubs.account import Account, Said, listed
 from host_stubs.errors import HostError, shown
+from host_stubs.fingerprints import MOST_SECONDS, Fingerprints
 from host_stubs.folder import find_recordings, look_through
 from host_stubs.header import AND_BYTES, BYTES_A_VALUE, values_in
 from host_stubs.kinds import COMMON_KINDS
@@ -25,8 +26,9 @@ from host_stubs.names import (
     stays_inside,
     told_apart,
 )
-from host_stubs.reading import Measured, measure
+from host_stubs.reading import Measured, plan_reading
 from host_stubs.recording import Recording, RecordingEntry, Span
+from host_stubs.shared_sound import groups_of, sentences_on, shared_sound
 from host_stubs.split import SPLIT_SEED, split
 
 MOST_FILES = 16_384
@@ -216,19 +218,28 @@ def build_manifest(folder: Path, *, seed: int = SPLIT_SEED) -> Scan:
     found = look_through(folder)
     sounding: dict[str, Span] = {}
     entries, skipped = [], [_said(path, folder, reason) for path, reason in found.left_out]
-    for path, name in told_apart(found.recordings, folder):
-        try:
-            measured = measure(path)
-            entries.append(_entry_of(path, name, folder, measured))
-            sounding[name] = measured.sounding
-        except HostError as error:
-            skipped.append(_said(path, folder, str(error)))
+    with Fingerprints() as fingerprints:
+        for path, name in told_apart(found.recordings, folder):
+            try:
+                plan = plan_reading(path)
+                measured = plan.measured()
+                entries.append(_entry_of(path, name, folder, measured))
+            except HostError as error:
+                skipped.append(_said(path, folder, str(error)))
+            else:
+                sounding[name] = measured.sounding
+                fingerprints.listen(name, plan.blocks(plan.rate), plan.rate)
+        shared = shared_sound(fingerprints)
     if not entries:
         several = f"None of the {len(found.recordings)} recordings in {folder} can be used"
         what = several if found.recordings else f"There are no recordings ({COMMON_KINDS}) in {folder}"
         why = " ".join(reason for _, reason in skipped[:3]) + (" …" if len(skipped) > 3 else "")
         raise HostError(f"{what}: {why}" if skipped else f"{what}.")
-    files, notes = split(entries, seed, sounding)
+    files, notes = split(entries, seed, sounding, groups_of(shared))
+    notes += sentences_on(shared, {entry.path for entry in files if entry.held_out})
+    if fingerprints.passed_on:
+        hours = MOST_SECONDS // 3600
+        notes.append(f"Whether recordings share sound was looked for in the first {hours} hours of them alone.")
     manifest = DatasetManifest(str(folder.resolve()), tuple(files))
     text = json.dumps(manifest.to_json())
     if len(files) > MOST_FILES or not _can_be_opened_again(text, files):

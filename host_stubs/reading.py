@@ -119,6 +119,14 @@ class Plan:
                 if left <= 0:
                     return
 
+    def measured(self) -> Measured:
+        """What the file gives. Raises HostError, as `measure` does, if that is no sound."""
+        if self.levels.swing <= max(SILENCE, 1.01 * self.step):
+            more = ", but for a lone glitch" if self.levels.mix.limits is not None else ""
+            raise HostError(f"{self.source.path} is silent{more}.")
+        start, end = self.levels.sounding
+        return Measured(self.rate, self.seconds, self.note(), (start / self.rate, end / self.rate))
+
     def note(self) -> str:
         """What is to be said of it, a sentence; "" where all of it is used as it is."""
         parts = [] if self.fault is Fault.NONE else [_said_of(self.fault, self.seconds, self.promised)]
@@ -135,12 +143,7 @@ def measure(path: Path) -> Measured:
     Raises HostError, a sentence that names the file, if there is no sound in it that can be used: it cannot be read,
     is empty, silent or no more than dither, or too little is left of it before it is damaged.
     """
-    plan = plan_reading(path)
-    if plan.levels.swing <= max(SILENCE, 1.01 * plan.step):
-        more = ", but for a lone glitch" if plan.levels.mix.limits is not None else ""
-        raise HostError(f"{path} is silent{more}.")
-    start, end = plan.levels.sounding
-    return Measured(plan.rate, plan.seconds, plan.note(), (start / plan.rate, end / plan.rate))
+    return plan_reading(path).measured()
 
 
 def read_recording(path: Path, sample_rate: int, most_seconds: float = math.inf) -> np.ndarray:

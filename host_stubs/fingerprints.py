@@ -1,0 +1,158 @@
+"""What a recording is known by: its sound, and how loud each band of it is from moment to moment."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+
+from host_stubs.errors import HostError
+
+RATE = 16_000  # Hz: noise that covers all bands drowns a hi-hat's share below 4 kHz
+FRAME, HOP = 1024, 512  # samples: 64 ms, every 32 ms
+BANDS = 20  # a third of an octave each; the lowest takes all below 120 Hz
+_FREQUENCIES = np.fft.rfftfreq(FRAME, 1 / RATE)
+FIRST_BINS = np.searchsorted(_FREQUENCIES, np.concatenate([[0], 120 * 2 ** (np.arange(BANDS - 1) / 3)]))
+_WINDOW = np.hanning(FRAME).astype(np.float32)
+_IN_MEMORY = 128 * 2**20  # bytes of sound: an hour
+MOST_SECONDS = 12 * 3600  # of sound that is listened to: more than a GB on disk
+_AT_ONCE = 4096  # frames of which spectra are computed at once
+_SILENCE = 1e-7  # of the power of a recording's loudest moment
+_QUIET = 0.2  # share of a recording's moments that are its background
+SECOND = RATE // HOP  # frames
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A recording as it was heard.
+
+    Attributes:
+        start: where its sound begins in what `Fingerprints.sound` reads, in samples.
+        samples: how many there are, at `RATE`.
+        levels: float32 `[frames, BANDS]`, power of each band around every `HOP`th sample.
+        heard: (first, last) of the frames between the silence before it and the silence after it.
+        background: `[BANDS]`, the power that each band hardly ever falls below between those.
+        loudest: power of its loudest second, or of all of it where it is shorter.
+    """
+
+    start: int
+    samples: int
+    levels: np.ndarray
+    heard: tuple[int, int]
+    background: np.ndarray
+    loudest: float
+
+
+class Fingerprints:
+    """Listens to recordings, and keeps what they are known by.
+
+    The sound of the first hour is kept in memory, of more than that in a temporary file that nobody else sees and that
+    goes with this object.
+
+    Attributes:
+        of: what each is known by, from its name.
+        passed_on: how many recordings were not listened to.
+    """
+
+    def __init__(self) -> None:
+        self.passed_on = 0
+        self.of: dict[str, Fingerprint] = {}
+        # a context of one `with` would end before what is kept is asked for
+        self._sound = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="sounds-")  # noqa: SIM115
+        self._end = 0
+
+    def __enter__(self) -> Fingerprints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sound.close()
+
+    def listen(self, name: str, blocks: Iterable[np.ndarray], rate: int) -> None:
+        """Hear a recording at `rate` Hz, block after block; then it is known. After `MOST_SECONDS` of sound recordings
+        are only counted.
+
+        Raises HostError if its sound cannot be kept.
+        """
+        if self._end >= MOST_SECONDS * RATE:
+            self.passed_on += 1
+            return
+        resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="MQ")
+        spectra, start = _Levels(), self._end
+        for block in blocks:
+            self._hear(resampler.resample_chunk(block), spectra)
+        self._hear(resampler.resample_chunk(np.zeros(0, np.float32), last=True), spectra)
+        self.of[name] = _fingerprint(start, self._end - start, spectra.all())
+
+    def sound(self, name: str, first: int, last: int) -> np.ndarray:
+        """The samples from `first` to `last` of a recording, float32; where it has none there is silence."""
+        known = self.of[name]
+        start, end = max(first, 0), min(last, known.samples)
+        sound = np.zeros(last - first, np.float32)
+        if start < end:
+            self._sound.seek(2 * (known.start + start))
+            sound[start - first : end - first] = np.frombuffer(self._sound.read(2 * (end - start)), np.float16)
+        return sound
+
+    def _hear(self, sound: np.ndarray, spectra: _Levels) -> None:
+        spectra.add(sound)
+        try:
+            self._sound.seek(2 * self._end)
+            self._sound.write(sound.astype(np.float16).data)
+            self._sound.flush()
+        except OSError as error:
+            raise HostError(
+                f"So many recordings need room in {tempfile.gettempdir()} while they are compared; there it failed "
+                f"({error.strerror}). Make room there, or set TMPDIR to another folder."
+            ) from error
+        self._end += len(sound)
+
+
+def spectra(sound: np.ndarray) -> np.ndarray:
+    """Spectra around every `HOP`th sample, complex64 `[1 + len(sound) // HOP, bins]`; beyond both ends is silence."""
+    padded = np.pad(sound, FRAME // 2)
+    return np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP] * _WINDOW)
+
+
+def in_bands(of_bins: np.ndarray) -> np.ndarray:
+    """The sums over each band, `[..., bins]` to `[..., BANDS]`."""
+    return np.add.reduceat(of_bins, FIRST_BINS, axis=-1)
+
+
+class _Levels:
+    """The levels of a sound that comes in blocks, as `spectra` of all of it would give them."""
+
+    def __init__(self) -> None:
+        self._waiting = np.zeros(FRAME // 2, np.float32)
+        self._done: list[np.ndarray] = []
+
+    def add(self, sound: np.ndarray) -> None:
+        self._waiting = np.concatenate([self._waiting, sound])
+        while (frames := min(1 + (len(self._waiting) - FRAME) // HOP, _AT_ONCE)) >= 1:
+            part = self._waiting[: (frames - 1) * HOP + FRAME]
+            windows = np.lib.stride_tricks.sliding_window_view(part, FRAME)[::HOP] * _WINDOW
+            spectrum = np.fft.rfft(windows)
+            self._done.append(in_bands(spectrum.real**2 + spectrum.imag**2))
+            self._waiting = self._waiting[frames * HOP :]
+
+    def all(self) -> np.ndarray:
+        self.add(np.zeros(FRAME // 2, np.float32))
+        return np.concatenate(self._done) if self._done else np.zeros((1, BANDS), np.float32)
+
+
+def _fingerprint(start: int, samples: int, levels: np.ndarray) -> Fingerprint:
+    power = levels.sum(axis=1)
+    audible = np.flatnonzero(power >= _SILENCE * power.max())
+    first, last = int(audible[0]), int(audible[-1]) + 1
+    background = np.quantile(levels[first:last], _QUIET, axis=0)
+    return Fingerprint(start, samples, levels, (first, last), background, _loudest_second(levels))
+
+
+def _loudest_second(levels: np.ndarray) -> float:
+    """Mean power of a frame in the loudest second."""
+    power = levels.sum(axis=1, dtype=np.float64)
+    length = min(SECOND, len(power))
+    sums = np.concatenate([[0.0], np.cumsum(power)])
+    return float((sums[length:] - sums[:-length]).max() / length)

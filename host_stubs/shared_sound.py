@@ -1,0 +1,242 @@
+"""Recordings that share sound: the same take in another form, or a stretch of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from host_stubs.candidates import Alignment, alignments
+from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
+
+# Correlations of a second as waves: whatever they come from, such as a drum that rings on, who has heard one has heard
+# the other. Each with the share of the loudest second that the second is at least in one recording and in the other.
+_SAME_WAVE = (0.9, np.array([0.1, 0.25])), (0.95, np.array([0.025, 0.1]))
+_LIKE_LEVEL = 0.45  # how alike the levels are then at least
+_SAME_PHASE, _SAME_LEVEL = 0.82, 0.65  # how alike the same sound is at least, see `_alike`
+_LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
+_FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
+_OVER_BACKGROUND = 6  # times its power
+_GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
+_SHORTEST = RATE * 4 // 5  # samples in common: a second but for its ends
+_MOST_OF_IT = 0.8  # share of a recording's sound that counts as all of it
+_STEP = SECOND // 4  # frames between the stretches that are looked at
+_PATIENCE = 1500  # comparisons in vain, one after the other, and one more for eight recordings
+_WORTH_A_LOOK = 0.45  # correlation of two seconds as waves
+_MARGIN = 3 * HOP  # samples that an alignment may be wrong by
+_REACH = 2 * RATE  # samples before and after a promising moment that are compared
+_TOLD, _NAMED = 8, 12  # groups that are told of, and names in each, before the rest are counted
+_SHIFTS = np.exp(2j * np.pi * np.outer(np.linspace(-0.75, 0.75, 13), np.fft.rfftfreq(FRAME))).astype(np.complex64)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Two recordings that share sound. `one` is all in `other`, `other` all in `one`: if both, they are one take."""
+
+    one: str
+    other: str
+    one_in_other: bool
+    other_in_one: bool
+
+
+def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
+    """Pairs of recordings that share a second of sound, or all of a shorter one; enough to connect each with all that
+    it shares sound with.
+
+    Candidates come from patches of the spectrum. Whether they are one sound is seen from the waves themselves, lying on
+    each other to a fraction of a sample: in nearly all cells of time and frequency that are louder than the noise the
+    same phase and the same share of the power.
+    """
+    names, known = list(fingerprints.of), list(fingerprints.of.values())
+    group = list(range(len(names)))
+
+    def root(number: int) -> int:
+        while group[number] != number:
+            group[number] = group[group[number]]
+            number = group[number]
+        return number
+
+    pairs: list[Shared] = []
+    in_vain, patience = 0, _PATIENCE + len(known) // 8
+    for each in alignments(known):
+        if root(each.one) == root(each.other):
+            continue
+        found = _compare(fingerprints, names[each.one], names[each.other], each)
+        if found is not None:
+            pairs.append(found)
+            group[root(each.one)] = root(each.other)
+        in_vain = 0 if found else in_vain + 1
+        if in_vain > patience:  # the most promising came first
+            break
+    return pairs
+
+
+def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment) -> Shared | None:
+    """Whether two recordings are one sound where the alignment says."""
+    first, second = fingerprints.of[one], fingerprints.of[other]
+    middle = alignment.at * HOP
+    for offset in _offsets(fingerprints, one, other, middle, alignment.offset * HOP):
+        begin, end = _overlap(first, second, offset)
+        if end - begin < min(_SHORTEST, _MOST_OF_IT * min(_length(first), _length(second))):
+            continue
+        for moment in {middle, _loudest(first, second, begin, end, offset)}:
+            start, stop = max(begin, moment - _REACH), min(end, moment + _REACH)
+            ours = spectra(fingerprints.sound(one, start, stop))
+            theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
+            if _same(ours, theirs, first, second):
+                whole = _together(fingerprints, one, other, begin, end, offset)
+                inside = [whole and end - begin >= _MOST_OF_IT * _length(each) for each in (first, second)]
+                return Shared(one, other, *inside)
+    return None
+
+
+def _together(fingerprints: Fingerprints, one: str, other: str, begin: int, end: int, offset: int) -> bool:
+    """Whether two recordings go together all the way from `begin` to `end`, or for the first minute of it."""
+    end = min(end, begin + 60 * RATE)
+    ours, theirs = fingerprints.sound(one, begin, end), fingerprints.sound(other, begin + offset, end + offset)
+    return float(ours @ theirs) >= _GOING_TOGETHER * float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+
+
+def _length(recording: Fingerprint) -> int:
+    """Of what is not silence, in samples."""
+    begin, end = _sounding(recording)
+    return end - begin
+
+
+def _sounding(recording: Fingerprint) -> tuple[int, int]:
+    """From which sample to which it sounds, as far as frames tell."""
+    first, last = recording.heard
+    begin = first * HOP + HOP // 2 if first else 0
+    end = (last - 1) * HOP - HOP // 2 if last < len(recording.levels) else recording.samples
+    return begin, end
+
+
+def _overlap(one: Fingerprint, other: Fingerprint, offset: int) -> tuple[int, int]:
+    """From where to where in `one` both sound, in samples, with sample 0 of `one` on sample `offset` of `other`."""
+    (begin, end), (their_begin, their_end) = _sounding(one), _sounding(other)
+    begin, end = max(begin, their_begin - offset), min(end, their_end - offset)
+    return begin, end
+
+
+def _loudest(one: Fingerprint, other: Fingerprint, begin: int, end: int, offset: int) -> int:
+    """The sample of `one`, of those from `begin` to `end`, where either is nearest to its loudest."""
+    first, count = begin // HOP, (end - begin) // HOP
+    shares = [
+        recording.levels[start : start + count].sum(axis=1) / recording.loudest
+        for recording, start in ((one, first), (other, max(0, first + round(offset / HOP))))
+    ]
+    shortest = min(map(len, shares))
+    return (first + int(np.argmax(shares[0][:shortest] + shares[1][:shortest]))) * HOP
+
+
+def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near: int) -> Iterator[int]:
+    """Which sample of `other` may lie on sample 0 of `one`: where the second around `middle` correlates most, without
+    the ends of what may be common to both, one of which may be in one alone, and with them."""
+    begin, end = _overlap(fingerprints.of[one], fingerprints.of[other], near)
+    for margin in (_MARGIN, 0):
+        first = max(begin + margin, min(middle - RATE // 4, end - margin - RATE))
+        last = min(end - margin, first + RATE)
+        if last - first >= RATE // 16:
+            ours = fingerprints.sound(one, first, last)
+            theirs = fingerprints.sound(other, first + near - _MARGIN, last + near + _MARGIN)
+            place, correlation = _best_place(ours, theirs)
+            if correlation >= _WORTH_A_LOOK:
+                yield near - _MARGIN + place
+
+
+def _best_place(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, float]:
+    """Where in `theirs`, which is longer, `ours` correlates most, and how much, to a quarter of a sample: the period
+    of a bright note can fall nearer to whole samples than the place itself does."""
+    size = -(-len(theirs) // 4096) * 4096  # what comes round is beyond the places that are looked at
+    products = np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj()
+    powers = np.cumsum(np.concatenate([[0.0], theirs.astype(np.float64) ** 2]))
+    powers = powers[len(ours) :] - powers[: -len(ours)]
+    scale = np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20) * (ours.astype(np.float64) ** 2).sum() + 1e-20)
+    finer = 4 * np.fft.irfft(products, 4 * size)[: 4 * len(powers)].reshape(-1, 4)
+    place, fourth = divmod(int(np.argmax(finer / scale[:, None])), 4)
+    return place + fourth // 2, float(finer[place, fourth] / scale[place])
+
+
+def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether a second of these spectra, or all where they are shorter, is one sound and no faint end of both."""
+    cross = ours * theirs.conj()
+    shift = _SHIFTS[int(np.argmax((_SHIFTS * cross.sum(axis=0)).real.sum(axis=1)))]
+    together = in_bands((cross * shift).real)
+    powers = in_bands(np.abs(np.stack([ours, theirs])) ** 2)
+    loudest = np.array([one.loudest, other.loudest])
+    backgrounds = np.stack([one.background, other.background])
+    length = min(SECOND, len(together))
+    for start in sorted({*range(0, len(together) - length + 1, _STEP), len(together) - length}):
+        window = slice(start, start + length)
+        levels = powers[:, window].sum(axis=(1, 2))
+        if not levels.all():
+            continue
+        shares = np.sort(levels / length / loudest)
+        phase, level = _alike(together[window], powers[:, window], backgrounds)
+        if shares[1] >= _LOUD and phase >= _SAME_PHASE and level >= _SAME_LEVEL:
+            return True
+        wave = together[window].sum() / np.sqrt(levels.prod())
+        if (
+            length == SECOND
+            and level >= _LIKE_LEVEL
+            and any(wave >= least and (shares >= loud).all() for least, loud in _SAME_WAVE)
+        ):
+            return True
+    return False
+
+
+def _alike(together: np.ndarray, powers: np.ndarray, backgrounds: np.ndarray) -> tuple[float, float]:
+    """How alike two sounds are, equally loud as wholes, on the mean over all cells that stand out of the noise: the
+    real part of their product as a share of the powers' geometric mean, and of the larger of them.
+
+    `together` is `[frames, bands]`, `powers` `[2, frames, bands]`, `backgrounds` `[2, bands]`.
+    """
+    gains = 1 / np.maximum(powers.sum(axis=(1, 2)), 1e-20)
+    powers, backgrounds = powers * gains[:, None, None], backgrounds * gains[:, None]
+    together = together * np.sqrt(gains.prod())
+    larger = powers.max(axis=0)
+    distinct = (larger > _FAINTER * larger.max()) & (larger > _OVER_BACKGROUND * backgrounds.max(axis=0))
+    if powers[:, distinct].sum(axis=1).min() < 0.5:
+        distinct = larger > _FAINT * larger.max()  # a sound that goes on and on is its own background
+    product = together[distinct]
+    means = np.sqrt(powers[:, distinct].prod(axis=0) + 1e-20)
+    return float((product / means).mean()), float((product / larger[distinct]).mean())
+
+
+def groups_of(shared: list[Shared]) -> dict[str, str]:
+    """For each recording that shares sound, the first of those that it belongs with."""
+    groups: dict[str, str] = {}
+    for pair in shared:
+        first, *others = sorted({groups.get(pair.one, pair.one), groups.get(pair.other, pair.other)})
+        groups |= {pair.one: first, pair.other: first}
+        groups |= {name: first for name, of in groups.items() if of in others}
+    return groups
+
+
+def sentences_on(shared: list[Shared], held_out: set[str]) -> list[str]:
+    """A sentence for each group, and what has become of it: the first few, and how many more there are."""
+    groups: dict[str, list[str]] = {}
+    for name, first in sorted(groups_of(shared).items()):
+        groups.setdefault(first, []).append(name)
+    sentences = []
+    for names in groups.values():
+        parts = {name in held_out for name in names}
+        fate = "." if len(parts) > 1 else f"; they are {'held out' if parts == {True} else 'trained on'} together."
+        sentences.append(_relation(names, shared) + fate)
+    more = len(sentences) - _TOLD
+    return sentences[:_TOLD] + ([f"{more} more groups of recordings share sound."] if more > 0 else [])
+
+
+def _relation(names: list[str], shared: list[Shared]) -> str:
+    if len(names) > 2:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return f"{', '.join(names[:_NAMED])}{more} share sound"
+    (pair,) = (pair for pair in shared if pair.one in names)
+    if pair.one_in_other and pair.other_in_one:
+        return f"{pair.one} and {pair.other} are the same sound"
+    if pair.one_in_other:
+        return f"{pair.one} is part of {pair.other}"
+    if pair.other_in_one:
+        return f"{pair.other} is part of {pair.one}"
+    return f"{pair.one} and {pair.other} share sound"
