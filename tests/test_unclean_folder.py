@@ -67,17 +67,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         by_ffmpeg(source, options, folder / name)
     for number, (name, container) in enumerate(BY_SOUNDFILE.items()):
         soundfile.write(folder / name, sound(500 + 31 * number), RATE, format=container)
+    soundfile.write(source, sound(669), RATE)
     (folder / "pipe.flac").write_bytes(by_ffmpeg(source, "-f flac", "pipe:1"))
     write_wav_with(folder / "riff 16 too large.wav", 700, b"RIFF", 16)
     write_wav_with(folder / "claims more.wav", 731, b"data", 200_000)
     write_wav_with(folder / "power lost.wav", 762, b"data", -(2**32))
+    soundfile.write(source, sound(793), RATE)
     by_ffmpeg(source, "-c:a libmp3lame -b:a 64k", folder / "damaged.mp3")
     content = bytearray((folder / "damaged.mp3").read_bytes())
     content[len(content) // 2 : len(content) // 2 + 3000] = bytes(range(250)) * 12
     (folder / "damaged.mp3").write_bytes(content)
-    one = sound(800)
+    one = sound(824)
     soundfile.write(folder / "cancels.wav", np.stack([one, -one], axis=1), RATE)
-    one = sound(831)
+    one = sound(855)
     one[30_000] = 1e6
     soundfile.write(folder / "glitch.wav", one, RATE, subtype="FLOAT")
     soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
