@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def compiled(function: Function) -> Function:
     """`function` as machine code, kept on disk for the next process where numba finds a folder to write to."""
-    return _kept(function)
+    return _kept(function, nogil=True)
 
 
 def compiled_for_speed(function: Function) -> Function:

@@ -1,9 +1,9 @@
 """Verbatim copies: which stretches of some codes occur in the codes that a prior has learned from.
 
 Every frame is known by a 64-bit hash of its codes, every window of frames by a hash of those, which rolls along (Karp
-and Rabin 1987). The windows that are looked for go into a small table, and what was learned from streams past it: the
-time is proportional to the training codes, and no memory is needed but for the table. Equal windows have equal
-hashes, so that no copy is missed; unequal ones have equal hashes once in 2^64 pairs.
+and Rabin 1987). The windows that are looked for, of all lengths, go into one small table, and what was learned from
+streams past it once: the time is proportional to the training codes, and no memory is needed but for the table. Equal
+windows have equal hashes, so that no copy is missed; unequal ones have equal hashes once in 2^64 pairs.
 """
 
 from __future__ import annotations
@@ -141,6 +141,53 @@ def _first_places(hashes: np.ndarray, starts: np.ndarray, wanted: np.ndarray, fr
     return found
 
 
+@compiled
+def _heard_windows(
+    hashes: np.ndarray, starts: np.ndarray, new: np.ndarray, new_starts: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """Which windows of `new` frames were heard, bool `[lengths, new frames]` by the frame that each ends with.
+
+    `hashes` and `starts` are of what was heard, `new` and `new_starts` of what is looked for; no window goes beyond its
+    sequence.
+    """
+    kinds = len(lengths)
+    leaves, salt = np.empty(kinds, np.uint64), np.empty(kinds, np.uint64)
+    for kind in range(kinds):
+        leaves[kind] = np.uint64(1)
+        for _ in range(lengths[kind]):
+            leaves[kind] *= _ROLL
+        salt[kind] = np.uint64(lengths[kind]) * _ODD
+    size = 16
+    while size < 2 * kinds * len(new):
+        size *= 2
+    table, seen = np.zeros(size, np.uint64), np.zeros(size, np.bool_)
+    slots = np.full((kinds, len(new)), -1, np.int64)
+    for heard in range(2):
+        frames, ends = (hashes, starts) if heard else (new, new_starts)
+        for sequence in range(len(ends) - 1):
+            rolling = np.zeros(kinds, np.uint64)
+            for frame in range(ends[sequence], ends[sequence + 1]):
+                for kind in range(kinds):
+                    length = lengths[kind]
+                    value = rolling[kind] * _ROLL + frames[frame]
+                    if frame - ends[sequence] >= length:
+                        value -= leaves[kind] * frames[frame - length]
+                    rolling[kind] = value
+                    if frame - ends[sequence] >= length - 1:
+                        one = max(_mixed(value + salt[kind]), np.uint64(1))
+                        slot = _slot(table, one)
+                        if not heard:
+                            table[slot] = one
+                            slots[kind, frame] = slot
+                        elif table[slot] == one:
+                            seen[slot] = True
+    found = np.zeros((kinds, len(new)), np.bool_)
+    for kind in range(kinds):
+        for frame in range(len(new)):
+            found[kind, frame] = slots[kind, frame] >= 0 and seen[slots[kind, frame]]
+    return found
+
+
 def frame_hashes(codes: np.ndarray) -> np.ndarray:
     """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
     return _frame_hashes(np.ascontiguousarray(codes).reshape(len(codes), math.prod(codes.shape[1:])))
@@ -211,19 +258,24 @@ class Heard:
 
     def longest_passage(self, grids: Sequence[np.ndarray], least: int) -> Passage | None:
         """The longest passage of any of the grids, if there is one of `least` frames."""
+        all_hashes = [frame_hashes(grid) for grid in grids]
         longest: Passage | None = None
-        for grid in grids:
-            hashes = frame_hashes(grid)
-            # a window that was heard has shorter ones in it that were: bisect for the longest
-            shorter, longer = (least if longest is None else longest.frames + 1) - 1, len(hashes) + 1
-            while longer - shorter > 1:
-                middle = (shorter + longer) // 2
-                places = np.where(moving(hashes, middle), self.places(hashes, middle), -1)
-                if (places >= 0).any():
-                    first = int(np.argmax(places >= 0))
-                    longest, shorter = self._passage(hashes, first, int(places[first])), middle
-                else:
-                    longer = middle
+        # a window that was heard has shorter ones in it that were: bisect for the longest, in all grids together
+        shorter, longer = least - 1, max(map(len, all_hashes), default=0) + 1
+        while longer - shorter > 1:
+            middle = (shorter + longer) // 2
+            windows = [_window_hashes(hashes, middle) for hashes in all_hashes]
+            counts = [moving(hashes, middle) for hashes in all_hashes]
+            wanted = np.concatenate(windows)
+            places = _first_places(self.hashes, self.starts, wanted, middle)
+            heard = np.flatnonzero(np.concatenate(counts) & (places >= 0))
+            if len(heard):
+                begins = np.cumsum([0, *map(len, windows)])
+                grid = int(np.searchsorted(begins, heard[0], side="right")) - 1
+                longest = self._passage(all_hashes[grid], int(heard[0] - begins[grid]), int(places[heard[0]]))
+                shorter = middle
+            else:
+                longer = middle
         return longest
 
     def _passage(self, hashes: np.ndarray, first: int, place: int) -> Passage:
@@ -271,15 +323,19 @@ def moving(hashes: np.ndarray, frames: int) -> np.ndarray:
     return changes[frames - 1 :][:count] > changes[:count]
 
 
-def copied_windows(heard: Heard, grids: Sequence[np.ndarray], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many windows of `frames` of each grid were heard, and how many it has that count: int `[grids]` each."""
-    copied, counted = np.zeros(len(grids), np.int64), np.zeros(len(grids), np.int64)
-    for index, grid in enumerate(grids):
-        hashes = frame_hashes(grid)
-        counts = moving(hashes, frames)
-        counted[index] = counts.sum()
-        if counted[index]:
-            copied[index] = (counts & (heard.places(hashes, frames) >= 0)).sum()
+def copied_windows(heard: Heard, grids: Sequence[np.ndarray], lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """How many windows of each length each grid has that were heard, and that count: int `[lengths, grids]` each."""
+    copied, counted = (np.zeros((len(lengths), len(grids)), np.int64) for _ in range(2))
+    all_hashes = [frame_hashes(grid) for grid in grids]
+    starts = np.cumsum([0, *map(len, all_hashes)])
+    new = np.concatenate([np.zeros(0, np.uint64), *all_hashes])
+    found = _heard_windows(heard.hashes, heard.starts, new, starts, np.array(lengths, np.int64))
+    for index, hashes in enumerate(all_hashes):
+        for number, frames in enumerate(lengths):
+            counts = moving(hashes, frames)
+            ends = found[number, starts[index] + frames - 1 : starts[index + 1]]
+            counted[number, index] = counts.sum()
+            copied[number, index] = (counts & ends).sum() if len(counts) else 0
     return copied, counted
 
 

@@ -8,21 +8,11 @@ import numpy as np
 import pytest
 
 from sda_prior_plugin import CodeCorpus, EpochDone, MemorizingFound, PriorError, TrainingEvent, train_prior
-from sda_prior_plugin.memorization import (
-    COPYING,
-    GAP,
-    NO_SIGN,
-    SIGNIFICANCE,
-    Bits,
-    CopyMeter,
-    CopyRate,
-    MemorizationReport,
-    Recited,
-    Watch,
-    chances_of_more,
-    telling,
-)
+from sda_prior_plugin.copy_meter import SIGNIFICANCE, CopyMeter
+from sda_prior_plugin.copy_test import chances_of_more
+from sda_prior_plugin.memorization import COPYING, GAP, NO_SIGN, CopyRate, MemorizationReport, Recited
 from sda_prior_plugin.training import Checkpoint
+from sda_prior_plugin.watch import Bits, Watch
 
 from .conftest import BANDS, LEVELS, SIZE, small_settings
 
@@ -55,21 +45,23 @@ def recited(corpus: CodeCorpus, count: int = 40) -> list[np.ndarray]:
 
 
 def test_what_is_recited_is_significantly_more_than_natural(unlike: CodeCorpus) -> None:
-    rate = telling(CopyMeter(unlike).rates(recited(unlike)))
-    assert rate is not None
+    telling = CopyMeter(unlike).measured(recited(unlike)).telling
+    assert telling is not None
+    rate, near = telling
+    assert not near
     assert (rate.samples, rate.held_out) == (1.0, 0.0)
 
 
 def test_what_is_new_is_not(unlike: CodeCorpus) -> None:
-    assert telling(CopyMeter(unlike).rates(noise(40, 4))) is None
+    assert CopyMeter(unlike).measured(noise(40, 4)).telling is None
 
 
 def test_material_that_unheard_recordings_share_is_not_held_against_a_prior(alike: CodeCorpus) -> None:
     meter = CopyMeter(alike)
-    natural = meter.rates([alike.held_out[0]])[0].held_out
+    natural = meter.measured([alike.held_out[0]]).exact[0].held_out
     assert natural > 0.7
     again = [alike.held_out[index % len(alike.held_out)] for index in range(40)]
-    assert telling(meter.rates(again)) is None
+    assert meter.measured(again).telling is None
 
 
 @pytest.mark.slow
