@@ -80,9 +80,9 @@ class CopyMeter:
         copied, counted = (by_recording(one, recordings, held_out.recording_count) for one in counts)
         self._natural: list[Counts] = list(zip(copied, counted, strict=True))
         found = self.sketch.neighbours(self.pieces)
-        self._natural_near = tuple(
-            by_recording(one, recordings, held_out.recording_count) for one in self.sketch.near_counts(found)
-        )
+        near, compared = self.sketch.near_counts(found)
+        count = held_out.recording_count
+        self._natural_near = by_recording(near, recordings, count), by_recording(compared, recordings, count)
         self._natural_shares = unit_shares(found, recordings.tolist())
         self.calibrated = bool(
             self.unheard.enough
@@ -93,7 +93,8 @@ class CopyMeter:
     def measured(self, grids: Sequence[np.ndarray]) -> Measured:
         """How much some grids `[frames, bands, levels]` copy."""
         kinds = [*self._lengths, self.sketch.frames]
-        samples: list[Counts] = list(zip(*copied_windows(self.heard, grids, self._lengths), strict=True))
+        copied, counted = copied_windows(self.heard, grids, self._lengths)
+        samples: list[Counts] = list(zip(copied, counted, strict=True))
         samples.append(self.sketch.near_counts(self.sketch.neighbours(grids)))
         natural = [*self._natural, self._natural_near]
         kept = [

@@ -23,9 +23,9 @@ def share(copied: np.ndarray, counted: np.ndarray) -> float:
 
 def by_recording(counts: np.ndarray, recordings: np.ndarray, count: int) -> np.ndarray:
     """Counts `[..., pieces]` summed up, `[..., count]`, by which of `count` recordings each piece is from."""
-    summed = np.zeros((*counts.shape[:-1], count), counts.dtype)
-    np.add.at(summed, (..., recordings), counts)
-    return summed
+    summed = np.zeros((count, *counts.shape[:-1]), counts.dtype)
+    np.add.at(summed, recordings, np.moveaxis(counts, -1, 0))
+    return np.moveaxis(summed, 0, -1)
 
 
 def chances_of_more(samples: Sequence[Counts], natural: Sequence[Counts]) -> list[float]:

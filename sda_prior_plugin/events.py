@@ -31,8 +31,8 @@ class TrainingStarted:
 class TrainingResumed:
     """It goes on from a state, in which these epochs were over and judged; told after TrainingStarted.
 
-    `memorizing` is what EpochDone said after each, `memorizing_epochs` what is known of them now. `differences` are what is
-    not as it was then, in words: with any of them the prior will not be the same bit for bit.
+    `memorizing` is what EpochDone said after each, `memorizing_epochs` what is known of them now. `differences` are
+    what is not as it was then, in words: with any of them the prior will not be the same bit for bit.
     """
 
     train_perplexities: tuple[float, ...]
@@ -65,8 +65,8 @@ class EpochDone:
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end. `skipped_batches` had a loss that was not finite. `memorizing` is whether the prior has
     very likely gone over to reciting what it was trained on, and `memorizing_epochs` are the stretches of epochs, first
-    and last, in which it did, this one included. `draw(frames, seed)` gives new codes, int `[frames, bands, levels]`, of
-    that checkpoint, and `state()` what that of BatchDone gives; they may be called for as long as the event is being
+    and last, in which it did, this one included. `draw(frames, seed)` gives new codes, int `[frames, bands, levels]`,
+    of that checkpoint, and `state()` what that of BatchDone gives; they may be called for as long as the event is being
     handled.
     """
 

@@ -78,15 +78,22 @@ def extract(
     chosen = [beginnings(pieces, given, frames, rng) for pieces in (train, held_out)]
     if not chosen[0]:
         return None
-    found = []
-    for stretches in chosen:
-        for draw, count in ((Draw(), DRAWS), (Draw(top_k=1), 1)):
-            went_on = [
-                sketch.agreement(stretch[-frames:], new) >= NEAR
-                for number, stretch in enumerate(stretches)
-                for new in draw_grids(
-                    network, count, Wanted(frames, frames, seed + number, draw, start=stretch[:-frames])
-                )
-            ]
-            found.append(float(np.mean(went_on)) if went_on else 0.0)
-    return Extraction(*found, len(chosen[0]), len(chosen[1]), given * frame_seconds, frames * frame_seconds)
+
+    def went_on(stretches: list[np.ndarray], draw: Draw, count: int) -> float:
+        agree = [
+            sketch.agreement(stretch[-frames:], new) >= NEAR
+            for number, stretch in enumerate(stretches)
+            for new in draw_grids(network, count, Wanted(frames, frames, seed + number, draw, start=stretch[:-frames]))
+        ]
+        return float(np.mean(agree)) if agree else 0.0
+
+    return Extraction(
+        train=went_on(chosen[0], Draw(), DRAWS),
+        train_greedy=went_on(chosen[0], Draw(top_k=1), 1),
+        held_out=went_on(chosen[1], Draw(), DRAWS),
+        held_out_greedy=went_on(chosen[1], Draw(top_k=1), 1),
+        beginnings=len(chosen[0]),
+        held_out_beginnings=len(chosen[1]),
+        given_seconds=given * frame_seconds,
+        seconds=frames * frame_seconds,
+    )

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.extraction import Extraction
 from sda_prior_plugin.facts import read_fields
 from sda_prior_plugin.nearness import Nearness
 
+Part = TypeVar("Part")
 VERY_LIKELY = "very likely memorizing"
 NO_SIGN = "no sign of memorizing"
 UNKNOWN = "cannot be known"
@@ -93,16 +94,19 @@ class MemorizationReport:
         Raises:
             PriorError: it is not one.
         """
-        parts: dict[str, type] = {"longest": Recited, "near": CopyRate, "nearness": Nearness, "extraction": Extraction}
+
+        def part(kind: type[Part], fact: Mapping[str, Any] | None) -> Part | None:
+            return None if fact is None else kind(**read_fields(kind, fact))
+
+        later = frozenset({"near", "nearness", "extraction"})
         try:
-            found = {"longest": facts["longest"], **{name: facts.get(name) for name in parts}}
             return cls(
                 rates=tuple(CopyRate(**read_fields(CopyRate, rate)) for rate in facts["rates"]),
-                **{
-                    name: None if one is None else parts[name](**read_fields(parts[name], one))
-                    for name, one in found.items()
-                },
-                **read_fields(cls, facts, but=frozenset({"rates", *parts})),
+                longest=part(Recited, facts["longest"]),
+                near=part(CopyRate, facts.get("near")),
+                nearness=part(Nearness, facts.get("nearness")),
+                extraction=part(Extraction, facts.get("extraction")),
+                **read_fields(cls, facts, but=later | {"rates", "longest"}),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PriorError(

@@ -187,7 +187,7 @@ class Sketch:
         return TELLING * float(mean) * self.frames * self.keys.shape[1]
 
     @cached_property
-    def _index(self) -> tuple[np.ndarray, ...]:
+    def _index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """`before`, `after`, `places`, `bounds` and `recordings` as `_nearest` takes them."""
         lengths = np.diff(self.starts)
         before = (np.arange(len(self.keys)) - np.repeat(self.starts[:-1], lengths)).astype(np.int32)
@@ -214,6 +214,8 @@ class Sketch:
 
     def neighbours(self, grids: Sequence[np.ndarray]) -> list[Neighbours]:
         """Of the windows of each grid `[frames, bands, levels]` that can be compared."""
+        if not grids:
+            return []
         all_keys = [place_keys(np.asarray(grid)) for grid in grids]
         firsts = [self.telling(keys) for keys in all_keys]
         count = sum(map(len, firsts))

@@ -118,13 +118,15 @@ def unheard(
             for last, this in itertools.pairwise(order):
                 beside = found.firsts[this] - found.firsts[last] == step and diagonal[this] == diagonal[last]
                 same[this] |= bool(same[last] and near[this] and beside)
-        for first in found.firsts[same]:
-            begin = held_out.starts[index] + first
-            marks[begin : begin + sketch.frames] = True
+        for which, heard_there in ((same, True), (common, False)):
+            for first in found.firsts[which]:
+                begin = held_out.starts[index] + first
+                marks[begin : begin + sketch.frames] = heard_there
     lengths = held_out.lengths
     short = np.flatnonzero((lengths >= shortest) & (lengths < sketch.frames))
     kinds = np.unique(lengths[short])
-    copied, _ = copied_windows(heard, [np.asarray(held_out[index]) for index in short], kinds.tolist())
-    for index, whole in zip(short, copied[np.searchsorted(kinds, lengths[short]), np.arange(len(short))], strict=True):
-        marks[held_out.starts[index] : held_out.starts[index + 1]] |= bool(whole)
+    copied, _ = copied_windows(heard, [np.asarray(held_out[int(index)]) for index in short], kinds.tolist())
+    for number, one in enumerate(short):
+        if copied[np.searchsorted(kinds, lengths[one]), number]:
+            marks[held_out.starts[one] : held_out.starts[one + 1]] = True
     return Unheard(marks, held_out.starts, frame_seconds)

@@ -245,8 +245,8 @@ def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[st
         lines.append(
             (
                 "How near",
-                f"a sound shares {nearness.samples:.0%} with what is nearest to it in the recordings (unheard recordings "
-                f"{nearness.held_out:.0%}), and lies nearer than an unheard recording {nearness.nearer:.0%} of the time",
+                f"sounds share {nearness.samples:.0%} with what is nearest to them in the recordings (unheard "
+                f"recordings {nearness.held_out:.0%}), and lie nearer than these {nearness.nearer:.0%} of the time",
             )
         )
     if memorization.extraction is not None:

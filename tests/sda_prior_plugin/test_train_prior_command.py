@@ -31,7 +31,8 @@ from sda_prior_plugin import KNOBS, BatchDone, MemorizingFound, Prior, PriorRun,
 from sda_prior_plugin.edge import ConsoleProgress, prepare_job
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.encoding import encode_long, encode_variants, is_long
-from sda_prior_plugin.memorization import CopyRate, Finding
+from sda_prior_plugin.memorization import CopyRate
+from sda_prior_plugin.watch import Finding
 
 QUICK = ["--epochs", "2", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
 
