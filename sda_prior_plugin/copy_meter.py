@@ -40,6 +40,8 @@ class Measured:
     def telling(self) -> tuple[CopyRate, bool] | None:
         """The rate that shows best that they copy more than is natural, and whether it is of near copies; or None.
 
+        One of verbatim copies comes before one of near ones.
+
         More means: so much more that the test rules out chance, and by a margin that matters.
         """
         rates = [(rate, False) for rate in self.exact] + ([] if self.near is None else [(self.near, True)])
@@ -50,7 +52,7 @@ class Measured:
             and rate.samples >= TIMES_NATURAL * rate.held_out
             and rate.samples >= rate.held_out + ABOVE_NATURAL
         ]
-        return max(more, key=lambda one: one[0].samples - one[0].held_out, default=None)
+        return max(more, key=lambda one: (not one[1], one[0].samples - one[0].held_out), default=None)
 
 
 class CopyMeter:

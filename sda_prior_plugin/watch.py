@@ -57,13 +57,13 @@ class Finding:
         """For a person."""
         best = f"best checkpoint: epoch {best_epoch}"
         if self.rate is not None:
-            how = "verbatim from your recordings"
+            how, share = "verbatim from your recordings", f"unheard recordings share {self.rate.held_out:.0%}"
             if self.near:
-                how = "near copies of your recordings, most of their codes being the same"
-            share = "are so to" if self.near else "share"
+                how = "near copies of your recordings (most of their codes are the same, not all)"
+                share = f"of unheard recordings {self.rate.held_out:.0%} are"
             return (
                 f"{self.rate.samples:.0%} of the {self.rate.seconds:.1f} s stretches that this prior generates now are "
-                f"{how}; unheard recordings {share} {self.rate.held_out:.0%}; {best}."
+                f"{how}; {share}; {best}."
             )
         return (
             "Too little is held out to know how much recordings of this kind share anyway, so this goes by the gap "

@@ -163,7 +163,7 @@ def test_a_training_that_recites_is_told_of_and_the_best_checkpoint_is_from_befo
     run = train_prior(unlike, settings, on_event=events.append)
     (found,) = [event for event in events if isinstance(event, MemorizingFound)]
     assert found.finding.rate is not None
-    assert "verbatim from your recordings" in found.sentence
+    assert ("near copies of" if found.finding.near else "verbatim from") + " your recordings" in found.sentence
     accused = [event.epoch for event in events if isinstance(event, EpochDone) and event.memorizing]
     assert accused[0] > found.epoch, "the look after the first one that told made it sure"
     memorization = run.report.memorization

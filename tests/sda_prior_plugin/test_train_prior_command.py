@@ -237,6 +237,7 @@ def test_generating_says_how_much_is_verbatim_and_from_where(trained: Path, tmp_
     ((text, facts),) = load_plugins().call("codes_facts", model=model, codes=model.codec.encode(recording.audio))
     assert recording.name in text
     assert facts["verbatim"]["passages"][0]["file"] == recording.name
+    assert facts["near"]["share"] >= facts["verbatim"]["share"]
     assert "is verbatim from the recordings" in host("generate", trained, "-o", tmp_path / "b.wav").stdout
 
 
@@ -244,6 +245,7 @@ def test_max_copy_limits_what_is_copied(trained: Path, tmp_path: Path) -> None:
     arguments = ["generate", trained, "--seconds", 3, "--seed", 1, "--max-copy", 0, "-o", tmp_path / "a.wav", "--json"]
     (sound,) = json.loads(host(*arguments).stdout)["sounds"]
     assert sound["verbatim"] == {"share": 0.0, "passages": []}
+    assert 0 <= sound["near"]["share"] <= 1
 
 
 def test_an_older_prior_that_does_not_say_what_it_heard_still_generates(trained: Path, tmp_path: Path) -> None:
@@ -263,7 +265,7 @@ def test_an_older_prior_that_does_not_say_what_it_heard_still_generates(trained:
     assert "Memorization" not in host("info", path).stdout
 
 
-@pytest.mark.parametrize("tensor", ["hashes", "ends", "recordings"])
+@pytest.mark.parametrize("tensor", ["hashes", "ends", "recordings", "keys"])
 def test_damage_to_what_was_heard_is_named_and_the_file_still_opens(
     trained: Path, tensor: str, caplog: pytest.LogCaptureFixture
 ) -> None:
