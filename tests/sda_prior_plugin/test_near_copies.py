@@ -197,7 +197,8 @@ def test_of_real_takes_that_overlap_the_plugin_finds_those_held_out(shared: Path
     unheard = CopyMeter(corpus).unheard
     marks = dict(zip(corpus.held_out.names, np.split(unheard.heard, unheard.starts[1:-1]), strict=True))
     (twice,) = (one for name, one in marks.items() if "23663" in name)
-    assert twice.mean() > 0.7
+    assert twice.mean() > 0.5
+    assert unheard.heard_seconds / unheard.seconds < 0.25
 
 
 @pytest.mark.slow
