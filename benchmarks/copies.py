@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 import host_stubs
-
 from benchmarks.corpora import (
     MADE,
     Dataset,
@@ -120,8 +119,8 @@ def write_planted() -> None:
     write_section(
         "Memorization: planted copies",
         f"How often one look notices that so much of {SOUNDS} sounds of a second, otherwise recordings that are "
-        f"neither trained on nor held out, is from those trained on, of {TRIALS} times with {PLANTINGS} choices of what is "
-        "trained on and held out; 0% are false alarms.",
+        f"neither trained on nor held out, is from those trained on, of {TRIALS} times with {PLANTINGS} choices "
+        "of what is trained on and held out; 0% are false alarms.",
         table,
     )
 
