@@ -15,6 +15,7 @@ from benchmarks.corpora import (
     MADE,
     Dataset,
     demo_dataset,
+    distinct,
     legacy_datasets,
     notes_dataset,
     sitar_dataset,
@@ -91,10 +92,9 @@ def planted_sounds() -> list[tuple[str, list[np.ndarray], host_stubs.Codec]]:
     more = Dataset("the demo's kind", host_stubs.build_manifest(folder).manifest, made.codec, 120)
     found = [(one.name, every_sound(one), one.codec) for one in (more, textures_dataset(), notes_dataset())]
     if real := sitar_dataset():
-        sounds = [
-            sound for one in (*legacy_datasets(), *real) for sound in every_sound(replace(one, codec=real[0].codec))
-        ]
-        found.insert(0, ("drums, tabla, sitar", sounds, real[0].codec))
+        codec = real[0].codec
+        sounds = [sound for one in (*legacy_datasets(), *real) for sound in every_sound(replace(one, codec=codec))]
+        found.insert(0, ("drums, tabla, sitar", distinct(sounds, codec.sample_rate), codec))
     return found
 
 

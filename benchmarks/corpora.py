@@ -247,24 +247,43 @@ def long_notes(rng: np.random.Generator, length: int, rate: int) -> np.ndarray:
     return sound[:length].astype(np.float32)
 
 
-def without_duplicates(dataset: Dataset, rate: int = 8000, alike: float = 0.9) -> Dataset:
+def without_duplicates(dataset: Dataset, rate: int = 8000) -> Dataset:
     """The dataset without held-out files of which a second, or all, correlates with a stretch that is trained on."""
-    learned = [np.pad(one.audio, (0, rate)).astype(np.float64) for one in dataset.manifest.recordings("train", rate)]
-    joined = np.concatenate(learned)
-    size = 1 << (len(joined) + rate - 1).bit_length()
-    spectrum, energy = np.fft.rfft(joined, size), np.concatenate([[0], np.cumsum(joined**2)])
-
-    def heard(audio: np.ndarray) -> bool:
-        length = min(rate, len(audio))
-        for first in range(0, len(audio) - length + 1, rate // 2):
-            window = audio[first : first + length].astype(np.float64)
-            mine = float((window**2).sum()) + 1e-9
-            product = np.fft.irfft(spectrum * np.conj(np.fft.rfft(window, size)), size)[: len(joined) - length]
-            theirs = np.maximum(energy[length : len(joined)] - energy[: len(joined) - length], 0.01 * mine)
-            if float(np.abs(product / np.sqrt(mine * theirs)).max()) > alike:
-                return True
-        return False
-
-    dropped = {one.name for one in dataset.manifest.recordings("held_out", rate) if heard(one.audio)}
+    learned = [one.audio.astype(np.float64) for one in dataset.manifest.recordings("train", rate)]
+    dropped = {
+        one.name
+        for one in dataset.manifest.recordings("held_out", rate)
+        if any(correlates(one.audio.astype(np.float64), other, rate) for other in learned)
+    }
     files = tuple(entry for entry in dataset.manifest.files if entry.held_out is None or entry.path not in dropped)
     return replace(dataset, manifest=replace(dataset.manifest, files=files))
+
+
+def distinct(sounds: Sequence[np.ndarray], rate: int) -> list[np.ndarray]:
+    """Those of some recordings of which no second, or all of a shorter one, correlates with one that is kept."""
+    slow = max(1, rate // 8000)
+    kept: list[np.ndarray] = []
+    found: list[np.ndarray] = []
+    for sound in sorted(sounds, key=len, reverse=True):
+        low = sound[: len(sound) // slow * slow].reshape(-1, slow).mean(axis=1).astype(np.float64)
+        if not any(correlates(low, other, rate // slow) for other in kept):
+            kept.append(low)
+            found.append(sound)
+    return found
+
+
+def correlates(sound: np.ndarray, other: np.ndarray, length: int, alike: float = 0.9) -> bool:
+    """Whether a window of `length` samples of a sound, or all of a shorter one, correlates with a place in another."""
+    length = min(length, len(sound))
+    if len(other) < length:
+        return False
+    size = 1 << (len(other) + length).bit_length()
+    spectrum, energy = np.fft.rfft(other, size), np.concatenate([[0], np.cumsum(other**2)])
+    for first in range(0, len(sound) - length + 1, max(length // 2, 1)):
+        window = sound[first : first + length]
+        mine = float((window**2).sum()) + 1e-9
+        theirs = np.maximum(energy[length:] - energy[:-length], 0.01 * mine)
+        product = np.fft.irfft(spectrum * np.conj(np.fft.rfft(window, size)), size)[: len(theirs)]
+        if float(np.abs(product / np.sqrt(mine * theirs)).max()) > alike:
+            return True
+    return False
