@@ -157,7 +157,7 @@ def write_null(trials: int = 600) -> None:
 
 
 def matching_seconds(hours: float, minutes: float, frame_seconds: float = 8192 / 48000) -> tuple[float, float]:
-    """Seconds to match so many minutes of codes against so many hours, and the bytes kept for each training frame."""
+    """Seconds of one thread to match so many minutes of codes against so many hours, and the bytes kept for each training frame."""
     rng = np.random.default_rng(0)
     learned, new = (int(seconds / frame_seconds) for seconds in (3600 * hours, 60 * minutes))
     sequences = CodeSequences(
@@ -166,16 +166,16 @@ def matching_seconds(hours: float, minutes: float, frame_seconds: float = 8192 /
     grid = rng.integers(0, 128, (new, 8, 3)).astype(np.int16)
     grid[:100] = sequences.codes[5000:5100]
     copied_windows(Heard.of(sequences), [grid[:10]], [2])  # compiles
-    started = time.perf_counter()
+    started = time.process_time()
     heard, lengths = Heard.of(sequences), [2, 3, 6, 12, 23]
     copied, _ = copied_windows(heard, [grid], lengths)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     assert copied[:, 0].tolist() == [101 - frames for frames in lengths]
     return seconds, heard.hashes.nbytes / learned
 
 
 def meter_seconds(hours: float, offsets: int) -> tuple[float, float]:
-    """Seconds until a meter for so many hours at so many start offsets is there, and of a look at 96 sounds.
+    """Seconds of one thread until a meter for so many hours at so many start offsets is there, and of a look at 96 sounds.
 
     The codes are a sitar's over and over, each time with some codes of their own.
     """
@@ -193,11 +193,11 @@ def meter_seconds(hours: float, offsets: int) -> tuple[float, float]:
     corpus = replace(small, train=train)
     grids = [codes[first : first + FRAMES] for first in rng.integers(0, len(codes) - FRAMES, 96)]
     CopyMeter(small).measured(grids)  # compiles
-    started = time.perf_counter()
+    started = time.process_time()
     meter = CopyMeter(corpus)
-    begun = time.perf_counter()
+    begun = time.process_time()
     meter.measured(grids)
-    return begun - started, time.perf_counter() - begun
+    return begun - started, time.process_time() - begun
 
 
 def guard_cost(repeats: int = 5) -> float:

@@ -111,8 +111,8 @@ class Material:
         return cls(f"{corpus.name}, pieces", corpus.codes, plain, corpus.file_count)
 
     @classmethod
-    def of_files(cls, dataset: Dataset, name: str) -> Material:
-        return cls(name, dataset.corpus(OFFSETS), dataset.corpus(1), dataset.file_count)
+    def of_files(cls, dataset: Dataset, name: str, offsets: int = OFFSETS) -> Material:
+        return cls(name, dataset.corpus(offsets), dataset.corpus(1), dataset.file_count)
 
 
 def judged(material: Material, network: dict[str, int | str], seed: int, past: bool) -> list[Judged]:
@@ -315,7 +315,8 @@ def all_materials() -> list[Material]:
     made = [demo_dataset(), loops_dataset()]
     return [
         *map(Material.of_pieces, legacy),
-        *(Material.of_files(one, f"{one.name}, whole files") for one in (*made, textures_dataset(), notes_dataset())),
+        *(Material.of_files(one, f"{one.name}, whole files") for one in made),
+        *(Material.of_files(one, f"{one.name}, few long files", 8) for one in (textures_dataset(), notes_dataset())),
         *(Material.of_files(one.sample(FEW_FILES, 0), f"{one.name}, {FEW_FILES} whole files") for one in legacy + made),
     ]
 

@@ -35,7 +35,7 @@ SAME = 0.8
 STEADY = 0.25
 TELLING = 0.5
 """Bits that a window needs to be compared, over those of a training window on average: quiet ones are all alike."""
-MOST_CHECKED = 20_000
+MOST_CHECKED = 8_000
 """Training windows that one window is compared with, at most."""
 PAIRS = 2**16
 

@@ -96,8 +96,8 @@ def unheard(
     """Look for the held-out sequences in what is trained on.
 
     A stretch is heard where windows of about a second are the SAME sound as one in a recording, and where windows
-    beside these are near to what follows and goes before there; of shorter recordings, where all of it occurs verbatim.
-    What many recordings hold is no take, and stays.
+    beside these are like nothing more than what follows and goes before there; of shorter recordings, where all of it
+    occurs verbatim. What many recordings hold is no take, and stays.
 
     Args:
         heard, sketch: of what is trained on.
@@ -111,13 +111,13 @@ def unheard(
     for index, found in enumerate(neighbours):
         common = (found.spread >= COMMON_RECORDINGS) & (found.spread >= COMMON_SHARE * recordings)
         same = (found.shares >= SAME) & ~common
-        near = (found.shares >= NEAR) & ~common
+        like = (found.shares >= NEAR / 2) & ~common
         diagonal = found.places - found.firsts
         for step in (1, -1):  # along the same stretch of the recording, forwards and backwards
             order = range(len(same))[::step]
             for last, this in itertools.pairwise(order):
                 beside = found.firsts[this] - found.firsts[last] == step and diagonal[this] == diagonal[last]
-                same[this] |= bool(same[last] and near[this] and beside)
+                same[this] |= bool(same[last] and like[this] and beside)
         for which, heard_there in ((same, True), (common, False)):
             for first in found.firsts[which]:
                 begin = held_out.starts[index] + first
