@@ -157,7 +157,7 @@ def write_null(trials: int = 600) -> None:
 
 
 def matching_seconds(hours: float, minutes: float, frame_seconds: float = 8192 / 48000) -> tuple[float, float]:
-    """Seconds of one thread to match so many minutes of codes against so many hours, and the bytes kept for each training frame."""
+    """Seconds to match minutes of codes against hours, on one thread, and the bytes kept for each training frame."""
     rng = np.random.default_rng(0)
     learned, new = (int(seconds / frame_seconds) for seconds in (3600 * hours, 60 * minutes))
     sequences = CodeSequences(
@@ -175,7 +175,7 @@ def matching_seconds(hours: float, minutes: float, frame_seconds: float = 8192 /
 
 
 def meter_seconds(hours: float, offsets: int) -> tuple[float, float]:
-    """Seconds of one thread until a meter for so many hours at so many start offsets is there, and of a look at 96 sounds.
+    """Seconds until a meter for hours at some start offsets is there, and of a look at 96 sounds, on one thread.
 
     The codes are a sitar's over and over, each time with some codes of their own.
     """

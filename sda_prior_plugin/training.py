@@ -447,6 +447,7 @@ class Trainer:
             looked_at=progress.looked_at,
             hurried_since=progress.hurried_since,
             watch=self.watch.as_dict(),
+            judged_codes=self.judged_codes,
             seconds=self.clock() - self.started,
             looking_seconds=progress.looking_seconds,
             machine=machine_facts(self.device, self.dtype),
@@ -471,6 +472,8 @@ class Trainer:
             NotResumable: it is damaged all the same.
         """
         tensors, progress = state.tensors, self.progress
+        if (state.judged_codes or self.corpus.held_out.codes.size) != self.judged_codes:
+            raise NotResumable("it was judged by stretches of the held-out recordings that are also trained on")
 
         def weights(prefix: str) -> dict[str, Tensor]:
             return {name: tensors[prefix + name].to(self.device, copy=True) for name in self.network.state_dict()}

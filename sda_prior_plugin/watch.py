@@ -169,7 +169,7 @@ class Watch:
             finding = None
             if bits is not None:
                 train, held_out, best = (math.inf if one is None else read_fact("float", one) for one in bits)
-                near = read_fact("bool", facts["near"])
+                near = read_fact("bool", facts.get("near", False))  # which earlier versions did not look for
                 finding = Finding(rate and CopyRate(**read_fields(CopyRate, rate)), train, held_out, best, near)
             self.stretches = list(read_fact("tuple[tuple[int, int], ...]", facts["stretches"]))
             self._agreeing = read_fact("int", facts["agreeing"])

@@ -20,9 +20,11 @@ from sda_prior_plugin import (
     train_prior,
 )
 from sda_prior_plugin.copy_meter import CopyMeter
+from sda_prior_plugin.edge.bundle_entry import heard_lines, memorization_lines
 from sda_prior_plugin.edge.tab.training import PriorProgress
 from sda_prior_plugin.extraction import beginnings, extract, first_variants
-from sda_prior_plugin.memorization import MemorizationReport
+from sda_prior_plugin.memorization import GAP, UNKNOWN, CopyRate, MemorizationReport
+from sda_prior_plugin.training_state import NotResumable
 from sda_prior_plugin.watch import in_stretches
 
 from .conftest import LEVELS, SIZE, small_settings
@@ -121,3 +123,32 @@ def test_a_report_of_an_earlier_version_is_read(
     assert report.heard_seconds is None
     assert isinstance(report.memorization, MemorizationReport)
     assert (report.memorization.near, report.memorization.nearness, report.memorization.extraction) == (None,) * 3
+
+
+def test_the_card_says_what_was_heard_and_speaks_of_verbatim_and_near_copies_apart(
+    reciting: tuple[PriorRun, list[TrainingEvent], list[TrainingState]],
+) -> None:
+    report = dataclasses.replace(reciting[0].report, heard_seconds=5.0, held_out_seconds=19.0)
+    assert heard_lines(report) == [
+        ("Held out", "5.0 of 19.0 s held out are also trained on: the prior is judged by the rest")
+    ]
+    near = CopyRate(1.0, 6, 0.12, 100, 0.04, 50, 0.2)
+    assert report.memorization is not None
+    lines = dict(memorization_lines(dataclasses.replace(report.memorization, near=near)))
+    assert lines["Near copies"] == "12% of 1.0 s, verbatim ones among them (unheard recordings 4%)"
+    assert "Continuations" in lines
+    unknown = dataclasses.replace(report.memorization, basis=GAP, verdict=UNKNOWN)
+    assert dict(memorization_lines(unknown))["Memorization"].startswith("cannot be known; too little is held out")
+
+
+def test_a_state_that_was_judged_by_other_codes_is_not_continued(
+    noise: CodeCorpus, reciting: tuple[PriorRun, list[TrainingEvent], list[TrainingState]]
+) -> None:
+    run, _, states = reciting
+    other = dataclasses.replace(states[0], judged_codes=states[0].judged_codes - 4)
+    with pytest.raises(NotResumable, match="also trained on"):
+        train_prior(noise, run.prior.settings, resume_from=other)
+    older = TrainingState.from_parts(
+        {name: fact for name, fact in states[0].as_dict().items() if name != "judged_codes"}, states[0].tensors
+    )
+    assert older.judged_codes == 0
