@@ -33,11 +33,15 @@ WINDOW_SECONDS = 1.0
 SAME = 0.8
 """The same, from which on it is taken for the same sound again: 5, 0, 0 and 0 % of other recordings' windows."""
 STEADY = 0.25
+"""What an agreement counts where nothing has changed, over what it counts elsewhere."""
 TELLING = 0.5
 """Bits that a window needs to be compared, over those of a training window on average: quiet ones are all alike."""
 MOST_CHECKED = 8_000
 """Training windows that one window is compared with, at most."""
 PAIRS = 2**16
+MOST_LISTED = 2**22
+"""Training frames that pairs are listed of; of more, a day at eight start offsets, only every second or so, for memory:
+a window has several."""
 
 
 def place_keys(codes: np.ndarray) -> np.ndarray:
@@ -80,7 +84,7 @@ def _nearest(
         firsts: int `[windows]`, where each window of so many `frames` begins.
         keys: uint8 `[training frames, bands]`.
         before, after: int32 `[training frames]`, frames of the same sequence before each, and from it on.
-        places, bounds: int32 `[bands, training frames]` and `[bands, PAIRS + 1]`: where each pair of keys occurs.
+        places, bounds: int32 `[bands, listed frames]` and `[bands, PAIRS + 1]`: where each pair of keys occurs.
         recordings: int32 `[training frames]`, which recording each is from.
         most: training windows that one window is compared with.
         shares, found, spread: filled; a share of 0 and place -1 where nothing agrees.
@@ -184,7 +188,8 @@ class Sketch:
     @cached_property
     def least_bits(self) -> float:
         """What a window needs to be compared."""
-        return TELLING * float(self.bits_of(self.keys).sum(axis=1).mean(dtype=np.float64)) * self.frames
+        some = self.bits_of(self.keys[:MOST_LISTED])
+        return TELLING * float(some.sum(axis=1).mean(dtype=np.float64)) * self.frames
 
     @cached_property
     def _index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -192,10 +197,11 @@ class Sketch:
         lengths = np.diff(self.starts)
         before = (np.arange(len(self.keys)) - np.repeat(self.starts[:-1], lengths)).astype(np.int32)
         after = np.repeat(lengths, lengths).astype(np.int32) - before
+        listed = np.arange(0, len(self.keys) - 1, -(-len(self.keys) // MOST_LISTED), dtype=np.int32)
         places, bounds = [], []
         for band in self.keys.T:
-            pairs = band[:-1].astype(np.uint16) * np.uint16(256) + band[1:]
-            places.append(np.argsort(pairs, kind="stable").astype(np.int32))
+            pairs = band[listed].astype(np.uint16) * np.uint16(256) + band[listed + 1]
+            places.append(listed[np.argsort(pairs, kind="stable")])
             bounds.append(np.concatenate([[0], np.cumsum(np.bincount(pairs, minlength=PAIRS))]).astype(np.int32))
         recordings = np.repeat(self.recordings, lengths).astype(np.int32)
         return before, after, np.stack(places), np.stack(bounds), recordings
