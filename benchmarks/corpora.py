@@ -7,7 +7,7 @@ demo corpus, synthesized and with a codec trained on it, is made anywhere.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -177,3 +177,107 @@ def legacy_datasets(folder: Path = SHARED) -> list[Dataset]:
             manifest = host_stubs.build_manifest(recordings).manifest
             found.append(Dataset(path.stem, manifest, host_stubs.read_legacy(path).codec, len(manifest.files)))
     return found
+
+
+def sitar_dataset(folder: Path = SHARED) -> list[Dataset]:
+    """The sitar recordings over the codec of the drums, where both are there."""
+    recordings, model = folder / "audio" / "sitar", folder / "legacy" / "gretsch.distill"
+    if not (recordings.is_dir() and model.exists()):
+        return []
+    manifest = host_stubs.build_manifest(recordings).manifest
+    return [Dataset("sitar", manifest, host_stubs.read_legacy(model).codec, len(manifest.files))]
+
+
+def textures_dataset(count: int = 6, seconds: float = 100.0) -> Dataset:
+    """Long textures over the demo's codec: bands of noise that swell and wander, in each file around other pitches."""
+    return _long_dataset("textures", count, seconds, texture)
+
+
+def notes_dataset(count: int = 5, seconds: float = 100.0) -> Dataset:
+    """Long notes over the demo's codec: tones of seconds, one after another, each file on other steps of a scale."""
+    return _long_dataset("notes", count, seconds, long_notes)
+
+
+def _long_dataset(
+    name: str, count: int, seconds: float, synthesize: Callable[[np.random.Generator, int, int], np.ndarray]
+) -> Dataset:
+    codec = demo_dataset().codec
+    folder = MADE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        sound = synthesize(np.random.default_rng([11, number]), round(seconds * codec.sample_rate), codec.sample_rate)
+        host_stubs.write_wav(folder / f"{name}-{number}.wav", host_stubs.peak_normalized(sound), codec.sample_rate)
+    manifest = host_stubs.build_manifest(folder).manifest
+    return Dataset(name, manifest, codec, len(manifest.files))
+
+
+def texture(rng: np.random.Generator, length: int, rate: int) -> np.ndarray:
+    """Some bands of noise, each with a centre and a loudness that wander over seconds."""
+    time, sound = np.arange(length) / rate, np.zeros(length)
+    for _ in range(6):
+        steps = np.cumsum(rng.normal(0, 0.25, int(time[-1]) + 2))
+        pitch = rng.uniform(200, 4000) * 2 ** np.clip(np.interp(time, np.arange(len(steps)), steps), -2, 1)
+        slow = np.convolve(rng.normal(size=length // 64 + 2), np.ones(8) / 8, "same")
+        noise = np.interp(np.arange(length) / 64, np.arange(len(slow)), slow)
+        swell = np.interp(time, np.arange(len(steps)), rng.uniform(0, 1, len(steps)) ** 2)
+        sound += swell * noise * np.sin(2 * np.pi * np.cumsum(pitch) / rate)
+    return sound.astype(np.float32)
+
+
+def long_notes(rng: np.random.Generator, length: int, rate: int) -> np.ndarray:
+    """Notes of one to four seconds with overtones and a breath of noise, that overlap a little."""
+    sound, first = np.zeros(length + 5 * rate), 0
+    while first < length:
+        count = round(rng.uniform(1, 4) * rate)
+        time = np.arange(count) / rate
+        pitch = 110 * 2 ** (rng.choice([0, 2, 3, 5, 7, 8, 10, 12, 14, 15]) / 12 + rng.normal(0, 0.01))
+        vibrato = np.cumsum(1 + 0.004 * np.sin(2 * np.pi * rng.uniform(4, 6) * time)) / rate
+        tone = sum(
+            rng.uniform(0.2, 1) / number * np.sin(2 * np.pi * number * pitch * vibrato) for number in range(1, 9)
+        )
+        shape = np.minimum(1, time / 0.08) * np.minimum(1, time[::-1] / 0.4) * rng.uniform(0.3, 1)
+        sound[first : first + count] += shape * (tone + 0.05 * rng.normal(size=count))
+        first += round(count * 0.9)
+    return sound[:length].astype(np.float32)
+
+
+def without_duplicates(dataset: Dataset, rate: int = 8000) -> Dataset:
+    """The dataset without held-out files of which a second, or all, correlates with a stretch that is trained on."""
+    learned = [one.audio.astype(np.float64) for one in dataset.manifest.recordings("train", rate)]
+    dropped = {
+        one.name
+        for one in dataset.manifest.recordings("held_out", rate)
+        if any(correlates(one.audio.astype(np.float64), other, rate) for other in learned)
+    }
+    files = tuple(entry for entry in dataset.manifest.files if entry.held_out is None or entry.path not in dropped)
+    return replace(dataset, manifest=replace(dataset.manifest, files=files))
+
+
+def distinct(sounds: Sequence[np.ndarray], rate: int) -> list[np.ndarray]:
+    """Those of some recordings of which no second, or all of a shorter one, correlates with one that is kept."""
+    slow = max(1, rate // 8000)
+    kept: list[np.ndarray] = []
+    found: list[np.ndarray] = []
+    for sound in sorted(sounds, key=len, reverse=True):
+        low = sound[: len(sound) // slow * slow].reshape(-1, slow).mean(axis=1).astype(np.float64)
+        if not any(correlates(low, other, rate // slow) for other in kept):
+            kept.append(low)
+            found.append(sound)
+    return found
+
+
+def correlates(sound: np.ndarray, other: np.ndarray, length: int, alike: float = 0.9) -> bool:
+    """Whether a window of `length` samples of a sound, or all of a shorter one, correlates with a place in another."""
+    length = min(length, len(sound))
+    if len(other) < length:
+        return False
+    size = 1 << (len(other) + length).bit_length()
+    spectrum, energy = np.fft.rfft(other, size), np.concatenate([[0], np.cumsum(other**2)])
+    for first in range(0, len(sound) - length + 1, max(length // 2, 1)):
+        window = sound[first : first + length]
+        mine = float((window**2).sum()) + 1e-9
+        theirs = np.maximum(energy[length:] - energy[:-length], 0.01 * mine)
+        product = np.fft.irfft(spectrum * np.conj(np.fft.rfft(window, size)), size)[: len(theirs)]
+        if float(np.abs(product / np.sqrt(mine * theirs)).max()) > alike:
+            return True
+    return False

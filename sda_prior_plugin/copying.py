@@ -1,9 +1,9 @@
 """Verbatim copies: which stretches of some codes occur in the codes that a prior has learned from.
 
 Every frame is known by a 64-bit hash of its codes, every window of frames by a hash of those, which rolls along (Karp
-and Rabin 1987). The windows that are looked for go into a small table, and what was learned from streams past it: the
-time is proportional to the training codes, and no memory is needed but for the table. Equal windows have equal
-hashes, so that no copy is missed; unequal ones have equal hashes once in 2^64 pairs.
+and Rabin 1987). The windows that are looked for, of all lengths, go into one small table, and what was learned from
+streams past it once: the time is proportional to the training codes, and no memory is needed but for the table. Equal
+windows have equal hashes, so that no copy is missed; unequal ones have equal hashes once in 2^64 pairs.
 """
 
 from __future__ import annotations
@@ -140,6 +140,64 @@ def window_hashes(hashes: np.ndarray, frames: int) -> np.ndarray:
     return found
 
 
+@compiled_in_order
+def _pass_by(
+    hashes: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    leaves: np.ndarray,
+    salts: np.ndarray,
+    rolling: np.ndarray,
+    table: np.ndarray,
+    slots: np.ndarray | None,
+    seen: np.ndarray | None,
+) -> None:
+    """Take windows of several lengths of some frames to a table: enter them, or see which of those in it they are.
+
+    Args:
+        hashes, starts: of the frames, and where each sequence of them starts; no window goes beyond its sequence.
+        lengths, leaves, salts, rolling: `[lengths]`, frames of the windows and what each length needs.
+        table: as `_slot` wants it.
+        slots: int `[lengths, frames]`, to be filled with the slot of the window that ends with each frame; None where
+            nothing is to be entered.
+        seen: bool `[slots of the table]`, to be set for what is in the table; None where that is not asked for.
+    """
+    for sequence in range(len(starts) - 1):
+        begin = starts[sequence]
+        for kind in range(len(lengths)):
+            rolling[kind] = np.uint64(0)
+        for frame in range(begin, starts[sequence + 1]):
+            for kind in range(len(lengths)):
+                length = lengths[kind]
+                value = rolling[kind] * _ROLL + hashes[frame]
+                if frame - begin >= length:
+                    value -= leaves[kind] * hashes[frame - length]
+                rolling[kind] = value
+                if frame - begin >= length - 1:
+                    one = max(_mixed(value + salts[kind]), np.uint64(1))
+                    slot = _slot(table, one)
+                    if slots is not None:
+                        table[slot] = one
+                        slots[kind, frame] = slot
+                    if seen is not None:
+                        seen[slot] |= table[slot] == one
+
+
+def heard_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """Which windows of `new` frame hashes were heard, bool `[lengths, new frames]` by the frame that each ends with.
+
+    `starts` are those of the sequences in `new`, with the end. What was heard is passed by once, for all lengths.
+    """
+    kinds = np.array(lengths, np.int64)
+    leaves = np.array([pow(int(_ROLL), length, 2**64) for length in lengths], np.uint64)
+    needs = kinds, leaves, kinds.astype(np.uint64) * _ODD, np.zeros(len(kinds), np.uint64)
+    table = empty_table(len(kinds) * len(new), 2)
+    slots, seen = np.full((len(kinds), len(new)), -1, np.int64), np.zeros(len(table), np.bool_)
+    _pass_by(new, starts, *needs, table, slots, None)
+    _pass_by(heard.hashes, heard.starts, *needs, table, None, seen)
+    return (slots >= 0) & seen[slots]
+
+
 def frame_hashes(codes: np.ndarray) -> np.ndarray:
     """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
     hashes = np.empty(len(codes), np.uint64)
@@ -188,7 +246,10 @@ class Heard:
 
     def places(self, hashes: np.ndarray, frames: int) -> np.ndarray:
         """For each window of `frames` of some frame hashes, the first frame where it was heard, or -1: `[windows]`."""
-        wanted = window_hashes(hashes, frames)
+        return self.first_places(window_hashes(hashes, frames), frames)
+
+    def first_places(self, wanted: np.ndarray, frames: int) -> np.ndarray:
+        """The same for windows of which the hashes are `wanted`."""
         table = empty_table(len(wanted), 4)
         places, found = np.full(len(table), -1, np.int64), np.empty(len(wanted), np.int64)
         _enter(wanted, table)
@@ -218,19 +279,24 @@ class Heard:
 
     def longest_passage(self, grids: Sequence[np.ndarray], least: int) -> Passage | None:
         """The longest passage of any of the grids, if there is one of `least` frames."""
+        all_hashes = [frame_hashes(grid) for grid in grids]
         longest: Passage | None = None
-        for grid in grids:
-            hashes = frame_hashes(grid)
-            # a window that was heard has shorter ones in it that were: bisect for the longest
-            shorter, longer = (least if longest is None else longest.frames + 1) - 1, len(hashes) + 1
-            while longer - shorter > 1:
-                middle = (shorter + longer) // 2
-                places = np.where(moving(hashes, middle), self.places(hashes, middle), -1)
-                if (places >= 0).any():
-                    first = int(np.argmax(places >= 0))
-                    longest, shorter = self._passage(hashes, first, int(places[first])), middle
-                else:
-                    longer = middle
+        # a window that was heard has shorter ones in it that were: bisect for the longest, in all grids together
+        shorter, longer = least - 1, max(map(len, all_hashes), default=0) + 1
+        while longer - shorter > 1:
+            middle = (shorter + longer) // 2
+            windows = [window_hashes(hashes, middle) for hashes in all_hashes]
+            counts = [moving(hashes, middle) for hashes in all_hashes]
+            wanted = np.concatenate(windows)
+            places = self.first_places(wanted, middle)
+            heard = np.flatnonzero(np.concatenate(counts) & (places >= 0))
+            if len(heard):
+                begins = np.cumsum([0, *map(len, windows)])
+                grid = int(np.searchsorted(begins, heard[0], side="right")) - 1
+                longest = self._passage(all_hashes[grid], int(heard[0] - begins[grid]), int(places[heard[0]]))
+                shorter = middle
+            else:
+                longer = middle
         return longest
 
     def _passage(self, hashes: np.ndarray, first: int, place: int) -> Passage:
@@ -281,15 +347,19 @@ def moving(hashes: np.ndarray, frames: int) -> np.ndarray:
     return changes[frames - 1 :][:count] > changes[:count]
 
 
-def copied_windows(heard: Heard, grids: Sequence[np.ndarray], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many windows of `frames` of each grid were heard, and how many it has that count: int `[grids]` each."""
-    copied, counted = np.zeros(len(grids), np.int64), np.zeros(len(grids), np.int64)
-    for index, grid in enumerate(grids):
-        hashes = frame_hashes(grid)
-        counts = moving(hashes, frames)
-        counted[index] = counts.sum()
-        if counted[index]:
-            copied[index] = (counts & (heard.places(hashes, frames) >= 0)).sum()
+def copied_windows(heard: Heard, grids: Sequence[np.ndarray], lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """How many windows of each length each grid has that were heard, and that count: int `[lengths, grids]` each."""
+    copied, counted = (np.zeros((len(lengths), len(grids)), np.int64) for _ in range(2))
+    all_hashes = [frame_hashes(grid) for grid in grids]
+    starts = np.cumsum([0, *map(len, all_hashes)])
+    new = np.concatenate([np.zeros(0, np.uint64), *all_hashes])
+    found = heard_windows(heard, new, starts, lengths)
+    for index, hashes in enumerate(all_hashes):
+        for number, frames in enumerate(lengths):
+            counts = moving(hashes, frames)
+            ends = found[number, starts[index] + frames - 1 : starts[index + 1]]
+            counted[number, index] = counts.sum()
+            copied[number, index] = (counts & ends).sum() if len(counts) else 0
     return copied, counted
 
 

@@ -7,19 +7,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sda_prior_plugin.memorization import Finding
 from sda_prior_plugin.training_state import TrainingState
+from sda_prior_plugin.unheard import Unheard
+from sda_prior_plugin.watch import Finding
 
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Everything is ready for the first batch."""
+    """Everything is ready for the first batch; `unheard` is what of the held-out recordings it is judged by."""
 
     parameters: int
     epochs: int
     batches: int
     train_codes: int
     held_out_codes: int
+    unheard: Unheard = field(repr=False, compare=False)
     device: str
     precision: str
     threads: int
@@ -29,13 +31,15 @@ class TrainingStarted:
 class TrainingResumed:
     """It goes on from a state, in which these epochs were over and judged; told after TrainingStarted.
 
-    `best_epoch` is 0 where none of them was finite. `differences` are what is not as it was then, in words: with any of
-    them the prior will not be the same bit for bit.
+    `best_epoch` is 0 where none of them was finite. `memorizing` is what EpochDone said after each, `memorizing_epochs`
+    what is known of them now. `differences` are what is not as it was then, in words: with any of them the prior will
+    not be the same bit for bit.
     """
 
     train_perplexities: tuple[float, ...]
     held_out_perplexities: tuple[float, ...]
     memorizing: tuple[bool, ...]
+    memorizing_epochs: tuple[tuple[int, int], ...]
     best_epoch: int
     differences: tuple[str, ...]
 
@@ -62,7 +66,8 @@ class EpochDone:
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end; either is infinite where the epoch diverged. `best_epoch` is 0, and `best_perplexity`
     infinite, as long as all have. `skipped_batches` had a loss that was not finite. `memorizing` is whether the prior
-    has very likely gone over to reciting what it was trained on. `draw(frames, seed)` gives new codes, int
+    has very likely gone over to reciting what it was trained on, and `memorizing_epochs` are the stretches of epochs,
+    first and last, in which it did, this one included. `draw(frames, seed)` gives new codes, int
     `[frames, bands, levels]`, of that checkpoint, and `state()` what that of BatchDone gives; they may be called for as
     long as the event is being handled.
     """
@@ -74,6 +79,7 @@ class EpochDone:
     best_epoch: int
     best_perplexity: float
     memorizing: bool
+    memorizing_epochs: tuple[tuple[int, int], ...]
     skipped_batches: int
     seconds: float
     seconds_left: float
@@ -83,10 +89,10 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class MemorizingFound:
-    """From this epoch on the prior has very likely gone over to reciting; `sentence` says so to a person.
+    """Since this epoch the prior has very likely gone over to reciting; `sentence` says so to a person.
 
-    Told when it begins, after the EpochDone of that epoch, and again where a training is resumed that recites. Training
-    goes on; stopping it keeps the best checkpoint.
+    Told when that is sure, after an EpochDone some epochs later, and again where a training is resumed that recites.
+    Training goes on; stopping it keeps the best checkpoint.
     """
 
     epoch: int

@@ -14,6 +14,7 @@ from torch import Tensor
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortest_window
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import NetworkSettings, PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.sampling import Draw, Wanted, draw_grids, draw_stream
@@ -64,6 +65,7 @@ class Prior:
         report: how training went.
         frame_seconds: seconds of sound in a frame.
         heard: what it was trained on, as far as it takes to recognize copies; None in a file that does not hold it.
+        sketch: the same for near copies.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class Prior:
         report: TrainingReport,
         frame_seconds: float,
         heard: Heard | None = None,
+        sketch: Sketch | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.settings, self.report, self.frame_seconds, self.heard = settings, report, frame_seconds, heard
+        self.settings, self.report, self.frame_seconds = settings, report, frame_seconds
+        self.heard, self.sketch = heard, sketch
 
     @classmethod
     def from_weights(
@@ -88,6 +92,7 @@ class Prior:
         codebooks: np.ndarray,
         frame_seconds: float,
         heard: Heard | None = None,
+        sketch: Sketch | None = None,
     ) -> Prior:
         """The prior whose `weights` gave these. Nothing is allocated before the weights are known to fit.
 
@@ -111,7 +116,7 @@ class Prior:
                 raise PriorError(f"The prior's {name} holds numbers that are not finite.")
         network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
         network.codebooks = normalized(codebooks)
-        return cls(network, settings, report, frame_seconds, heard)
+        return cls(network, settings, report, frame_seconds, heard, sketch)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -180,7 +185,8 @@ class Prior:
             top_k: draw only from the so many most probable codes; 0 for all.
             max_frames: where to end at the latest when `frames` is None.
             max_copy: seconds; no grid holds a longer stretch that occurs in the training codes. A code that would
-                complete one is not drawn; where no other is left, the sound ends.
+                complete one is not drawn; where no other is left, the sound ends. Near copies, some of whose codes
+                differ, are not kept out.
             start: int `[any, bands, levels]`, codes that each grid goes on from, and does not repeat.
 
         Raises:
@@ -252,6 +258,13 @@ class Prior:
             PriorError: `heard` is not known.
         """
         return covered(self._known(), self.shape.checked(codes), shortest_window(self.frame_seconds))
+
+    def near_share(self, codes: np.ndarray) -> float | None:
+        """The share of the frames of codes `[frames, bands, levels]` that are part of a near copy, or a verbatim one.
+
+        None where that is not known.
+        """
+        return None if self.sketch is None else self.sketch.near_share(self.shape.checked(codes))
 
     def _known(self) -> Heard:
         if self.heard is None:

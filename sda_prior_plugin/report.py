@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
+from sda_prior_plugin.facts import Perplexities, plain_fields, read_fact, read_fields
 from sda_prior_plugin.memorization import MemorizationReport
 
 MOST_DRAWN = 1e6
@@ -39,6 +39,8 @@ class TrainingReport:
         seconds: of training and judging.
         best_seconds: from the start of training to the kept checkpoint.
         memorization: what is known of its memory; None in a file from before that was looked at.
+        heard_seconds, held_out_seconds: seconds of the held-out recordings that are also trained on, and all; None in a
+            file from before that was looked at.
     """
 
     epochs_trained: int
@@ -54,6 +56,8 @@ class TrainingReport:
     seconds: float
     best_seconds: float
     memorization: MemorizationReport | None = None
+    heard_seconds: float | None = None
+    held_out_seconds: float | None = None
 
     @property
     def bits_per_code(self) -> float:
@@ -73,8 +77,12 @@ class TrainingReport:
             PriorError: a part is missing or of the wrong kind.
         """
         memorization = facts.get("memorization")
+        later = ("heard_seconds", "held_out_seconds")
         try:
-            values = read_fields(cls, facts, but=frozenset({"memorization"}))
+            values = read_fields(cls, facts, but=frozenset({"memorization", *later}))
+            for name in later:
+                if facts.get(name) is not None:
+                    values[name] = _seconds(name, facts[name])
         except (KeyError, TypeError) as error:
             raise PriorError(f"The prior's {error.args[0]} is not what it should be.") from error
         if memorization is not None:
@@ -82,3 +90,11 @@ class TrainingReport:
         if not values["final_perplexity"] >= 1:
             raise PriorError(f"The prior's final_perplexity is {values['final_perplexity']}, below 1.")
         return cls(**values)
+
+
+def _seconds(name: str, value: object) -> float:
+    """A fact that may be missing. Raises TypeError as `read_fields` does."""
+    try:
+        return float(read_fact("float", value))
+    except (TypeError, ValueError) as error:
+        raise TypeError(name, value) from error

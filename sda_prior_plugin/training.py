@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import functools
+import itertools
 import math
 import threading
 import time
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.batches import Batch, CodeBatches, held_out_batches
+from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import Diverged, NothingTrained, PriorError
 from sda_prior_plugin.events import (
@@ -28,7 +30,8 @@ from sda_prior_plugin.events import (
     TrainingResumed,
     TrainingStarted,
 )
-from sda_prior_plugin.memorization import Bits, CopyMeter, MemorizationReport, Watch, telling
+from sda_prior_plugin.extraction import extract, first_variants
+from sda_prior_plugin.memorization import MemorizationReport
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import Prior, network_settings, perplexity, window_log2_probs
@@ -51,6 +54,7 @@ from sda_prior_plugin.training_state import (
     random_streams,
     set_random_streams,
 )
+from sda_prior_plugin.watch import CONSECUTIVE, Bits, Watch
 
 WARMUP_STEPS = 50
 FINAL_RATE = 0.03
@@ -66,6 +70,7 @@ EPOCHS_BETWEEN_HURRIED_LOOKS = 5
 SOUNDS_IN_A_LOOK = 96
 LOOK_SECONDS = 1.0
 SOUNDS_IN_REPORT = 64
+"""For each of the looks that its verdict takes."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,8 @@ class Checkpoint:
     """The weights after an epoch, and how well they predict the held-out codes.
 
     Attributes:
-        bits: per held-out code.
-        sequence_bits: `[held-out sequences]`, of all codes of each.
+        bits: per held-out code that it is judged by.
+        sequence_bits: `[held-out sequences]`, of all those codes of each.
         seconds: since the start of training.
     """
 
@@ -222,6 +227,8 @@ class Trainer:
         self.batches = len(self.source)  # a few more or less in another epoch, where long recordings are cut at random
         self.progress = _Progress()
         self.watch = Watch(CopyMeter(corpus))
+        self.judged = self.watch.meter.unheard.judged
+        self.judged_codes = int(self.judged.sum()) * corpus.shape.frame_codes
         self.clock, self.pace = clock, Pace(settings.epochs, self.batches, clock)
         self.started = clock()
         self._resumed_on: dict[str, str] | None = None
@@ -236,6 +243,7 @@ class Trainer:
                 batches=self.batches,
                 train_codes=self.corpus.train_codes,
                 held_out_codes=self.corpus.held_out.codes.size,
+                unheard=self.watch.meter.unheard,
                 device=str(self.device),
                 precision=str(self.dtype).removeprefix("torch."),
                 threads=torch.get_num_threads(),
@@ -278,9 +286,14 @@ class Trainer:
             seconds=self.clock() - self.started,
             best_seconds=best.seconds,
             memorization=memorization,
+            heard_seconds=self.watch.meter.unheard.heard_seconds,
+            held_out_seconds=self.watch.meter.unheard.seconds,
         )
         self.tell(TrainingEnded(ended, report.epochs_trained, report.best_epoch, report.final_perplexity))
-        return PriorRun(Prior(self.average.cpu(), settings, report, self.corpus.frame_seconds, self.watch.meter.heard))
+        meter = self.watch.meter
+        return PriorRun(
+            Prior(self.average.cpu(), settings, report, self.corpus.frame_seconds, meter.heard, meter.sketch)
+        )
 
     def train_epoch(self, epoch: int) -> float | None:
         """Bits per code over one epoch, or None where it was stopped or had no batch with a finite loss."""
@@ -329,9 +342,11 @@ class Trainer:
             whether they are finite: what is averaged with others will never be again.
         """
         progress, settings = self.progress, self.settings
-        sequence_bits = held_out_bits(self.average, self.corpus, self.context, settings.batch_size, self.dtype)
+        sequence_bits = held_out_bits(
+            self.average, self.corpus, self.judged, self.context, settings.batch_size, self.dtype
+        )
         whole = not not_finite(self.average.state_dict())
-        bits = float(sequence_bits.sum()) / self.corpus.held_out.codes.size if whole else math.nan
+        bits = float(sequence_bits.sum()) / self.judged_codes if whole else math.nan
         progress.train.append(perplexity(train_bits))
         progress.held_out.append(perplexity(bits))
         progress.batches, progress.epoch_bits, progress.epoch_codes = 0, 0.0, 0
@@ -354,6 +369,7 @@ class Trainer:
                 best_epoch=progress.best_epoch,
                 best_perplexity=perplexity(progress.best.bits) if progress.kept else math.inf,
                 memorizing=self.watch.memorizing,
+                memorizing_epochs=self.watch.stretches_until(epoch),
                 skipped_batches=progress.skipped,
                 seconds=self.clock() - self.started,
                 seconds_left=self.pace.seconds_left(epoch + 1, 0),
@@ -362,7 +378,7 @@ class Trainer:
             )
         )
         if self.watch.finding is not None and not accused:
-            self.tell(MemorizingFound(epoch, progress.best.epoch, self.watch.finding))
+            self.tell(MemorizingFound(self.watch.since, progress.best.epoch, self.watch.finding))
         return whole
 
     def watch_epoch(self, epoch: int, bits: Bits) -> None:
@@ -389,7 +405,7 @@ class Trainer:
         if not meter.calibrated:  # copies cannot be judged, only the bits
             return []
         grids = self.drawn_grids(SOUNDS_IN_A_LOOK, LOOK_SECONDS, epoch)
-        if hurried and telling(meter.rates(grids)) is None:
+        if hurried and meter.measured(grids).telling is None:
             return self.drawn_grids(SOUNDS_IN_A_LOOK, math.inf, epoch)
         return grids
 
@@ -408,15 +424,22 @@ class Trainer:
 
         The one with the fewest held-out bits; of two that are as good within noise, the one that copies less.
         """
-        meter, found, started = self.watch.meter, [], self.clock()
-        for checkpoint in self.progress.kept:
+        meter, found, started, progress = self.watch.meter, [], self.clock(), self.progress
+        for checkpoint in progress.kept:
             self.average.load_state_dict(checkpoint.weights)
-            found.append((checkpoint, self.drawn_grids(SOUNDS_IN_REPORT, math.inf, 0)))
-        checkpoint, grids = found[-1]
-        if len(found) > 1 and meter.copies_more(grids, found[0][1]):
-            checkpoint, grids = found[0]
+            looks = [self.drawn_grids(SOUNDS_IN_REPORT, math.inf, look << 30) for look in range(CONSECUTIVE)]
+            found.append((checkpoint, looks))
+        checkpoint, looks = found[-1]
+        if len(found) > 1 and meter.copies_more(*(list(itertools.chain(*one[1])) for one in (found[-1], found[0]))):
+            checkpoint, looks = found[0]
         self.average.load_state_dict(checkpoint.weights)
-        return checkpoint, self.watch.report(grids, self.progress.looking_seconds + self.clock() - started)
+        extraction = extract(
+            self.average, meter.sketch, first_variants(self.corpus.train), meter.pieces, meter.frame_seconds,
+            self.settings.seed,
+        )  # fmt: skip
+        bits = Bits(math.log2(progress.train[checkpoint.epoch - 1]), checkpoint.bits, progress.best.bits)
+        seconds = progress.looking_seconds + self.clock() - started
+        return checkpoint, self.watch.report(len(progress.held_out), bits, looks, extraction, seconds)
 
     @functools.cached_property
     def corpus_digest(self) -> str:
@@ -442,6 +465,7 @@ class Trainer:
             looked_at=progress.looked_at,
             hurried_since=progress.hurried_since,
             watch=self.watch.as_dict(),
+            judged_codes=self.judged_codes,
             seconds=self.clock() - self.started,
             looking_seconds=progress.looking_seconds,
             machine=machine_facts(self.device, self.dtype),
@@ -466,6 +490,8 @@ class Trainer:
             NotResumable: it is damaged all the same.
         """
         tensors, progress = state.tensors, self.progress
+        if (state.judged_codes or self.corpus.held_out.codes.size) != self.judged_codes:
+            raise NotResumable("it was judged by stretches of the held-out recordings that are also trained on")
 
         def weights(prefix: str) -> dict[str, Tensor]:
             return {name: tensors[prefix + name].to(self.device, copy=True) for name in self.network.state_dict()}
@@ -481,7 +507,7 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         for number, (epoch, seconds) in enumerate(zip(state.kept_epochs, state.kept_seconds, strict=True)):
             sequence_bits = tensors[kept_bits(number)].numpy().copy()
-            bits = float(sequence_bits.sum()) / self.corpus.held_out.codes.size
+            bits = float(sequence_bits.sum()) / self.judged_codes
             progress.kept.append(Checkpoint(epoch, bits, sequence_bits, weights(kept_weights(number)), seconds))
         progress.step, progress.batches, progress.skipped = state.step, state.batches, state.skipped_batches
         progress.epoch_bits, progress.epoch_codes = state.epoch_bits, state.epoch_codes
@@ -504,6 +530,7 @@ class Trainer:
                 train_perplexities=tuple(progress.train),
                 held_out_perplexities=tuple(progress.held_out),
                 memorizing=tuple(progress.memorizing),
+                memorizing_epochs=self.watch.stretches_until(len(progress.held_out)),
                 best_epoch=progress.best_epoch,
                 differences=tuple(
                     f"{name} {machine.get(name, 'unknown')} before, {value} now"
@@ -513,8 +540,7 @@ class Trainer:
             )
         )
         if self.watch.finding is not None:
-            first, _ = self.watch.stretches[-1]
-            self.tell(MemorizingFound(first, progress.best.epoch, self.watch.finding))
+            self.tell(MemorizingFound(self.watch.since, progress.best.epoch, self.watch.finding))
 
 
 def chosen_device(name: str) -> torch.device:
@@ -584,22 +610,29 @@ def batch_loss(
 
 @torch.no_grad()
 def held_out_bits(
-    network: PriorNetwork, corpus: CodeCorpus, context: int, batch_size: int, dtype: torch.dtype
+    network: PriorNetwork, corpus: CodeCorpus, judged: np.ndarray, context: int, batch_size: int, dtype: torch.dtype
 ) -> np.ndarray:
-    """Bits of all codes of each held-out sequence, each code given all before it, as `Prior.log2_probs` has them.
+    """Bits of the codes of each held-out sequence, each code given all before it, as `Prior.log2_probs` has them.
 
-    Long recordings are read `context` frames at a time. The sequences are in the order of `held_out_batches`.
+    Only those of frames that are `judged`, bool `[held-out frames]`, are counted. Long recordings are read `context`
+    frames at a time. The sequences are in the order of `held_out_batches`.
     """
     device = network.codebooks.device
-    found = []
+    found: list[np.ndarray] = []
+    marks = np.split(judged, corpus.held_out.starts[1:-1])
+    ordered = iter(np.argsort(-corpus.held_out.lengths, kind="stable"))  # as the batches have them
     for batch in held_out_batches(corpus.held_out, corpus.shape, context=context, batch_size=batch_size):
         frames = torch.as_tensor(batch.frames).to(device)
         lengths = torch.as_tensor(batch.lengths).to(device)
         bits = torch.zeros(len(lengths), device=device)
+        counted = np.zeros((len(lengths), frames.shape[1] - 1), np.bool_)
+        for row, mark in zip(counted, (marks[next(ordered)] for _ in range(len(lengths))), strict=True):
+            row[: len(mark)] = mark
+        counts = torch.as_tensor(counted).to(device)
         state = None
         for first in range(0, frames.shape[1] - 1, context):
             block = frames[:, first : first + context + 1]
-            inside = torch.arange(first, first + block.shape[1] - 1, device=device) < lengths[:, None]
+            inside = counts[:, first : first + block.shape[1] - 1]
             logits, ends, state = network(block, torch.full_like(lengths, first), state, dtype=dtype)
             bits -= (window_log2_probs(logits, ends, block).sum(-1) * inside).sum(-1)
         found.append(bits.cpu().double().numpy())

@@ -59,6 +59,7 @@ class TrainingState:
         looked_at: epoch and step of the last look at copies.
         hurried_since: the epoch since which these are hurried, or 0.
         watch: what the watch for memorizing knows, as `Watch.as_dict` has it.
+        judged_codes: held-out codes that it is judged by; 0 in a state from before some were left out.
         seconds, looking_seconds: that training has taken, and looking at copies.
         machine: what decides, besides all this, whether going on gives the same prior bit for bit.
         tensors: weights, averaged weights, checkpoints, the optimiser's moments and random streams, by name.
@@ -79,6 +80,7 @@ class TrainingState:
     looked_at: tuple[int, int]
     hurried_since: int
     watch: dict[str, Any]
+    judged_codes: int
     seconds: float
     looking_seconds: float
     machine: dict[str, str]
@@ -101,7 +103,8 @@ class TrainingState:
             NotResumable: a fact is missing, or not what it should be.
         """
         try:
-            values = read_fields(cls, facts, but=frozenset({"tensors", "settings"}))
+            known = {"judged_codes": 0, **facts}
+            values = read_fields(cls, known, but=frozenset({"tensors", "settings"}))
         except (KeyError, TypeError) as error:
             raise NotResumable(f"it is damaged (its {error.args[0]} is not what it should be)") from error
         state = cls(settings=_settings(facts.get("settings")), tensors=tensors, **values)

@@ -80,7 +80,7 @@ class Seconds(click.ParamType):
     "--max-copy",
     metavar="SECONDS",
     type=FiniteRange(0, MAX_SECONDS),
-    help="Copy no stretch of the recordings that is longer than this.",
+    help="Copy no stretch of the recordings verbatim that is longer than this; near copies are counted, not kept out.",
 )
 @click.option(
     "--continue",

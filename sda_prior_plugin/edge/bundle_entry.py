@@ -14,10 +14,12 @@ from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.dates import day
 from sda_prior_plugin.encoding import Codec, code_shape
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.memorization import GAP, MemorizationReport
+from sda_prior_plugin.memorization import GAP, NO_SIGN, UNKNOWN, MemorizationReport
+from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.settings import PriorSettings
+from sda_prior_plugin.unheard import heard_sentence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 NAMESPACE = "prior"
 HEARD = "heard."
 HEARD_PARTS = ("hashes", "ends", "recordings")
+KEYS = "keys"
+"""After `HEARD`, what near copies are recognized by; absent in older files."""
+MOST_NEAR_FRAMES = 100_000
 LISTED = 3
 """Files named in a sentence before the rest are counted."""
 
@@ -44,6 +49,9 @@ def write_entry(model: Model, bundle: Bundle) -> None:
         if prior.heard is not None:
             facts["heard"] = list(prior.heard.names)
             tensors |= heard_tensors(prior.heard)
+        if prior.sketch is not None:
+            facts["near_window"] = prior.sketch.frames
+            tensors[HEARD + KEYS] = torch.from_numpy(prior.sketch.keys)
         bundle.put(NAMESPACE, facts, tensors)
         bundle.has_prior = True
 
@@ -67,6 +75,7 @@ def read_entry(model: Model, bundle: Bundle) -> Prior | None:
             "The prior in this file belongs to another codec; train it again with train-prior --overwrite."
         )
     shape = code_shape(model.codec)
+    heard = read_heard(entry)
     return Prior.from_weights(
         {name: tensor for name, tensor in entry.tensors.items() if not name.startswith(HEARD)},
         PriorSettings.from_dict(settings),
@@ -74,7 +83,8 @@ def read_entry(model: Model, bundle: Bundle) -> Prior | None:
         shape=shape,
         codebooks=model.codec.codebooks,
         frame_seconds=model.codec.frame_samples / model.codec.sample_rate,
-        heard=read_heard(entry),
+        heard=heard,
+        sketch=None if heard is None else read_sketch(entry, heard, shape.bands),
     )
 
 
@@ -108,7 +118,7 @@ def read_heard(entry: Entry) -> Heard | None:
         PriorError: it is damaged.
     """
     names = entry.facts.get("heard")
-    found = {name: tensor for name, tensor in entry.tensors.items() if name.startswith(HEARD)}
+    found = {name: tensor for name, tensor in entry.tensors.items() if name.startswith(HEARD) and name != HEARD + KEYS}
     if names is None and not found:
         return None
     if (
@@ -126,7 +136,31 @@ def read_heard(entry: Entry) -> Heard | None:
             and ((recordings >= 0) & (recordings < len(names))).all()
         ):
             return Heard(hashes.view(np.uint64), starts, recordings, tuple(names))
-    raise PriorError(
+    raise _damaged()
+
+
+def read_sketch(entry: Entry, heard: Heard, bands: int) -> Sketch | None:
+    """What near copies are recognized by, or None where nothing was written.
+
+    Raises:
+        PriorError: it is damaged.
+    """
+    keys, frames = entry.tensors.get(HEARD + KEYS), entry.facts.get("near_window")
+    if keys is None and frames is None:
+        return None
+    if (
+        keys is not None
+        and keys.dtype == torch.uint8
+        and tuple(keys.shape) == (len(heard.hashes), bands)
+        and type(frames) is int
+        and 2 <= frames <= MOST_NEAR_FRAMES
+    ):
+        return Sketch(keys.numpy(), heard.starts, heard.recordings, frames)
+    raise _damaged()
+
+
+def _damaged() -> PriorError:
+    return PriorError(
         "What the prior in this file was trained on is damaged; train it again with train-prior --overwrite."
     )
 
@@ -167,8 +201,16 @@ def card_lines(model: Model) -> list[tuple[str, str]]:
             "Prior trained",
             f"{day(report.training_date)}, {report.epochs_trained} epochs{stopped}, best {report.best_epoch}",
         ),
+        *heard_lines(report),
         *memorization_lines(report.memorization),
     ]
+
+
+def heard_lines(report: TrainingReport) -> list[tuple[str, str]]:
+    """What the model card says of held-out recordings that are also trained on."""
+    if not report.heard_seconds or report.held_out_seconds is None:
+        return []
+    return [("Held out", heard_sentence(report.heard_seconds, report.held_out_seconds))]
 
 
 def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[str, str]]:
@@ -177,7 +219,8 @@ def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[st
         return []
     lines = [("Memorization", f"{memorization.verdict} (by its {memorization.basis})")]
     if memorization.basis == GAP:
-        lines[0] = ("Memorization", f"{memorization.verdict}; too little is held out to compare its copying with")
+        said = UNKNOWN if memorization.verdict == NO_SIGN else memorization.verdict  # of older files
+        lines[0] = ("Memorization", f"{said}; too little is held out and unheard to compare its copying with")
     if memorization.rates:
         shares = ", ".join(
             f"{rate.samples:.0%} of {rate.seconds:.1f} s (unheard recordings {rate.held_out:.0%})"
@@ -185,9 +228,41 @@ def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[st
             if not number or rate.samples or rate.held_out
         )
         lines.append(("Verbatim stretches", shares))
+    if memorization.near is not None:
+        near = memorization.near
+        lines.append(
+            (
+                "Near copies",
+                f"{near.samples:.0%} of {near.seconds:.1f} s, verbatim ones among them (unheard recordings "
+                f"{near.held_out:.0%})",
+            )
+        )
     if memorization.longest is not None:
         longest = memorization.longest
         lines.append(("Longest copy", f"{longest.seconds:.1f} s of {longest.file}, from {longest.start:.1f} s"))
+    if memorization.nearness is not None:
+        nearness = memorization.nearness
+        lines.append(
+            (
+                "How near",
+                f"sounds share {nearness.samples:.0%} with what is nearest to them in the recordings (unheard "
+                f"recordings {nearness.held_out:.0%}), and lie nearer than these {nearness.nearer:.0%} of the time",
+            )
+        )
+    if memorization.extraction is not None:
+        found = memorization.extraction
+        unheard = (
+            f"; of unheard ones {found.held_out:.0%} and {found.held_out_greedy:.0%}"
+            if found.held_out_beginnings
+            else "; unheard ones are too short to try"
+        )
+        lines.append(
+            (
+                "Continuations",
+                f"{found.train:.0%} of those of recordings go on for {found.seconds:.1f} s as these do, "
+                f"{found.train_greedy:.0%} with the likeliest codes{unheard}",
+            )
+        )
     if memorization.memorizing_epochs:
         stretches = ", ".join(f"{first} to {last}" for first, last in memorization.memorizing_epochs)
         lines.append(("Memorizing", f"in epochs {stretches}, which were not kept"))
@@ -216,4 +291,17 @@ def verbatim_facts(model: Model, codes: np.ndarray) -> tuple[str, dict[str, Any]
     if passages:
         longest = max(passages, key=lambda passage: passage.frames)
         text += f" ({', '.join(files[:LISTED])}{more}); longest {longest.frames * seconds:.1f} s"
-    return text, {"verbatim": {"share": share, "passages": found}}
+    facts: dict[str, Any] = {"verbatim": {"share": share, "passages": found}}
+    near = prior.near_share(codes)
+    if near is not None:
+        more_than_verbatim = max(near, share)
+        text += f"; {more_than_verbatim:.0%} is verbatim or nearly so" + _usual(prior.report.memorization)
+        facts["near"] = {"share": more_than_verbatim}
+    return text, facts
+
+
+def _usual(memorization: MemorizationReport | None) -> str:
+    """How much of unheard recordings is near to those trained on, where that is known."""
+    if memorization is None or memorization.near is None or not memorization.near.held_out_windows:
+        return ""
+    return f" (of unheard recordings {memorization.near.held_out:.0%})"

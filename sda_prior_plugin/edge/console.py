@@ -81,6 +81,8 @@ class ConsoleProgress:
         if isinstance(event, TrainingStarted):
             self.progress.update(self.encoding, completed=self.recordings, state="")
             self.progress.update(self.epochs, visible=True)
+            if event.unheard.sentence:
+                self._say(f"warning: {event.unheard.sentence}")
             self._say(
                 f"{event.parameters / 1e6:.2f} M parameters, {event.train_codes} codes to train on, "
                 f"{event.held_out_codes} held out, {event.device}, {event.precision}, {event.threads} threads"

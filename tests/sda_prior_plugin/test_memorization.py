@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 
 from sda_prior_plugin import CodeCorpus, EpochDone, MemorizingFound, PriorError, TrainingEvent, train_prior
+from sda_prior_plugin.copy_meter import SIGNIFICANCE, CopyMeter
+from sda_prior_plugin.copy_test import chances_of_more
 from sda_prior_plugin.memorization import (
     COPYING,
     GAP,
     NO_SIGN,
-    SIGNIFICANCE,
-    Bits,
-    CopyMeter,
+    UNKNOWN,
+    VERY_LIKELY,
     CopyRate,
     MemorizationReport,
     Recited,
-    Watch,
-    chances_of_more,
-    telling,
 )
 from sda_prior_plugin.training import Checkpoint
+from sda_prior_plugin.watch import Bits, Watch
 
 from .conftest import BANDS, LEVELS, SIZE, small_settings
 
@@ -55,21 +54,23 @@ def recited(corpus: CodeCorpus, count: int = 40) -> list[np.ndarray]:
 
 
 def test_what_is_recited_is_significantly_more_than_natural(unlike: CodeCorpus) -> None:
-    rate = telling(CopyMeter(unlike).rates(recited(unlike)))
-    assert rate is not None
+    telling = CopyMeter(unlike).measured(recited(unlike)).telling
+    assert telling is not None
+    rate, near = telling
+    assert not near
     assert (rate.samples, rate.held_out) == (1.0, 0.0)
 
 
 def test_what_is_new_is_not(unlike: CodeCorpus) -> None:
-    assert telling(CopyMeter(unlike).rates(noise(40, 4))) is None
+    assert CopyMeter(unlike).measured(noise(40, 4)).telling is None
 
 
 def test_material_that_unheard_recordings_share_is_not_held_against_a_prior(alike: CodeCorpus) -> None:
     meter = CopyMeter(alike)
-    natural = meter.rates([alike.held_out[0]])[0].held_out
+    natural = meter.measured([alike.held_out[0]]).exact[0].held_out
     assert natural > 0.7
     again = [alike.held_out[index % len(alike.held_out)] for index in range(40)]
-    assert telling(meter.rates(again)) is None
+    assert meter.measured(again).telling is None
 
 
 @pytest.mark.slow
@@ -149,7 +150,10 @@ def test_with_too_little_held_out_the_gap_alone_is_judged_and_it_is_said(codeboo
         watch.look(epoch, OPEN, recited(corpus))
     assert watch.finding is not None
     assert watch.finding.sentence(2).startswith("Too little is held out to know")
-    assert watch.report(recited(corpus), 0.0).basis == GAP
+    report = watch.report(4, OPEN, [recited(corpus)], None, 0.0)
+    assert (report.basis, report.verdict) == (GAP, VERY_LIKELY)
+    known = watch.report(4, CLOSED, [recited(corpus)], None, 0.0)
+    assert known.verdict == UNKNOWN, "what cannot be known is not no sign"
 
 
 @pytest.mark.slow
@@ -159,13 +163,13 @@ def test_a_training_that_recites_is_told_of_and_the_best_checkpoint_is_from_befo
     run = train_prior(unlike, settings, on_event=events.append)
     (found,) = [event for event in events if isinstance(event, MemorizingFound)]
     assert found.finding.rate is not None
-    assert "verbatim from your recordings" in found.sentence
+    assert ("near copies of" if found.finding.near else "verbatim from") + " your recordings" in found.sentence
     accused = [event.epoch for event in events if isinstance(event, EpochDone) and event.memorizing]
-    assert accused[0] == found.epoch
+    assert accused[0] > found.epoch, "the look after the first one that told made it sure"
     memorization = run.report.memorization
     assert memorization is not None
     assert memorization.basis == COPYING
-    assert run.report.best_epoch < memorization.memorizing_epochs[0][0] <= found.epoch
+    assert run.report.best_epoch < found.epoch == memorization.memorizing_epochs[0][0]
     assert memorization.verdict == NO_SIGN
 
 

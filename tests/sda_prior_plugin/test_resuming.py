@@ -28,9 +28,10 @@ from sda_prior_plugin import (
     TrainingState,
     train_prior,
 )
-from sda_prior_plugin.memorization import Bits, CopyMeter, Watch
+from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.training import Trainer
+from sda_prior_plugin.watch import Bits, Watch
 
 from .conftest import LEVELS, SIZE, Recovering, loops, small_settings
 

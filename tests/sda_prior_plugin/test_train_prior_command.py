@@ -43,7 +43,8 @@ from sda_prior_plugin.edge import ConsoleProgress, prepare_job
 from sda_prior_plugin.edge.picture import training_figure
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.encoding import encode_long, encode_variants, is_long
-from sda_prior_plugin.memorization import CopyRate, Finding
+from sda_prior_plugin.memorization import CopyRate
+from sda_prior_plugin.watch import Finding
 
 QUICK = ["--epochs", "2", "--hidden-size", "16", "--heads", "2", "--layers", "1", "--start-offsets", "2"]
 
@@ -248,6 +249,7 @@ def test_generating_says_how_much_is_verbatim_and_from_where(trained: Path, tmp_
     ((text, facts),) = load_plugins().call("codes_facts", model=model, codes=model.codec.encode(recording.audio))
     assert recording.name in text
     assert facts["verbatim"]["passages"][0]["file"] == recording.name
+    assert facts["near"]["share"] >= facts["verbatim"]["share"]
     assert "is verbatim from the recordings" in host("generate", trained, "-o", tmp_path / "b.wav").stdout
 
 
@@ -255,6 +257,7 @@ def test_max_copy_limits_what_is_copied(trained: Path, tmp_path: Path) -> None:
     arguments = ["generate", trained, "--seconds", 3, "--seed", 1, "--max-copy", 0, "-o", tmp_path / "a.wav", "--json"]
     (sound,) = json.loads(host(*arguments).stdout)["sounds"]
     assert sound["verbatim"] == {"share": 0.0, "passages": []}
+    assert 0 <= sound["near"]["share"] <= 1
 
 
 def test_an_older_prior_that_does_not_say_what_it_heard_still_generates(trained: Path, tmp_path: Path) -> None:
@@ -274,7 +277,7 @@ def test_an_older_prior_that_does_not_say_what_it_heard_still_generates(trained:
     assert "Memorization" not in host("info", path).stdout
 
 
-@pytest.mark.parametrize("tensor", ["hashes", "ends", "recordings"])
+@pytest.mark.parametrize("tensor", ["hashes", "ends", "recordings", "keys"])
 def test_damage_to_what_was_heard_is_named_and_the_file_still_opens(
     trained: Path, tensor: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,7 @@ from sda_prior_plugin import (
     TrainingStarted,
     train_prior,
 )
+from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.training import Checkpoint, Trainer, held_out_bits
 
 from .conftest import SIZE, Recovering, loops, small_settings
@@ -43,9 +44,12 @@ def test_the_kept_checkpoint_is_the_one_with_the_lowest_held_out_perplexity(corp
     curve = run.report.held_out_perplexities
     assert run.report.best_epoch == 1 + int(np.argmin(curve)) < len(curve), "it must have overfitted"
     assert run.report.final_perplexity == min(curve)
-    context = run.prior.network.settings.context_frames
-    bits = held_out_bits(run.prior.network, tiny, context, run.prior.settings.batch_size, dtype=torch.float32)
-    assert 2 ** (bits.sum() / tiny.held_out.codes.size) == pytest.approx(run.report.final_perplexity, rel=0.02)
+    context, unheard = run.prior.network.settings.context_frames, CopyMeter(tiny).unheard
+    bits = held_out_bits(
+        run.prior.network, tiny, unheard.judged, context, run.prior.settings.batch_size, dtype=torch.float32
+    )
+    codes = unheard.judged.sum() * tiny.shape.frame_codes
+    assert 2 ** (bits.sum() / codes) == pytest.approx(run.report.final_perplexity, rel=0.02)
 
 
 def test_the_perplexity_of_recordings_longer_than_the_context_is_what_the_prior_states(codebooks: np.ndarray) -> None:
@@ -54,7 +58,8 @@ def test_the_perplexity_of_recordings_longer_than_the_context_is_what_the_prior_
     prior = train_prior(corpus, small_settings(corpus, epochs=10)).prior
     context = prior.network.settings.context_frames
     assert context < 10
-    bits = held_out_bits(prior.network, corpus, context, 3, dtype=torch.float32)
+    judged = np.ones(len(corpus.held_out.codes), bool)
+    bits = held_out_bits(prior.network, corpus, judged, context, 3, dtype=torch.float32)
     stated = -np.concatenate([prior.log2_probs(grid).ravel() for grid in held_out]).mean()
     assert bits.sum() / corpus.held_out.codes.size == pytest.approx(stated, abs=1e-4)
 

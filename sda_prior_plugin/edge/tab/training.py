@@ -23,6 +23,7 @@ from sda_prior_plugin.events import (
     TrainingStarted,
 )
 from sda_prior_plugin.settings import KnobValue
+from sda_prior_plugin.watch import in_stretches
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Job
@@ -46,7 +47,7 @@ class PriorProgress:
         part: name of the long recording that is being encoded, and the share of it that is; None where none is.
         note: the latest sentence on where their codes come from, or on what there is to wait for.
         train, held_out: perplexity of each epoch that is over.
-        reciting: for each epoch, whether it has very likely gone over to memorizing.
+        reciting: for each epoch, whether it had very likely gone over to memorizing, as far as is known by now.
         finding: the sentence on that, from when it was first found.
         best: epoch with the lowest held-out perplexity, from 1; 0 before there is a finite one.
         started: whether the codes are there and it trains.
@@ -93,8 +94,11 @@ class PriorProgress:
         """Take in one event of `train_prior`."""
         if isinstance(event, TrainingStarted):
             self.started = True
+            if event.unheard.sentence:
+                self.on_note(event.unheard.sentence)
         elif isinstance(event, TrainingResumed):
-            self.train, self.reciting = list(event.train_perplexities), list(event.memorizing)
+            self.train = list(event.train_perplexities)
+            self.reciting = in_stretches(event.memorizing_epochs, len(event.held_out_perplexities))
             self.done = float(len(event.held_out_perplexities))
             self.held_out = list(event.held_out_perplexities)
             self.best = event.best_epoch
@@ -103,7 +107,7 @@ class PriorProgress:
             self.seconds_left = event.seconds_left
         elif isinstance(event, EpochDone):
             self.train.append(event.train_perplexity)
-            self.reciting.append(event.memorizing)
+            self.reciting = in_stretches(event.memorizing_epochs, event.epoch)
             self.done, self.seconds_left = float(event.epoch), event.seconds_left
             self.held_out.append(event.held_out_perplexity)  # after the others: its length is how many epochs there are
             self.best = event.best_epoch  # one of these

@@ -1,0 +1,132 @@
+"""What of the held-out recordings is unheard indeed: takes overlap, and then a held-out one is also trained on.
+
+Everything that a prior says of itself stands on sound that it has not heard. So what is held out is looked for in what
+is trained on, as codes, whoever split the recordings. The same sound at another level has other codes and is not found.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sda_prior_plugin.copying import Heard, copied_windows
+from sda_prior_plugin.dataset import CodeSequences
+from sda_prior_plugin.near_copies import NEAR, SAME, Neighbours, Sketch
+
+COMMON_RECORDINGS, COMMON_SHARE = 3, 0.25
+"""What so many recordings hold, and so large a share of them, is material that they are made of, such as the bars of
+loops, and no take that is there twice."""
+LEAST_UNHEARD = 0.25
+"""Share of the held-out frames; with less unheard there is too little to judge by."""
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """Which frames of the held-out recordings a prior can be judged by.
+
+    Attributes:
+        heard: bool `[held-out frames]`, those that are also trained on.
+        starts: `[sequences + 1]`, where each held-out sequence starts among them, and the end.
+        frame_seconds: seconds of a frame.
+    """
+
+    heard: np.ndarray
+    starts: np.ndarray
+    frame_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Held out."""
+        return len(self.heard) * self.frame_seconds
+
+    @property
+    def heard_seconds(self) -> float:
+        """Held out and trained on as well."""
+        return int(self.heard.sum()) * self.frame_seconds
+
+    @property
+    def enough(self) -> bool:
+        """Whether enough is unheard to judge by it alone."""
+        return self.seconds - self.heard_seconds >= LEAST_UNHEARD * self.seconds
+
+    @property
+    def sentence(self) -> str:
+        """What to say to a person of what is heard; empty where nothing is."""
+        return heard_sentence(self.heard_seconds, self.seconds)
+
+    @property
+    def judged(self) -> np.ndarray:
+        """bool `[held-out frames]`: those that a prior is judged by, the unheard ones or, if these are too few, all."""
+        return ~self.heard if self.enough else np.ones(len(self.heard), bool)
+
+    def pieces(self, sequences: CodeSequences) -> tuple[list[np.ndarray], np.ndarray]:
+        """The unheard stretches, grids `[frames, bands, levels]`, and which recording each is from."""
+        grids, recordings = [], []
+        for index in range(len(sequences)):
+            marks = self.heard[self.starts[index] : self.starts[index + 1]]
+            for first, end in stretches(~marks):
+                grids.append(np.asarray(sequences[index])[first:end])
+                recordings.append(int(sequences.recordings[index]))
+        return grids, np.array(recordings, np.int64)
+
+
+def stretches(marks: np.ndarray) -> list[tuple[int, int]]:
+    """First and end of each stretch in which bool `[frames]` is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]]).astype(np.int8)))
+    return [(int(first), int(end)) for first, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def heard_sentence(heard_seconds: float, seconds: float) -> str:
+    """What to say to a person of held-out recordings of which so much is also trained on; empty for none."""
+    if not heard_seconds:
+        return ""
+    found = f"{heard_seconds:.1f} of {seconds:.1f} s held out are also trained on"
+    if seconds - heard_seconds < LEAST_UNHEARD * seconds:
+        return f"{found}: too little is unheard to judge the prior by, so it is judged by all of it"
+    return f"{found}: the prior is judged by the rest"
+
+
+def unheard(
+    heard: Heard, sketch: Sketch, held_out: CodeSequences, neighbours: Sequence[Neighbours], frame_seconds: float,
+    shortest: int,
+) -> Unheard:  # fmt: skip
+    """Look for the held-out sequences in what is trained on.
+
+    A stretch is heard where windows of about a second are the SAME sound as one in a recording, and where windows
+    beside these are like nothing more than what follows and goes before there; of shorter recordings, where all of it
+    occurs verbatim. What many recordings hold is no take, and stays.
+
+    Args:
+        heard, sketch: of what is trained on.
+        held_out: what is looked for.
+        neighbours: of its windows in `sketch`.
+        frame_seconds: seconds of a frame.
+        shortest: frames of the shortest stretch that counts as a copy.
+    """
+    marks = np.zeros(len(held_out.codes), bool)
+    recordings = int(sketch.recordings.max()) + 1
+    for index, found in enumerate(neighbours):
+        common = (found.spread >= COMMON_RECORDINGS) & (found.spread >= COMMON_SHARE * recordings)
+        same = (found.shares >= SAME) & ~common
+        like = (found.shares >= NEAR / 2) & ~common
+        diagonal = found.places - found.firsts
+        for step in (1, -1):  # along the same stretch of the recording, forwards and backwards
+            order = range(len(same))[::step]
+            for last, this in itertools.pairwise(order):
+                beside = found.firsts[this] - found.firsts[last] == step and diagonal[this] == diagonal[last]
+                same[this] |= bool(same[last] and like[this] and beside)
+        for which, heard_there in ((same, True), (common, False)):
+            for first in found.firsts[which]:
+                begin = held_out.starts[index] + first
+                marks[begin : begin + sketch.frames] = heard_there
+    lengths = held_out.lengths
+    short = np.flatnonzero((lengths >= shortest) & (lengths < sketch.frames))
+    kinds = np.unique(lengths[short])
+    copied, _ = copied_windows(heard, [np.asarray(held_out[int(index)]) for index in short], kinds.tolist())
+    for number, one in enumerate(short):
+        if copied[np.searchsorted(kinds, lengths[one]), number]:
+            marks[held_out.starts[one] : held_out.starts[one + 1]] = True
+    return Unheard(marks, held_out.starts, frame_seconds)
