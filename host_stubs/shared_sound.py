@@ -22,7 +22,7 @@ _GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
 _SHORTEST = RATE * 4 // 5  # samples in common: a second but for its ends
 _MOST_OF_IT = 0.8  # share of a recording's sound that counts as all of it
 _STEP = SECOND // 4  # frames between the stretches that are looked at
-_PATIENCE = 1500  # comparisons in vain, one after the other, and one more for eight recordings
+_COMPARED = 2_000  # comparisons at most, and one more for each recording
 _WORTH_A_LOOK = 0.45  # correlation of two seconds as waves
 _MARGIN = 3 * HOP  # samples that an alignment may be wrong by
 _REACH = 2 * RATE  # samples before and after a promising moment that are compared
@@ -58,7 +58,7 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
         return number
 
     pairs: list[Shared] = []
-    in_vain, patience = 0, _PATIENCE + len(known) // 8
+    compared = 0
     for each in alignments(known):
         if root(each.one) == root(each.other):
             continue
@@ -66,8 +66,8 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
         if found is not None:
             pairs.append(found)
             group[root(each.one)] = root(each.other)
-        in_vain = 0 if found else in_vain + 1
-        if in_vain > patience:  # the most promising came first
+        compared += 1
+        if compared == _COMPARED + len(known):  # the most promising came first
             break
     return pairs
 
