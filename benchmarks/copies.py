@@ -231,4 +231,4 @@ def write_costs(looking: list[float]) -> None:
     ]
     if looking:
         rows.append(["looking, share of a small network's training time, median", f"{statistics.median(looking):.1%}"])
-    write_section("Memorization: what it costs", f"One thread, {machine()}.", rows)
+    write_section("Memorization: what it costs", f"Processor seconds of one thread, {machine()}.", rows)

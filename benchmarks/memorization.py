@@ -122,7 +122,7 @@ def judged(material: Material, network: dict[str, int | str], seed: int, past: b
     settings = PriorSettings.for_corpus(codes, file_count=material.file_count, **network, seed=seed)
     steps = len(CodeBatches(codes, context=EIGHT_SECONDS, batch_size=settings.batch_size, seed=seed))
     if past:
-        settings = replace(settings, dropout=0.0, weight_decay=0.01, epochs=max(40, RECITING_STEPS // steps))
+        settings = replace(settings, dropout=0.0, weight_decay=0.01, epochs=max(100, RECITING_STEPS // steps))
     else:
         settings = replace(settings, epochs=max(4, min(settings.epochs, HEALTHY_STEPS // steps)))
     epochs: list[EpochDone] = []

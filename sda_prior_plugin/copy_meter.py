@@ -37,6 +37,12 @@ class Measured:
     near: CopyRate | None
 
     @property
+    def some(self) -> bool:
+        """Whether there are copies enough to tell, if none at all were natural."""
+        rates = self.exact if self.near is None else (*self.exact, self.near)
+        return any(rate.samples >= ABOVE_NATURAL for rate in rates)
+
+    @property
     def telling(self) -> tuple[CopyRate, bool] | None:
         """The rate that shows best that they copy more than is natural, and whether it is of near copies; or None.
 

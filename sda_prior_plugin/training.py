@@ -402,8 +402,6 @@ class Trainer:
     def looked_at_grids(self, epoch: int, hurried: bool) -> list[np.ndarray]:
         """What to look for copies in; where it is `hurried` and short sounds show none, long ones, for long copies."""
         meter = self.watch.meter
-        if not meter.calibrated:  # copies cannot be judged, only the bits
-            return []
         grids = self.drawn_grids(SOUNDS_IN_A_LOOK, LOOK_SECONDS, epoch)
         if hurried and meter.measured(grids).telling is None:
             return self.drawn_grids(SOUNDS_IN_A_LOOK, math.inf, epoch)

@@ -23,7 +23,8 @@ OPEN_GAP = 0.25
 """Share of the held-out bits by which the training bits lie below them, to count as second witness."""
 WIDE_GAP = 0.5
 WIDE_RISE = 1.15
-"""Held-out bits over the best ones, with a wide gap: the only witness where the natural copy rate is not known."""
+"""Held-out bits over the best ones, with a wide gap: the witness where the natural copy rate is not known. There have
+to be some copies, too."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,10 @@ class Finding:
                 f"{how}; {share}; {best}."
             )
         return (
-            "Too little is held out to know how much recordings of this kind share anyway, so this goes by the gap "
-            f"alone: it predicts what it was trained on with {self.train_bits:.2f} bits per code, unheard recordings "
-            f"with {self.held_out_bits:.2f} and getting worse ({self.best_bits:.2f} at its best); {best}."
+            "It copies your recordings; too little is held out to know how much recordings of this kind share anyway, "
+            f"so this goes by the gap: it predicts what it was trained on with {self.train_bits:.2f} bits per code, "
+            f"unheard recordings with {self.held_out_bits:.2f} and getting worse ({self.best_bits:.2f} at its best); "
+            f"{best}."
         )
 
 
@@ -119,7 +121,8 @@ class Watch:
     def told(self, bits: Bits, grids: Sequence[np.ndarray]) -> Finding | None:
         """What one look finds, by bits per code and codes that the prior drew; None where it is no sign."""
         if not self.meter.calibrated:
-            seen = bits.gap >= WIDE_GAP and bits.held_out >= WIDE_RISE * bits.best
+            wide = bits.gap >= WIDE_GAP and bits.held_out >= WIDE_RISE * bits.best
+            seen = wide and self.meter.measured(grids).some
             return Finding(None, bits.train, bits.held_out, bits.best) if seen else None
         telling = self.meter.measured(grids).telling
         if telling is None or bits.gap < OPEN_GAP:

@@ -146,10 +146,13 @@ def test_with_too_little_held_out_the_gap_alone_is_judged_and_it_is_said(codeboo
     for epoch in (1, 2):
         watch.look(epoch, Bits(train=1.6, held_out=2.1, best=2.0), recited(corpus))
     assert not watch.memorizing, "the margin is wide"
+    for epoch in (1, 2):
+        watch.look(epoch, OPEN, noise(40, 9))
+    assert not watch.memorizing, "what copies nothing does not recite, however well it knows what it was trained on"
     for epoch in (3, 4):
         watch.look(epoch, OPEN, recited(corpus))
     assert watch.finding is not None
-    assert watch.finding.sentence(2).startswith("Too little is held out to know")
+    assert watch.finding.sentence(2).startswith("It copies your recordings; too little is held out to know")
     report = watch.report(4, OPEN, [recited(corpus)], None, 0.0)
     assert (report.basis, report.verdict) == (GAP, VERY_LIKELY)
     known = watch.report(4, CLOSED, [recited(corpus)], None, 0.0)

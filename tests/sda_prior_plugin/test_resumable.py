@@ -232,7 +232,7 @@ def batch_done(unfinished: Unfinished) -> BatchDone:
 
 def epoch_done(unfinished: Unfinished, epoch: int = 2) -> EpochDone:
     return EpochDone(
-        epoch, 9, 2.0, 2.0, 1, 2.0, False, 0, 1.0, 1.0, lambda frames, seed: np.zeros(0), lambda: unfinished.state
+        epoch, 9, 2.0, 2.0, 1, 2.0, False, (), 0, 1.0, 1.0, lambda frames, seed: np.zeros(0), lambda: unfinished.state
     )
 
 
