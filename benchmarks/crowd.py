@@ -23,6 +23,7 @@ import torch
 from benchmarks.crashes import QUICK, fork, run_quietly
 from benchmarks.results import RESULTS, machine, write_section
 from benchmarks.tiny_model import NumberedModel, make_recordings, tiny_model
+from host_stubs.commands.train import SAVED_ELSEWHERE
 from host_stubs.errors import FileChanged
 from host_stubs.model import open_model, save_model
 from host_stubs.plugins import load_plugins
@@ -103,7 +104,7 @@ def _train(path: Path, seeds: range, end: float) -> dict[str, Any]:
         if time.time() >= end:
             break
         code, said = train(path, seed)
-        if code == 0:
+        if code in (0, SAVED_ELSEWHERE):
             trained.append((time.time(), seed, Path(re.findall(r"The prior is saved in (.*)", said)[-1]).name))
         elif "is being trained already, by process" in said:
             claimed += 1
