@@ -106,7 +106,7 @@ def _train(path: Path, seeds: range, end: float) -> dict[str, Any]:
         code, said = train(path, seed)
         if code in (0, SAVED_ELSEWHERE):
             trained.append((time.time(), seed, Path(re.findall(r"The prior is saved in (.*)", said)[-1]).name))
-        elif "is being trained already, by process" in said:
+        elif "is being trained already, by" in said:  # who, is not known in the moment in which a claim is made
             claimed += 1
             time.sleep(0.1)
         else:
