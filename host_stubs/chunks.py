@@ -23,6 +23,9 @@ _MOST_FORMAT = 1 << 16  # bytes of a format chunk
 _SLACK = 8  # bytes; many programs count the header's own 8 bytes, or a padding byte, too
 _FROM_A_PIPE = range(0x7FFF0000, 0x80000001)  # lengths that stand for none, as sox writes them
 _MOST_RIFF = 0xFFFFF000  # bytes of samples; for more of them a header is made RF64
+_FLAC_HEAD = b"fLaC\0\0\0\x22"
+_AT_ONCE = 1 << 20  # bytes
+_LEAST_BEYOND = 80_000  # bytes a second, where it is not known how many a sound takes
 _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
@@ -103,6 +106,23 @@ def find_samples(file: BinaryIO) -> Samples | None:
         elif name == b"ds64":
             long_sizes = _read(file, body, 16)
     return None
+
+
+def is_sound_beyond(file: BinaryIO) -> bool:
+    """Whether sound lies behind what a WAV, AIFF or FLAC says it holds: another file, or more samples of an AIFF."""
+    magic, size = _read(file, 0, 4), os.fstat(file.fileno()).st_size
+    if magic == _FLAC_HEAD[:4]:
+        return any(_FLAC_HEAD in _read(file, at, _AT_ONCE + len(_FLAC_HEAD)) for at in range(4, size, _AT_ONCE))
+    if magic not in (b"RIFF", b"FORM"):
+        return False
+    layout = _LAYOUTS[magic]
+    end = 8 + int.from_bytes(_read(file, 4, 4), layout.order)
+    if any(_read(file, at, 4) == magic and _read(file, at + 8, 4) == _read(file, 8, 4) for at in (end, end + end % 2)):
+        return True
+    samples = find_samples(file) if magic == b"FORM" else None
+    if samples is None or samples.claimed is None:
+        return False
+    return _is_sound_behind(file, layout, samples.start + samples.there, size, _LEAST_BEYOND)
 
 
 def is_short_of_its_size(file: BinaryIO) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 
 import host_stubs
-from host_stubs.chunks import find_samples, is_short_of_its_size
+from host_stubs.chunks import find_samples, is_short_of_its_size, is_sound_beyond
 from host_stubs.errors import HostError
 from host_stubs.kinds import OGG, RAW_SUFFIXES, Kind, kind_of
 from host_stubs.levels import SILENCE, Levels, find_levels
@@ -86,6 +86,7 @@ class Plan:
         levels: how long it is of use, and how its channels become one.
         fault: why it is not used to its end, or what else is wrong with it.
         promised: the seconds that its header says it holds, where it says so.
+        beyond: whether sound lies behind what the header tells of, where nobody reads it.
     """
 
     source: Source
@@ -94,6 +95,7 @@ class Plan:
     levels: Levels
     fault: Fault
     promised: float | None
+    beyond: bool = False
 
     @property
     def seconds(self) -> float:
@@ -130,6 +132,8 @@ class Plan:
     def note(self) -> str:
         """What is to be said of it, a sentence; "" where all of it is used as it is."""
         parts = [] if self.fault is Fault.NONE else [_said_of(self.fault, self.seconds, self.promised)]
+        if self.beyond:
+            parts.append("more sound lies behind what its header tells of, and is not used")
         if self.levels.mix.limits is not None:
             parts.append("it has a lone glitch, far above all else, which is limited to the loudest of the rest")
         if self.levels.mix.channel is not None:
@@ -212,6 +216,7 @@ def _best_plan(path: Path, kind: Kind, most_seconds: float) -> Plan:
     with path.open("rb") as file:
         samples = find_samples(file)
         short = is_short_of_its_size(file)
+        plan = replace(plan, beyond=is_sound_beyond(file))
     if samples is not None and samples.cut_off and samples.there and samples.claimed:
         return replace(plan, fault=Fault.CUT_OFF, promised=plan.seconds * samples.claimed / samples.there)
     if plan.promised is not None and _lacks(plan, plan.promised):

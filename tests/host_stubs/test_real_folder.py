@@ -392,6 +392,27 @@ def test_a_tag_behind_the_sound_is_no_damage(folder: Path, tmp_path: Path, name:
     assert (found.seconds, found.note) == (measure(folder / name).seconds, "")
 
 
+@pytest.mark.parametrize("name", ["riff16.wav", "plain.aiff", "plain.flac"])
+def test_of_several_files_one_behind_the_other_it_is_said_that_only_the_first_is_used(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "two").write_bytes(2 * (folder / name).read_bytes())
+    found = measure(tmp_path / "two")
+    assert found.seconds == pytest.approx(SECONDS, rel=0.01)
+    assert "more sound lies behind what its header tells of" in found.note
+
+
+def test_samples_that_an_aiff_does_not_know_of_are_said(folder: Path, tmp_path: Path) -> None:
+    content = bytearray((folder / "plain.aiff").read_bytes())
+    place = content.index(b"SSND") + 4
+    half = (len(content) - place) // 2 // 2 * 2
+    content[place : place + 4] = half.to_bytes(4, "big")
+    (tmp_path / "stale").write_bytes(content)
+    found = measure(tmp_path / "stale")
+    assert found.seconds < 0.6 * SECONDS
+    assert "more sound lies behind what its header tells of" in found.note
+
+
 def test_an_ogg_file_of_several_one_behind_the_other_is_used_whole(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "two.ogg").write_bytes(2 * (folder / "vorbis.ogg").read_bytes())
     assert measure(tmp_path / "two.ogg").seconds == pytest.approx(2 * SECONDS, rel=0.01)
