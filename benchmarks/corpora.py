@@ -15,6 +15,8 @@ import numpy as np
 
 import host_stubs
 from host_stubs.commands.train import train_model
+from host_stubs.host import Host
+from host_stubs.plugins import Plugins
 from host_stubs.synth import hat, kick, snare
 from sda_prior_plugin import CodeCorpus
 from sda_prior_plugin.encoding import encode_recordings
@@ -133,8 +135,8 @@ def demo_dataset(count: int = 32) -> Dataset:
     path = folder / "demo.sda"
     if not path.exists():
         host_stubs.write_demo_recordings(folder / "recordings", count=count)
-        model = train_model(folder / "recordings", "demo", epochs=None, device="cpu", seed=0)
-        host_stubs.save_model(model, path)
+        host = Host(Plugins())
+        train_model(host, folder / "recordings", "demo", path, None, epochs=None, device="cpu", seed=0)
     model = host_stubs.open_model(path)
     assert model.manifest is not None
     return Dataset("demo", model.manifest, model.codec, len(model.manifest.files))
