@@ -25,7 +25,7 @@ _FROM_A_PIPE = range(0x7FFF0000, 0x80000001)  # lengths that stand for none, as 
 _MOST_RIFF = 0xFFFFF000  # bytes of samples; for more of them a header is made RF64
 _FLAC_HEAD = b"fLaC\0\0\0\x22"
 _AT_ONCE = 1 << 20  # bytes
-_LEAST_BEYOND = 80_000  # bytes a second, where it is not known how many a sound takes
+_USUAL_RATE = 80_000  # bytes a second, where it is not known how many a sound takes
 _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
@@ -122,7 +122,7 @@ def is_sound_beyond(file: BinaryIO) -> bool:
     samples = find_samples(file) if magic == b"FORM" else None
     if samples is None or samples.claimed is None:
         return False
-    return _is_sound_behind(file, layout, samples.start + samples.there, size, _LEAST_BEYOND)
+    return _is_sound_behind(file, layout, samples.start + samples.there, size, _USUAL_RATE)
 
 
 def is_short_of_its_size(file: BinaryIO) -> bool:

@@ -179,8 +179,8 @@ def _pass_by(
                     if slots is not None:
                         table[slot] = one
                         slots[kind, frame] = slot
-                    if seen is not None:
-                        seen[slot] |= table[slot] == one
+                    if seen is not None and table[slot] == one:
+                        seen[slot] = True
 
 
 def heard_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
