@@ -61,7 +61,7 @@ class Fingerprints:
         self.passed_on = 0
         self.of: dict[str, Fingerprint] = {}
         # a context of one `with` would end before what is kept is asked for
-        self._sound = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="sounds-")  # noqa: SIM115
+        self._sound = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="sounds-")  # noqa: SIM115 - closed on exit
         self._end = 0
 
     def __enter__(self) -> Fingerprints:
