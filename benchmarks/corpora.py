@@ -38,7 +38,6 @@ class PieceCorpus:
         train, held_out: int `[pieces, frames, bands, levels]`, split by file.
         augmented: the same of the training audio from several start offsets, duplicates left out.
         file_count: recordings.
-        reference_bits: the reference prior's best as it was measured elsewhere; None where it was not.
     """
 
     name: str
@@ -47,19 +46,6 @@ class PieceCorpus:
     augmented: np.ndarray
     codebooks: np.ndarray
     file_count: int
-    reference_bits: float | None = None
-
-    @classmethod
-    def read(cls, path: Path) -> PieceCorpus:
-        """The corpus of an `.npz` file."""
-        data = np.load(path)
-        arrays = {name: data[name] for name in ("train", "held_out", "augmented", "codebooks")}
-        return cls(
-            name=path.stem,
-            file_count=int(data["file_count"]),
-            reference_bits=float(data["reference_bits_per_code"]),
-            **arrays,
-        )
 
     @property
     def codes(self) -> CodeCorpus:
@@ -122,11 +108,6 @@ def pieces(audio: np.ndarray, length: int) -> Iterator[np.ndarray]:
     for first in range(0, len(audio), length):
         piece = audio[first : first + length]
         yield np.pad(piece, (0, length - len(piece)))
-
-
-def piece_corpora(folder: Path = SHARED / "codes") -> list[PieceCorpus]:
-    """Every corpus of a folder of `.npz` files."""
-    return [PieceCorpus.read(path) for path in sorted(folder.glob("*.npz"))]
 
 
 def demo_dataset(count: int = 32) -> Dataset:
