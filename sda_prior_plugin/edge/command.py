@@ -17,8 +17,9 @@ from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host
-    from sda_prior_plugin.edge.job import PriorJob, Saved
+    from sda_prior_plugin.edge.job import PriorJob
     from sda_prior_plugin.edge.resumable import StateKeeper
+    from sda_prior_plugin.edge.saving import Saved
     from sda_prior_plugin.training import PriorRun
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
