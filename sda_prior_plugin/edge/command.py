@@ -17,8 +17,9 @@ from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host
-    from sda_prior_plugin.edge.job import PriorJob, Saved
+    from sda_prior_plugin.edge.job import PriorJob
     from sda_prior_plugin.edge.resumable import StateKeeper
+    from sda_prior_plugin.edge.saving import Saved
     from sda_prior_plugin.training import PriorRun
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
@@ -68,22 +69,8 @@ def train_prior_command(host: Host) -> click.Command:
         untouched = f"{model_path} is exactly as it was."
         say(f"opening {model_path} and looking at its recordings")
         with host.claim(target, "trained"):
-            try:
-                job = edge.prepare_job(
-                    host,
-                    model_path,
-                    given,
-                    output=target,
-                    dataset=dataset,
-                    config=config,
-                    cache=not no_cache,
-                    resume=resume,
-                )
-                may_write(host, job, model_path, target, overwrite)
-            except KeyboardInterrupt as interrupt:
-                raise PriorError(f"Stopped. {untouched}") from interrupt
-            for line in describe(job):
-                say(line)
+            how = {"dataset": dataset, "config": config, "cache": not no_cache, "resume": resume}
+            job = _settled(host, model_path, target, given, overwrite, untouched, **how)
             command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
             run, saved, compiling_seconds = _run(host, job, target, untouched, command)
         if as_json:
@@ -188,6 +175,26 @@ def result(job: PriorJob, run: PriorRun, saved: Saved, wanted: Path, compiling_s
         **report,
         "compiling_seconds": compiling_seconds,
     }
+
+
+def _settled(
+    host: Host,
+    model_path: Path,
+    target: Path,
+    given: dict[str, KnobValue],
+    overwrite: bool,
+    untouched: str,
+    **how: Any,
+) -> PriorJob:
+    """What is to be trained, once it is said and may be written; `how` is as for `prepare_job`."""
+    try:
+        job = edge.prepare_job(host, model_path, given, output=target, **how)
+        may_write(host, job, model_path, target, overwrite)
+    except KeyboardInterrupt as interrupt:
+        raise PriorError(f"Stopped. {untouched}") from interrupt
+    for line in describe(job):
+        say(line)
+    return job
 
 
 def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) -> tuple[PriorRun, Saved, float]:
