@@ -32,7 +32,7 @@ from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
 from sda_prior_plugin.optimizing import GRADIENT_NORM, batch_loss, follow, rate_at
 from sda_prior_plugin.prior import Prior, perplexity
 from sda_prior_plugin.report import TrainingReport
-from sda_prior_plugin.run import Run, check_state
+from sda_prior_plugin.run import Run, checked_state
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.training_state import TrainingState, not_finite
 from sda_prior_plugin.watch import Bits
@@ -82,11 +82,10 @@ def train_prior(
     device = chosen_device(settings.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        if resume_from is not None:
-            check_state(resume_from, corpus, settings)
+        state = None if resume_from is None else checked_state(resume_from, corpus, settings)
         run = Run(corpus, settings, device)
-        if resume_from is not None:
-            run.load_state_dict(resume_from.state_dict())
+        if state is not None:
+            run.load_state_dict(state)
         return train(run, on_event or (lambda event: None), stop or threading.Event())
 
 

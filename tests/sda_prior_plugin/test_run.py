@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sda_prior_plugin import CodeCorpus, NotResumable, PriorRun, TrainingState
-from sda_prior_plugin.run import Run
+from sda_prior_plugin.run import Run, checked_state
 from sda_prior_plugin.training import end_epoch, train, train_epoch
 from sda_prior_plugin.training_state import named_tensors
 
@@ -54,7 +54,7 @@ def test_what_it_is_gone_on_from_stays_as_it_was(corpus: CodeCorpus) -> None:
         before = {name: tensor.clone() for name, tensor in state.tensors.items()}
         del run
         other = Run(corpus, settings, CPU)
-        other.load_state_dict(state.state_dict())
+        other.load_state_dict(checked_state(state, corpus, settings))
         epochs_of(other, 2)
         assert all(torch.equal(state.tensors[name], before[name]) for name in before)
 
@@ -76,12 +76,12 @@ def reciting() -> Run:
 
 def test_its_state_is_one_thing_in_two_forms(reciting: Run) -> None:
     state = reciting.snapshot()
-    again = TrainingState.of(state.state_dict())
+    nested = checked_state(state, reciting.corpus, reciting.settings)
+    assert nested.keys() == reciting.state_dict().keys()
+    assert named_tensors(nested).keys() == named_tensors(reciting.state_dict()).keys()
+    again = TrainingState.of(nested)
     assert again.as_dict() == state.as_dict()
-    assert again.tensors.keys() == state.tensors.keys()
     assert all(torch.equal(again.tensors[name], state.tensors[name]) for name in state.tensors)
-    assert state.state_dict().keys() == reciting.state_dict().keys()
-    assert named_tensors(state.state_dict()).keys() == named_tensors(reciting.state_dict()).keys()
 
 
 def test_what_a_watch_has_found_is_plain_enough_to_be_saved_by_pytorch(reciting: Run, tmp_path: Path) -> None:
