@@ -7,6 +7,7 @@ import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from sda_prior_plugin import (
     TrainingState,
     train_prior,
 )
-from sda_prior_plugin.training import Trainer
+from sda_prior_plugin.run import Run
+from sda_prior_plugin.training import train
 
 BANDS, LEVELS, SIZE = 4, 2, 16
 FRAME = 8
@@ -118,6 +120,21 @@ def small_settings(corpus: CodeCorpus, **given: object) -> PriorSettings:
     return PriorSettings.for_corpus(corpus, file_count=50, **{**small, **given})  # type: ignore[arg-type]
 
 
+def what_remains(run: PriorRun) -> dict[str, Any]:
+    """A report without what the clock says."""
+    facts = run.report.as_dict()
+    del facts["seconds"], facts["best_seconds"], facts["training_date"], facts["memorization"]["seconds"]
+    return facts
+
+
+def assert_same(run: PriorRun, other: PriorRun) -> None:
+    """Two runs gave the same prior bit for bit, and tell the same of it."""
+    mine, theirs = run.prior.weights, other.prior.weights
+    assert mine.keys() == theirs.keys()
+    assert all(mine[name].numpy().tobytes() == theirs[name].numpy().tobytes() for name in mine)
+    assert what_remains(run) == what_remains(other)
+
+
 @dataclass
 class Recovering:
     """A run, what it told, and its state after each epoch, as it would come from a file."""
@@ -152,11 +169,11 @@ def recovering(codebooks: np.ndarray) -> Recovering:
             states.append(TrainingState.from_parts(facts, state.tensors))
 
     settings = small_settings(corpus, epochs=12, weight_decay=20.0)
-    trainer = Trainer(corpus, settings, torch.device("cpu"), on_event, threading.Event())
+    run = Run(corpus, settings, torch.device("cpu"))
     with torch.no_grad():
-        for network in (trainer.network, trainer.average):
+        for network in (run.network, run.average):
             network.logits.bias[:, impossible] = -4_000
-    return Recovering(corpus, settings, trainer.run(), epochs, states)
+    return Recovering(corpus, settings, train(run, on_event, threading.Event()), epochs, states)
 
 
 @pytest.fixture(scope="session", params=["transformer", "gru"])

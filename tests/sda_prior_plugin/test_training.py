@@ -26,7 +26,9 @@ from sda_prior_plugin import (
     train_prior,
 )
 from sda_prior_plugin.copy_meter import CopyMeter
-from sda_prior_plugin.training import Checkpoint, Trainer, held_out_bits
+from sda_prior_plugin.judging import held_out_bits
+from sda_prior_plugin.run import Run
+from sda_prior_plugin.training import train
 
 from .conftest import SIZE, Recovering, loops, small_settings
 
@@ -50,18 +52,6 @@ def test_the_kept_checkpoint_is_the_one_with_the_lowest_held_out_perplexity(corp
     )
     codes = unheard.judged.sum() * tiny.shape.frame_codes
     assert 2 ** (bits.sum() / codes) == pytest.approx(run.report.final_perplexity, rel=0.02)
-
-
-def test_the_perplexity_of_recordings_longer_than_the_context_is_what_the_prior_states(codebooks: np.ndarray) -> None:
-    held_out = loops(5, seed=2, frames=(30, 60))
-    corpus = CodeCorpus.from_sequences(loops(40, seed=1), held_out, codebooks=codebooks)
-    prior = train_prior(corpus, small_settings(corpus, epochs=10)).prior
-    context = prior.network.settings.context_frames
-    assert context < 10
-    judged = np.ones(len(corpus.held_out.codes), bool)
-    bits = held_out_bits(prior.network, corpus, judged, context, 3, dtype=torch.float32)
-    stated = -np.concatenate([prior.log2_probs(grid).ravel() for grid in held_out]).mean()
-    assert bits.sum() / corpus.held_out.codes.size == pytest.approx(stated, abs=1e-4)
 
 
 def test_events_tell_the_whole_story_in_order(corpus: CodeCorpus) -> None:
@@ -133,14 +123,12 @@ def test_batches_without_a_finite_loss_are_left_out_and_counted(codebooks: np.nd
         grid[grid == impossible] = 0
     recordings[0][0, 0, 0] = impossible
     corpus = CodeCorpus.from_sequences(recordings, held_out, codebooks=codebooks)
-    trainer = Trainer(
-        corpus, small_settings(corpus, batch_size=1), torch.device("cpu"), lambda event: None, threading.Event()
-    )
+    run = Run(corpus, small_settings(corpus, batch_size=1), torch.device("cpu"))
     with torch.no_grad():
-        trainer.network.logits.bias[:, impossible] = torch.finfo(torch.float32).min
-    run = trainer.run()
-    assert run.report.skipped_batches == run.report.epochs_trained == 3
-    assert run.report.final_perplexity < SIZE
+        run.network.logits.bias[:, impossible] = torch.finfo(torch.float32).min
+    report = train(run, lambda event: None, threading.Event()).report
+    assert report.skipped_batches == report.epochs_trained == 3
+    assert report.final_perplexity < SIZE
 
 
 def test_a_run_that_only_diverges_ends_with_a_clear_error(corpus: CodeCorpus) -> None:
@@ -195,21 +183,15 @@ def test_weights_that_become_infinite_end_the_run_with_the_best_checkpoint_befor
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, EpochDone) and event.epoch == 2:
             with torch.no_grad():
-                trainer.network.logits.bias[:, -1] = -math.inf
+                run.network.logits.bias[:, -1] = -math.inf
 
     unused = CodeCorpus.from_sequences(
         [grid // 2 for grid in loops(40, seed=1)], [grid // 2 for grid in loops(10, seed=2)], codebooks=corpus.codebooks
     )
-    trainer = Trainer(unused, small_settings(unused, epochs=6), torch.device("cpu"), on_event, threading.Event())
-    report = trainer.run().report
+    run = Run(unused, small_settings(unused, epochs=6), torch.device("cpu"))
+    report = train(run, on_event, threading.Event()).report
     assert (report.ended, report.epochs_trained, report.best_epoch) == ("diverged", 3, 2)
     assert report.held_out_perplexities[-1] == math.inf
-
-
-def test_a_checkpoint_that_is_not_finite_is_not_as_good_as_any() -> None:
-    best = Checkpoint(1, 2.0, np.array([4.0, 6.0]), {}, 0.0)
-    for bits in (math.nan, math.inf):
-        assert not Checkpoint(2, bits, np.array([5.0, bits]), {}, 0.0).as_good_as(best)
 
 
 def test_one_frame_to_train_on_and_one_held_out_are_enough(corpus: CodeCorpus) -> None:
@@ -217,13 +199,6 @@ def test_one_frame_to_train_on_and_one_held_out_are_enough(corpus: CodeCorpus) -
     least = CodeCorpus.from_sequences(one[:1], one[1:], codebooks=corpus.codebooks)
     run = train_prior(least, small_settings(least, epochs=2))
     assert run.prior.sample(frames=3, seed=1).shape[0] == 3
-
-
-def test_a_device_that_is_not_there_is_refused(corpus: CodeCorpus) -> None:
-    if torch.backends.mps.is_available():
-        pytest.skip("this machine has the device")
-    with pytest.raises(PriorError, match="--device is mps"):
-        train_prior(corpus, small_settings(corpus, device="mps"))
 
 
 @pytest.mark.slow
