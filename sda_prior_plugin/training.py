@@ -120,9 +120,9 @@ def step(run: Run, batch: Batch) -> float:
     """Move the weights by one batch. Gives the bits of its codes, not finite where the weights stay as they are."""
     for group in run.optimizer.param_groups:
         group["lr"] = run.settings.learning_rate * rate_at(run.progress.step, run.batches * run.settings.epochs)
-    run.optimizer.zero_grad(set_to_none=True)
     code_bits, end_bits, codes = batch_loss(run.network, batch, run.device, run.dtype)
     loss = (code_bits + end_bits) / codes
+    run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), GRADIENT_NORM)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
