@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sda_prior_plugin.compiled import compiled_for_speed, inlined, literal
+from sda_prior_plugin.cores import TransformerCore
 from sda_prior_plugin.kernels import (
     add_product,
     add_row,
@@ -24,7 +25,7 @@ from sda_prior_plugin.kernels import (
     rotate,
     set_row,
 )
-from sda_prior_plugin.network import KNOWN_FRAMES, PriorNetwork, TransformerCore
+from sda_prior_plugin.network import KNOWN_FRAMES, PriorNetwork
 from sda_prior_plugin.weights import Attention, CodeWeights, Recurrence
 
 FIRST, ONE = literal(0), literal(1)

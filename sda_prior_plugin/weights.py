@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from sda_prior_plugin.network import GruCore, PriorNetwork
+from sda_prior_plugin.cores import GruCore
+from sda_prior_plugin.network import PriorNetwork
 
 ROTATION_BASE = 10_000.0
 
