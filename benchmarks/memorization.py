@@ -150,9 +150,9 @@ def judged(material: Material, network: dict[str, int | str], seed: int, past: b
         far = [
             rate
             for rate in rates
-            if rate.samples >= FAR_TIMES * rate.held_out and rate.samples >= rate.held_out + FAR_ABOVE
+            if rate.samples >= FAR_TIMES * rate.natural and rate.samples >= rate.natural + FAR_ABOVE
         ]
-        shown = max(far, key=lambda rate: rate.samples - rate.held_out, default=rates[0])
+        shown = max(far, key=lambda rate: rate.samples - rate.natural, default=rates[0])
         event = epochs[epoch - 1]
         rows.append(
             Judged(
@@ -161,7 +161,7 @@ def judged(material: Material, network: dict[str, int | str], seed: int, past: b
                 f"{PAST if past else HEALTHY}",
                 epoch=epoch,
                 copies=shown.samples,
-                natural=shown.held_out,
+                natural=shown.natural,
                 nearer=math.nan if nearness is None else nearness.nearer,
                 calibrated=meter.calibrated,
                 reciting=past and bool(far) and event.held_out_perplexity > event.best_perplexity**FAR_PAST,
@@ -215,7 +215,7 @@ def onset(codes: CodeCorpus, settings: PriorSettings) -> Onset:
         trainer.judge_epoch(epoch, trainer.train_epoch(epoch) or math.inf)
         grids = draw_grids(trainer.average, ONSET_SAMPLE, Wanted(None, meter.sample_frames, 1_000_003 + epoch))
         shortest = meter.measured(grids).exact[0]
-        twice.append(shortest.samples >= 2 * shortest.held_out)
+        twice.append(shortest.samples >= 2 * shortest.natural)
         if trainer.watch.memorizing:
             break
     pairs = (epoch for epoch, (now, later) in enumerate(itertools.pairwise(twice), start=1) if now and later)
@@ -224,7 +224,7 @@ def onset(codes: CodeCorpus, settings: PriorSettings) -> Onset:
         doubled=next(pairs, None),
         accused=next((event.epoch for event in epochs if event.memorizing), None),
         copies=shortest.samples,
-        natural=shortest.held_out,
+        natural=shortest.natural,
     )
 
 

@@ -32,6 +32,10 @@ NEAR = 0.6
 WINDOW_SECONDS = 1.0
 SAME = 0.8
 """The same, from which on it is taken for the same sound again: 5, 0, 0 and 0 % of other recordings' windows."""
+LEAST_ALIKE = 0.4, NEAR
+"""Bounds of the share from which on a window is nearer than those of recordings are to each other."""
+CERTAIN = 0.35
+"""So much above that share it counts in full."""
 STEADY = 0.25
 """What an agreement counts where nothing has changed, over what it counts elsewhere."""
 TELLING = 0.5
@@ -70,6 +74,7 @@ def _nearest(
     places: np.ndarray,
     bounds: np.ndarray,
     recordings: np.ndarray,
+    own: np.ndarray,
     most: int,
     seen: np.ndarray,
     held: np.ndarray,
@@ -88,6 +93,7 @@ def _nearest(
         before, after: int32 `[training frames]`, frames of the same sequence before each, and from it on.
         places, bounds: int32 `[bands, listed frames]` and `[bands, PAIRS + 1]`: where each pair of keys occurs.
         recordings: int32 `[training frames]`, which recording each is from.
+        own: int32 `[windows]`, the training recording that each is from and not compared with; -1 for none.
         most: training windows that one window is compared with.
         seen, held: int32 `[training frames]` and `[recordings]`, -1 everywhere: the last window that looked there.
         shares, found, spread: filled; a share of 0 and place -1 where nothing agrees.
@@ -112,6 +118,8 @@ def _nearest(
                         place = places[band, index]
                         start = place - frame
                         if before[place] < frame or after[place] < frames - frame or seen[start] == window:
+                            continue
+                        if recordings[start] == own[window]:
                             continue
                         seen[start] = window
                         checked += 1
@@ -221,8 +229,11 @@ class Sketch:
         enough = said[self.frames :][:count] - said[:count] >= self.least_bits
         return np.flatnonzero(enough & (changes[self.frames - 1 :][:count] > changes[:count]))
 
-    def neighbours(self, grids: Sequence[np.ndarray]) -> list[Neighbours]:
-        """Of the windows of each grid `[frames, bands, levels]` that can be compared."""
+    def neighbours(self, grids: Sequence[np.ndarray], own: Sequence[int] | None = None) -> list[Neighbours]:
+        """Of the windows of each grid `[frames, bands, levels]` that can be compared.
+
+        `own` is the training recording that each grid is from, of which no variant is compared with it; -1 for none.
+        """
         if not grids:
             return []
         all_keys = [place_keys(np.asarray(grid)) for grid in grids]
@@ -233,10 +244,11 @@ class Sketch:
             joined, bits = np.concatenate(all_keys), np.concatenate([self.bits_of(keys) for keys in all_keys])
             offsets = np.cumsum([0, *map(len, all_keys)])
             begins = np.concatenate([one + offset for one, offset in zip(firsts, offsets[:-1], strict=True)])
+            itself = np.repeat([-1] * len(grids) if own is None else own, [len(one) for one in firsts]).astype(np.int32)
             seen, held = np.full(len(self.keys), -1, np.int32), np.full(self.recordings.max() + 1, -1, np.int32)
             _nearest(
-                joined, bits, begins, self.frames, self.keys, *self._index, MOST_CHECKED, seen, held,
-                shares, places, spread,
+                joined, bits, begins, self.frames, self.keys, *self._index, itself, MOST_CHECKED, seen,
+                held, shares, places, spread,
             )  # fmt: skip
         ends = np.cumsum([len(one) for one in firsts])[:-1]
         parts = zip(firsts, *(np.split(one, ends) for one in (shares, places, spread)), strict=True)
@@ -248,6 +260,21 @@ class Sketch:
             np.array([np.count_nonzero(one.shares >= NEAR) for one in found], np.int64),
             np.array([len(one.shares) for one in found], np.int64),
         )
+
+    def alike(self, found: Sequence[Neighbours]) -> float:
+        """From what share on windows are nearer than those of recordings are to other ones, by what was found of these.
+
+        One in ten of theirs is as near, within bounds.
+        """
+        shares = np.concatenate([np.zeros(1), *(one.shares for one in found)])
+        return float(np.clip(np.quantile(shares, 0.9), *LEAST_ALIKE))
+
+    def near_weights(self, found: Sequence[Neighbours], alike: float) -> np.ndarray:
+        """Of each grid, its windows by how near each is to a copy: float `[grids]`.
+
+        A window counts 0 up to `alike` and 1 from CERTAIN above that on: what is nearly a copy tells a little.
+        """
+        return np.array([np.clip((one.shares - alike) / CERTAIN, 0, 1).sum(dtype=np.float64) for one in found])
 
     def near_share(self, grid: np.ndarray) -> float:
         """The share of a grid's frames that are part of a near copy."""
