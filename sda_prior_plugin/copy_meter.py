@@ -11,7 +11,7 @@ from sda_prior_plugin.copy_test import Counts, chances_of_more, share
 from sda_prior_plugin.copying import Heard, copied_windows, shortest_window
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.memorization import CopyRate, Recited
-from sda_prior_plugin.natural import natural
+from sda_prior_plugin.natural import MOST_TWICE, natural
 from sda_prior_plugin.near_copies import Sketch, near_window
 from sda_prior_plugin.nearness import Nearness, nearness, unit_shares
 
@@ -94,6 +94,7 @@ class CopyMeter:
         _, counted = self._natural.exact[0]
         self.calibrated = bool(
             self.unheard.enough
+            and self._natural.twice <= MOST_TWICE
             and counted.sum() >= FEWEST_NATURAL_WINDOWS
             and np.count_nonzero(counted) >= FEWEST_NATURAL_RECORDINGS
         )

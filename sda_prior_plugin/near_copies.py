@@ -100,7 +100,7 @@ def _nearest(
     """
     bands = new.shape[1]
     for window in range(len(firsts)):
-        first = firsts[window]
+        first, itself = firsts[window], own[window]
         total = np.float32(0)
         for frame in range(frames):
             for band in range(bands):
@@ -119,7 +119,7 @@ def _nearest(
                         start = place - frame
                         if before[place] < frame or after[place] < frames - frame or seen[start] == window:
                             continue
-                        if recordings[start] == own[window]:
+                        if itself >= 0 and recordings[start] == itself:
                             continue
                         seen[start] = window
                         checked += 1
@@ -162,6 +162,12 @@ class Neighbours:
     shares: np.ndarray
     places: np.ndarray
     spread: np.ndarray
+
+    def without(self, marks: np.ndarray, frames: int) -> Neighbours:
+        """Those of the windows, of so many `frames`, none of whose frames is marked, bool `[frames of the codes]`."""
+        marked = np.concatenate([[0], np.cumsum(marks)])
+        free = marked[self.firsts + frames] == marked[self.firsts]
+        return Neighbours(self.firsts[free], self.shares[free], self.places[free], self.spread[free])
 
 
 @dataclass(frozen=True)
@@ -264,10 +270,10 @@ class Sketch:
     def alike(self, found: Sequence[Neighbours]) -> float:
         """From what share on windows are nearer than those of recordings are to other ones, by what was found of these.
 
-        One in ten of theirs is as near, within bounds.
+        One in twenty of theirs is as near, within bounds.
         """
         shares = np.concatenate([np.zeros(1), *(one.shares for one in found)])
-        return float(np.clip(np.quantile(shares, 0.9), *LEAST_ALIKE))
+        return float(np.clip(np.quantile(shares, 0.95), *LEAST_ALIKE))
 
     def near_weights(self, found: Sequence[Neighbours], alike: float) -> np.ndarray:
         """Of each grid, its windows by how near each is to a copy: float `[grids]`.

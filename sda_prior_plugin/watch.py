@@ -67,9 +67,10 @@ class Finding:
                 f"{how}; {share}; {best}."
             )
         return (
-            "It copies your recordings; there are too few to know how much recordings of this kind share anyway, "
-            f"so this goes by the gap: it predicts what it was trained on with {self.train_bits:.2f} bits per code, "
-            f"unheard recordings with {self.held_out_bits:.2f} and getting worse ({self.best_bits:.2f} at its best); "
+            "It copies your recordings; there are too few different ones to know how much recordings of this kind "
+            "share anyway, so this goes by the gap: it predicts what it was trained on with "
+            f"{self.train_bits:.2f} bits per code, unheard recordings with {self.held_out_bits:.2f} and getting worse "
+            f"({self.best_bits:.2f} at its best); "
             f"{best}."
         )
 

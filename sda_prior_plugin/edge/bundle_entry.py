@@ -220,7 +220,7 @@ def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[st
     lines = [("Memorization", f"{memorization.verdict} (by its {memorization.basis})")]
     if memorization.basis == GAP:
         said = UNKNOWN if memorization.verdict == NO_SIGN else memorization.verdict  # of older files
-        lines[0] = ("Memorization", f"{said}; too few recordings are there and unheard to compare its copying with")
+        lines[0] = ("Memorization", f"{said}; too few different recordings are there to compare its copying with")
     if memorization.rates:
         shares = ", ".join(
             f"{rate.samples:.0%} of {rate.seconds:.1f} s (recordings share {rate.natural:.0%} with each other)"
