@@ -277,7 +277,7 @@ def write_verdicts(rows: list[Judged], corpora: int) -> None:
         f"{len(rows)} checkpoints of {len({(row.corpus, row.kind) for row in rows})} trainings on {corpora} corpora, "
         f"small networks of two architectures. Reciting: a sample of {LARGE_SAMPLE} sounds copies at least "
         f"{FAR_TIMES:g} times as much as recordings share with each other and {FAR_ABOVE:.0%} more, by windows of some "
-        f"length, and the held-out bits are at least {FAR_PAST:g} times those of the best epoch. The reference's rule is "
+        f"length, and the held-out bits are at least {FAR_PAST:g} times those of the best epoch. The reference's rule: "
         "a held-out perplexity under 2, 3 or 5, by the number of files.",
         [
             ["checkpoints", "accused by this detector", "by the reference's rule"],
