@@ -150,9 +150,11 @@ def _pass_by(
     rolling: np.ndarray,
     table: np.ndarray,
     slots: np.ndarray | None,
-    seen: np.ndarray | None,
+    recordings: np.ndarray | None,
+    latest: np.ndarray | None,
+    holding: np.ndarray | None,
 ) -> None:
-    """Take windows of several lengths of some frames to a table: enter them, or see which of those in it they are.
+    """Take windows of several lengths of some frames to a table: enter them, or count who holds those in it.
 
     Args:
         hashes, starts: of the frames, and where each sequence of them starts; no window goes beyond its sequence.
@@ -160,7 +162,9 @@ def _pass_by(
         table: as `_slot` wants it.
         slots: int `[lengths, frames]`, to be filled with the slot of the window that ends with each frame; None where
             nothing is to be entered.
-        seen: bool `[slots of the table]`, to be set for what is in the table; None where that is not asked for.
+        recordings: `[sequences]`, which each is from, ascending; None, like the rest, where nothing is counted.
+        latest, holding: int32 `[slots of the table]`, from -1 and 0 on, the last recording that holds what is there,
+            and how many do.
     """
     for sequence in range(len(starts) - 1):
         begin = starts[sequence]
@@ -179,12 +183,15 @@ def _pass_by(
                     if slots is not None:
                         table[slot] = one
                         slots[kind, frame] = slot
-                    if seen is not None and table[slot] == one:
-                        seen[slot] = True
+                    if recordings is None or latest is None or holding is None:
+                        continue
+                    if table[slot] == one and latest[slot] != recordings[sequence]:
+                        latest[slot] = recordings[sequence]
+                        holding[slot] += 1
 
 
-def heard_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
-    """Which windows of `new` frame hashes were heard, bool `[lengths, new frames]` by the frame that each ends with.
+def holding_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """How many recordings hold each window of `new` frame hashes, int `[lengths, new frames]` by its last frame.
 
     `starts` are those of the sequences in `new`, with the end. What was heard is passed by once, for all lengths.
     """
@@ -192,10 +199,11 @@ def heard_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: Se
     leaves = np.array([pow(int(_ROLL), length, 2**64) for length in lengths], np.uint64)
     needs = kinds, leaves, kinds.astype(np.uint64) * _ODD, np.zeros(len(kinds), np.uint64)
     table = empty_table(len(kinds) * len(new), 2)
-    slots, seen = np.full((len(kinds), len(new)), -1, np.int64), np.zeros(len(table), np.bool_)
-    _pass_by(new, starts, *needs, table, slots, None)
-    _pass_by(heard.hashes, heard.starts, *needs, table, None, seen)
-    return (slots >= 0) & seen[slots]
+    slots = np.full((len(kinds), len(new)), -1, np.int64)
+    latest, holding = np.full(len(table), -1, np.int32), np.zeros(len(table), np.int32)
+    _pass_by(new, starts, *needs, table, slots, None, None, None)
+    _pass_by(heard.hashes, heard.starts, *needs, table, None, heard.recordings, latest, holding)
+    return np.where(slots >= 0, holding[slots], 0)
 
 
 def frame_hashes(codes: np.ndarray) -> np.ndarray:
@@ -347,18 +355,31 @@ def moving(hashes: np.ndarray, frames: int) -> np.ndarray:
     return changes[frames - 1 :][:count] > changes[:count]
 
 
-def copied_windows(heard: Heard, grids: Sequence[np.ndarray], lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """How many windows of each length each grid has that were heard, and that count: int `[lengths, grids]` each."""
+def copied_windows(
+    heard: Heard, grids: Sequence[np.ndarray], lengths: Sequence[int], own: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many windows of each length each grid has that were heard, and how many it has: int `[lengths, grids]` each.
+
+    Silence and single sustained codes are no copies, but count among all: what is mostly silent copies little.
+
+    Args:
+        heard: what was learned from.
+        grids: codes `[frames, bands, levels]`.
+        lengths: frames of the windows.
+        own: which recording of what was heard each grid is from, -1 for none; such a grid's windows are copies where
+            another recording holds them, too.
+    """
     copied, counted = (np.zeros((len(lengths), len(grids)), np.int64) for _ in range(2))
     all_hashes = [frame_hashes(grid) for grid in grids]
     starts = np.cumsum([0, *map(len, all_hashes)])
     new = np.concatenate([np.zeros(0, np.uint64), *all_hashes])
-    found = heard_windows(heard, new, starts, lengths)
+    found = holding_windows(heard, new, starts, lengths)
     for index, hashes in enumerate(all_hashes):
+        itself = int(own is not None and own[index] >= 0)
         for number, frames in enumerate(lengths):
             counts = moving(hashes, frames)
-            ends = found[number, starts[index] + frames - 1 : starts[index + 1]]
-            counted[number, index] = counts.sum()
+            ends = found[number, starts[index] + frames - 1 : starts[index + 1]] > itself
+            counted[number, index] = len(counts)
             copied[number, index] = (counts & ends).sum() if len(counts) else 0
     return copied, counted
 

@@ -1,8 +1,8 @@
 """What is known of a prior's memory: how much of what it draws is copied from the recordings; it travels with it.
 
 The copy rate is the share of all windows of some frames that occur verbatim, or nearly, in the training codes. What a
-prior draws is compared with held-out recordings that it has not heard, whose rate is the natural one: a corpus of
-repetitive material has a high one.
+prior draws is compared with what recordings share with each other, the natural rate: a corpus of repetitive material
+has a high one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CopyRate:
     Attributes:
         seconds: length of the windows, and in `frames`.
         samples: share of the windows of what the prior drew that are copies, `sample_windows` having been counted.
-        held_out: the same for what is unheard of the held-out recordings, the natural copy rate.
+        natural: the same for recordings and the others that are trained on, `natural_windows` having been counted.
         p_value: how probable it is that samples copy so much more by chance, by windows of any kind.
     """
 
@@ -40,9 +40,23 @@ class CopyRate:
     frames: int
     samples: float
     sample_windows: int
-    held_out: float
-    held_out_windows: int
+    natural: float
+    natural_windows: int
     p_value: float
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> CopyRate:
+        """A rate from plain JSON, as it is written now or was in an earlier version.
+
+        Raises:
+            KeyError, TypeError: it is not one.
+        """
+        return cls(**read_fields(cls, of_now(facts)))
+
+
+def of_now(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with the names of now: natural was what is held out, in earlier versions."""
+    return {name.replace("held_out", "natural"): value for name, value in facts.items()}
 
 
 @dataclass(frozen=True)
@@ -59,8 +73,8 @@ class MemorizationReport:
     """What is known of a prior's memory.
 
     Attributes:
-        verdict: of the kept checkpoint, VERY_LIKELY, NO_SIGN, or UNKNOWN where too little is held out to compare with.
-        basis: COPYING, or GAP where there was too little held out to know the natural copy rate.
+        verdict: of the kept checkpoint, VERY_LIKELY, NO_SIGN, or UNKNOWN where there is too little to compare with.
+        basis: COPYING, or GAP where there was too little to know the natural copy rate.
         rates: of the kept checkpoint, verbatim copies for each window length.
         longest: the longest passage that it recited in the sounds that were drawn to judge it.
         memorizing_epochs: stretches of epochs, first and last, in which training had very likely gone over to reciting.
@@ -101,10 +115,10 @@ class MemorizationReport:
         later = frozenset({"near", "nearness", "extraction"})
         try:
             return cls(
-                rates=tuple(CopyRate(**read_fields(CopyRate, rate)) for rate in facts["rates"]),
+                rates=tuple(CopyRate.from_dict(rate) for rate in facts["rates"]),
                 longest=part(Recited, facts["longest"]),
-                near=part(CopyRate, facts.get("near")),
-                nearness=part(Nearness, facts.get("nearness")),
+                near=part(CopyRate, facts.get("near") and of_now(facts["near"])),
+                nearness=part(Nearness, facts.get("nearness") and of_now(facts["nearness"])),
                 extraction=part(Extraction, facts.get("extraction")),
                 **read_fields(cls, facts, but=later | {"rates", "longest"}),
             )

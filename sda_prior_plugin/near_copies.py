@@ -33,6 +33,10 @@ NEAR = 0.6
 WINDOW_SECONDS = 1.0
 SAME = 0.8
 """The same, from which on it is taken for the same sound again: 5, 0, 0 and 0 % of other recordings' windows."""
+LEAST_ALIKE = 0.4, NEAR
+"""Bounds of the share from which on a window is nearer than those of recordings are to each other."""
+CERTAIN = 0.35
+"""So much above that share it counts in full."""
 STEADY = 0.25
 """What an agreement counts where nothing has changed, over what it counts elsewhere."""
 TELLING = 0.5
@@ -83,6 +87,7 @@ def _nearest(
     frames: int,
     keys: np.ndarray,
     index: PairIndex,
+    own: np.ndarray,
     most: int,
     seen: np.ndarray,
     held: np.ndarray,
@@ -98,13 +103,14 @@ def _nearest(
         firsts: int `[windows]`, where each window of so many `frames` begins.
         keys: uint8 `[training frames, bands]`.
         index: of these.
+        own: int32 `[windows]`, the training recording that each is from and not compared with; -1 for none.
         most: training windows that one window is compared with.
         seen, held: int32 `[training frames]` and `[recordings]`, -1 everywhere: the last window that looked there.
         shares, found, spread: filled; a share of 0 and place -1 where nothing agrees.
     """
     before, after, places, bounds, recordings = index
     for window in range(len(firsts)):
-        first = firsts[window]
+        first, itself = firsts[window], own[window]
         total = _bits(bits, first, frames)
         best, at, checked, least, limit = np.float32(0), -1, 0, 0, 16
         while checked < most and least < len(keys):
@@ -118,6 +124,8 @@ def _nearest(
                         place = places[band, number]
                         start = place - frame
                         if before[place] < frame or after[place] < frames - frame or seen[start] == window:
+                            continue
+                        if itself >= 0 and recordings[start] == itself:
                             continue
                         seen[start] = window
                         checked += 1
@@ -177,6 +185,12 @@ class Neighbours:
     shares: np.ndarray
     places: np.ndarray
     spread: np.ndarray
+
+    def without(self, marks: np.ndarray, frames: int) -> Neighbours:
+        """Those of the windows, of so many `frames`, none of whose frames is marked, bool `[frames of the codes]`."""
+        marked = np.concatenate([[0], np.cumsum(marks)])
+        free = marked[self.firsts + frames] == marked[self.firsts]
+        return Neighbours(self.firsts[free], self.shares[free], self.places[free], self.spread[free])
 
 
 @dataclass(frozen=True)
@@ -243,8 +257,11 @@ class Sketch:
         enough = said[self.frames :][:count] - said[:count] >= self.least_bits
         return np.flatnonzero(enough & (changes[self.frames - 1 :][:count] > changes[:count]))
 
-    def neighbours(self, grids: Sequence[np.ndarray]) -> list[Neighbours]:
-        """Of the windows of each grid `[frames, bands, levels]` that can be compared."""
+    def neighbours(self, grids: Sequence[np.ndarray], own: Sequence[int] | None = None) -> list[Neighbours]:
+        """Of the windows of each grid `[frames, bands, levels]` that can be compared.
+
+        `own` is the training recording that each grid is from, of which no variant is compared with it; -1 for none.
+        """
         if not grids:
             return []
         all_keys = [place_keys(np.asarray(grid)) for grid in grids]
@@ -255,9 +272,10 @@ class Sketch:
             joined, bits = np.concatenate(all_keys), np.concatenate([self.bits_of(keys) for keys in all_keys])
             offsets = np.cumsum([0, *map(len, all_keys)])
             begins = np.concatenate([one + offset for one, offset in zip(firsts, offsets[:-1], strict=True)])
+            itself = np.repeat([-1] * len(grids) if own is None else own, [len(one) for one in firsts]).astype(np.int32)
             seen, held = np.full(len(self.keys), -1, np.int32), np.full(self.recordings.max() + 1, -1, np.int32)
             _nearest(
-                joined, bits, begins, self.frames, self.keys, self._index, MOST_CHECKED, seen, held,
+                joined, bits, begins, self.frames, self.keys, self._index, itself, MOST_CHECKED, seen, held,
                 shares, places, spread,
             )  # fmt: skip
         ends = np.cumsum([len(one) for one in firsts])[:-1]
@@ -270,6 +288,21 @@ class Sketch:
             np.array([np.count_nonzero(one.shares >= NEAR) for one in found], np.int64),
             np.array([len(one.shares) for one in found], np.int64),
         )
+
+    def alike(self, found: Sequence[Neighbours]) -> float:
+        """From what share on windows are nearer than those of recordings are to other ones, by what was found of these.
+
+        One in twenty of theirs is as near, within bounds.
+        """
+        shares = np.concatenate([np.zeros(1), *(one.shares for one in found)])
+        return float(np.clip(np.quantile(shares, 0.95), *LEAST_ALIKE))
+
+    def near_weights(self, found: Sequence[Neighbours], alike: float) -> np.ndarray:
+        """Of each grid, its windows by how near each is to a copy: float `[grids]`.
+
+        A window counts 0 up to `alike` and 1 from CERTAIN above that on: what is nearly a copy tells a little.
+        """
+        return np.array([np.clip((one.shares - alike) / CERTAIN, 0, 1).sum(dtype=np.float64) for one in found])
 
     def near_share(self, grid: np.ndarray) -> float:
         """The share of a grid's frames that are part of a near copy."""

@@ -1,7 +1,8 @@
-"""How near what a prior draws lies to the recordings, against how near unheard recordings lie to them.
+"""How near what a prior draws lies to the recordings, against how near recordings lie to each other.
 
 The data-copying test of Meehan et al. (2020): distances from samples to their nearest training examples are compared
-with those from held-out examples by their ranks. It moves before copying begins, and informs; it accuses nobody.
+with those from examples that are held out, or left out one by one, by
+their ranks. It moves before copying begins, and informs; it accuses nobody.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ class Nearness:
 
     Attributes:
         samples: share of a sound's seconds that agrees with the nearest one of the recordings, the median of sounds.
-        held_out: the same for held-out recordings.
-        nearer: the share of pairs of a sound and an unheard recording in which the sound lies nearer; 0.5 is as near.
+        natural: the same for a recording and the others.
+        nearer: the share of pairs of a sound and a recording in which the sound lies nearer; 0.5 is as near.
         p_value: how probable it is that sounds lie so much nearer by chance.
     """
 
     samples: float
-    held_out: float
+    natural: float
     nearer: float
     p_value: float
 
@@ -47,15 +48,15 @@ def unit_shares(found: Sequence[Neighbours], units: Sequence[int] | None = None)
     return np.array([np.concatenate(group).mean() for group in groups.values()])
 
 
-def nearness(samples: np.ndarray, held_out: np.ndarray) -> Nearness | None:
-    """From the mean shares of sounds and of held-out recordings, by the rank test of Mann and Whitney (1947).
+def nearness(samples: np.ndarray, natural: np.ndarray) -> Nearness | None:
+    """From the mean shares of sounds and of recordings, by the rank test of Mann and Whitney (1947).
 
     Its p-value is the normal one, with ties accounted for. None where there are fewer than two of either.
     """
-    few, many = len(held_out), len(samples)
+    few, many = len(natural), len(samples)
     if min(few, many) < 2:
         return None
-    both = np.concatenate([samples, held_out])
+    both = np.concatenate([samples, natural])
     _, place, ties = np.unique(both, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
     above = float(ranks[:many].sum()) - many * (many + 1) / 2
@@ -64,7 +65,7 @@ def nearness(samples: np.ndarray, held_out: np.ndarray) -> Nearness | None:
     z = (above - many * few / 2) / math.sqrt(variance) if variance > 0 else 0.0
     return Nearness(
         samples=float(np.median(samples)),
-        held_out=float(np.median(held_out)),
+        natural=float(np.median(natural)),
         nearer=above / (many * few),
         p_value=0.5 * math.erfc(z / math.sqrt(2)),
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sda_prior_plugin.copying import Heard, copied_windows
-from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.near_copies import NEAR, SAME, Neighbours, Sketch
 
 COMMON_RECORDINGS, COMMON_SHARE = 3, 0.25
@@ -62,16 +61,6 @@ class Unheard:
         """bool `[held-out frames]`: those that a prior is judged by, the unheard ones or, if these are too few, all."""
         return ~self.heard if self.enough else np.ones(len(self.heard), bool)
 
-    def pieces(self, sequences: CodeSequences) -> tuple[list[np.ndarray], np.ndarray]:
-        """The unheard stretches, grids `[frames, bands, levels]`, and which recording each is from."""
-        grids, recordings = [], []
-        for index in range(len(sequences)):
-            marks = self.heard[self.starts[index] : self.starts[index + 1]]
-            for first, end in stretches(~marks):
-                grids.append(np.asarray(sequences[index])[first:end])
-                recordings.append(int(sequences.recordings[index]))
-        return grids, np.array(recordings, np.int64)
-
 
 def stretches(marks: np.ndarray) -> list[tuple[int, int]]:
     """First and end of each stretch in which bool `[frames]` is true."""
@@ -89,26 +78,30 @@ def heard_sentence(heard_seconds: float, seconds: float) -> str:
     return f"{found}: the prior is judged by the rest"
 
 
-def unheard(
-    heard: Heard, sketch: Sketch, held_out: CodeSequences, neighbours: Sequence[Neighbours], frame_seconds: float,
+def found_again(
+    heard: Heard,
+    sketch: Sketch,
+    grids: Sequence[np.ndarray],
+    neighbours: Sequence[Neighbours],
     shortest: int,
-) -> Unheard:  # fmt: skip
-    """Look for the held-out sequences in what is trained on.
+    own: Sequence[int],
+) -> list[np.ndarray]:
+    """Which frames of some recordings are sound that is trained on, in another recording: bool `[frames]` of each.
 
-    A stretch is heard where windows of about a second are the SAME sound as one in a recording, and where windows
+    A stretch is found where windows of about a second are the SAME sound as one in a recording, and where windows
     beside these are like nothing more than what follows and goes before there; of shorter recordings, where all of it
-    occurs verbatim. What many recordings hold is no take, and stays.
+    occurs verbatim. What many recordings hold is no take, and is not found.
 
     Args:
         heard, sketch: of what is trained on.
-        held_out: what is looked for.
+        grids: what is looked for, codes `[frames, bands, levels]`.
         neighbours: of its windows in `sketch`.
-        frame_seconds: seconds of a frame.
         shortest: frames of the shortest stretch that counts as a copy.
+        own: the recording that each grid is from, of those trained on, and -1 for none of these.
     """
-    marks = np.zeros(len(held_out.codes), bool)
+    marks = [np.zeros(len(grid), bool) for grid in grids]
     recordings = int(sketch.recordings.max()) + 1
-    for index, found in enumerate(neighbours):
+    for found, marked in zip(neighbours, marks, strict=True):
         common = (found.spread >= COMMON_RECORDINGS) & (found.spread >= COMMON_SHARE * recordings)
         same = (found.shares >= SAME) & ~common
         like = (found.shares >= NEAR / 2) & ~common
@@ -118,15 +111,13 @@ def unheard(
             for last, this in itertools.pairwise(order):
                 beside = found.firsts[this] - found.firsts[last] == step and diagonal[this] == diagonal[last]
                 same[this] |= bool(same[last] and like[this] and beside)
-        for which, heard_there in ((same, True), (common, False)):
+        for which, found_there in ((same, True), (common, False)):
             for first in found.firsts[which]:
-                begin = held_out.starts[index] + first
-                marks[begin : begin + sketch.frames] = heard_there
-    lengths = held_out.lengths
-    short = np.flatnonzero((lengths >= shortest) & (lengths < sketch.frames))
-    kinds = np.unique(lengths[short])
-    copied, _ = copied_windows(heard, [np.asarray(held_out[int(index)]) for index in short], kinds.tolist())
-    for number, one in enumerate(short):
-        if copied[np.searchsorted(kinds, lengths[one]), number]:
-            marks[held_out.starts[one] : held_out.starts[one + 1]] = True
-    return Unheard(marks, held_out.starts, frame_seconds)
+                marked[first : first + sketch.frames] = found_there
+    short = [index for index, grid in enumerate(grids) if shortest <= len(grid) < sketch.frames]
+    kinds = sorted({len(grids[index]) for index in short})
+    copied, _ = copied_windows(heard, [grids[index] for index in short], kinds, [own[index] for index in short])
+    for number, index in enumerate(short):
+        if copied[kinds.index(len(grids[index])), number]:
+            marks[index][:] = True
+    return marks

@@ -13,7 +13,7 @@ import numpy as np
 from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.extraction import Extraction
-from sda_prior_plugin.facts import read_fact, read_fields
+from sda_prior_plugin.facts import read_fact
 from sda_prior_plugin.memorization import COPYING, GAP, NO_SIGN, UNKNOWN, VERY_LIKELY, CopyRate, MemorizationReport
 
 CONSECUTIVE = 2
@@ -58,18 +58,19 @@ class Finding:
         """For a person."""
         best = f"best checkpoint: epoch {best_epoch}"
         if self.rate is not None:
-            how, share = "verbatim from your recordings", f"unheard recordings share {self.rate.held_out:.0%}"
+            how, share = "verbatim from your recordings", f"recordings share {self.rate.natural:.0%} with each other"
             if self.near:
                 how = "near copies of your recordings (most of their codes are the same, not all)"
-                share = f"of unheard recordings {self.rate.held_out:.0%} are"
+                share = f"of the recordings {self.rate.natural:.0%} are near copies of each other"
             return (
                 f"{self.rate.samples:.0%} of the {self.rate.seconds:.1f} s stretches that this prior generates now are "
                 f"{how}; {share}; {best}."
             )
         return (
-            "It copies your recordings; too little is held out to know how much recordings of this kind share anyway, "
-            f"so this goes by the gap: it predicts what it was trained on with {self.train_bits:.2f} bits per code, "
-            f"unheard recordings with {self.held_out_bits:.2f} and getting worse ({self.best_bits:.2f} at its best); "
+            "It copies your recordings; there are too few different ones to know how much recordings of this kind "
+            "share anyway, so this goes by the gap: it predicts what it was trained on with "
+            f"{self.train_bits:.2f} bits per code, unheard recordings with {self.held_out_bits:.2f} and getting worse "
+            f"({self.best_bits:.2f} at its best); "
             f"{best}."
         )
 
@@ -173,7 +174,7 @@ class Watch:
             if bits is not None:
                 train, held_out, best = (math.inf if one is None else read_fact("float", one) for one in bits)
                 near = read_fact("bool", facts.get("near", False))  # which earlier versions did not look for
-                finding = Finding(rate and CopyRate(**read_fields(CopyRate, rate)), train, held_out, best, near)
+                finding = Finding(rate and CopyRate.from_dict(rate), train, held_out, best, near)
             self.stretches = list(read_fact("tuple[tuple[int, int], ...]", facts["stretches"]))
             self._agreeing = read_fact("int", facts["agreeing"])
             self._first_disagreeing = read_fact("int", facts["first_disagreeing"])

@@ -220,12 +220,12 @@ def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[st
     lines = [("Memorization", f"{memorization.verdict} (by its {memorization.basis})")]
     if memorization.basis == GAP:
         said = UNKNOWN if memorization.verdict == NO_SIGN else memorization.verdict  # of older files
-        lines[0] = ("Memorization", f"{said}; too little is held out and unheard to compare its copying with")
+        lines[0] = ("Memorization", f"{said}; too few different recordings are there to compare its copying with")
     if memorization.rates:
         shares = ", ".join(
-            f"{rate.samples:.0%} of {rate.seconds:.1f} s (unheard recordings {rate.held_out:.0%})"
+            f"{rate.samples:.0%} of {rate.seconds:.1f} s (recordings share {rate.natural:.0%} with each other)"
             for number, rate in enumerate(memorization.rates)
-            if not number or rate.samples or rate.held_out
+            if not number or rate.samples or rate.natural
         )
         lines.append(("Verbatim stretches", shares))
     if memorization.near is not None:
@@ -233,8 +233,8 @@ def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[st
         lines.append(
             (
                 "Near copies",
-                f"{near.samples:.0%} of {near.seconds:.1f} s, verbatim ones among them (unheard recordings "
-                f"{near.held_out:.0%})",
+                f"{near.samples:.0%} of {near.seconds:.1f} s, verbatim ones among them (recordings share "
+                f"{near.natural:.0%} with each other)",
             )
         )
     if memorization.longest is not None:
@@ -245,8 +245,8 @@ def memorization_lines(memorization: MemorizationReport | None) -> list[tuple[st
         lines.append(
             (
                 "How near",
-                f"sounds share {nearness.samples:.0%} with what is nearest to them in the recordings (unheard "
-                f"recordings {nearness.held_out:.0%}), and lie nearer than these {nearness.nearer:.0%} of the time",
+                f"sounds share {nearness.samples:.0%} with what is nearest to them in the recordings (recordings "
+                f"{nearness.natural:.0%} with each other), and lie nearer than these {nearness.nearer:.0%} of the time",
             )
         )
     if memorization.extraction is not None:
@@ -301,7 +301,7 @@ def verbatim_facts(model: Model, codes: np.ndarray) -> tuple[str, dict[str, Any]
 
 
 def _usual(memorization: MemorizationReport | None) -> str:
-    """How much of unheard recordings is near to those trained on, where that is known."""
-    if memorization is None or memorization.near is None or not memorization.near.held_out_windows:
+    """How much recordings share with each other, nearly, where that is known."""
+    if memorization is None or memorization.near is None or not memorization.near.natural_windows:
         return ""
-    return f" (of unheard recordings {memorization.near.held_out:.0%})"
+    return f" (recordings share {memorization.near.natural:.0%} with each other)"

@@ -29,6 +29,20 @@ BANDS, LEVELS, SIZE = 4, 2, 16
 FRAME = 8
 
 
+def phrases(count: int, seed: int, frames: int = 12) -> list[np.ndarray]:
+    """Grids `[frames, 4, 3]` in which each place holds a code for a while, the common ones more often."""
+    rng = np.random.default_rng(seed)
+    common = 1 / np.arange(1, 33) ** 1.2
+    grids = []
+    for _ in range(count):
+        grid = rng.choice(32, (frames, 4, 3), p=common / common.sum())
+        for frame in range(1, frames):
+            stays = rng.random((4, 1)) < 0.4
+            grid[frame] = np.where(stays, grid[frame - 1], grid[frame])
+        grids.append(grid)
+    return grids
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Networks this small are fastest, and other work beside the tests does least harm, with one thread."""

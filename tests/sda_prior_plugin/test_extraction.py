@@ -135,10 +135,10 @@ def test_the_card_says_what_was_heard_and_speaks_of_verbatim_and_near_copies_apa
     near = CopyRate(1.0, 6, 0.12, 100, 0.04, 50, 0.2)
     assert report.memorization is not None
     lines = dict(memorization_lines(dataclasses.replace(report.memorization, near=near)))
-    assert lines["Near copies"] == "12% of 1.0 s, verbatim ones among them (unheard recordings 4%)"
+    assert lines["Near copies"] == "12% of 1.0 s, verbatim ones among them (recordings share 4% with each other)"
     assert "Continuations" in lines
     unknown = dataclasses.replace(report.memorization, basis=GAP, verdict=UNKNOWN)
-    assert dict(memorization_lines(unknown))["Memorization"].startswith("cannot be known; too little is held out")
+    assert dict(memorization_lines(unknown))["Memorization"].startswith("cannot be known; too few different recordings")
 
 
 def test_a_state_that_was_judged_by_other_codes_is_not_continued(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from sda_prior_plugin.memorization import (
     MemorizationReport,
     Recited,
 )
+from sda_prior_plugin.natural import FEWEST_TRAINED
+from sda_prior_plugin.nearness import Nearness
 from sda_prior_plugin.watch import Bits, Watch
 
 from .conftest import BANDS, LEVELS, SIZE, small_settings
@@ -58,7 +61,7 @@ def test_what_is_recited_is_significantly_more_than_natural(unlike: CodeCorpus) 
     assert telling is not None
     rate, near = telling
     assert not near
-    assert (rate.samples, rate.held_out) == (1.0, 0.0)
+    assert (rate.samples, rate.natural) == (1.0, 0.0)
 
 
 def test_what_is_new_is_not(unlike: CodeCorpus) -> None:
@@ -67,7 +70,7 @@ def test_what_is_new_is_not(unlike: CodeCorpus) -> None:
 
 def test_material_that_unheard_recordings_share_is_not_held_against_a_prior(alike: CodeCorpus) -> None:
     meter = CopyMeter(alike)
-    natural = meter.measured([alike.held_out[0]]).exact[0].held_out
+    natural = meter.measured([alike.held_out[0]]).exact[0].natural
     assert natural > 0.7
     again = [alike.held_out[index % len(alike.held_out)] for index in range(40)]
     assert meter.measured(again).telling is None
@@ -134,13 +137,13 @@ def test_what_was_found_is_told_in_plain_numbers(unlike: CodeCorpus) -> None:
         watch.look(epoch, OPEN, recited(unlike))
     assert watch.finding is not None
     assert watch.finding.sentence(3) == (
-        "100% of the 0.3 s stretches that this prior generates now are verbatim from your recordings; unheard "
-        "recordings share 0%; best checkpoint: epoch 3."
+        "100% of the 0.3 s stretches that this prior generates now are verbatim from your recordings; recordings "
+        "share 0% with each other; best checkpoint: epoch 3."
     )
 
 
-def test_with_too_little_held_out_the_gap_alone_is_judged_and_it_is_said(codebooks: np.ndarray) -> None:
-    corpus = CodeCorpus.from_sequences(noise(8, 1), noise(1, 2), codebooks=codebooks)
+def test_with_too_few_recordings_the_gap_alone_is_judged_and_it_is_said(codebooks: np.ndarray) -> None:
+    corpus = CodeCorpus.from_sequences(noise(FEWEST_TRAINED - 1, 1), noise(1, 2), codebooks=codebooks)
     watch = Watch(CopyMeter(corpus))
     assert not watch.meter.calibrated
     for epoch in (1, 2):
@@ -152,7 +155,7 @@ def test_with_too_little_held_out_the_gap_alone_is_judged_and_it_is_said(codeboo
     for epoch in (3, 4):
         watch.look(epoch, OPEN, recited(corpus))
     assert watch.finding is not None
-    assert watch.finding.sentence(2).startswith("It copies your recordings; too little is held out to know")
+    assert watch.finding.sentence(2).startswith("It copies your recordings; there are too few different ones to know")
     report = watch.report(4, OPEN, [recited(corpus)], None, 0.0)
     assert (report.basis, report.verdict) == (GAP, VERY_LIKELY)
     known = watch.report(4, CLOSED, [recited(corpus)], None, 0.0)
@@ -213,9 +216,17 @@ REPORT = MemorizationReport(
 
 
 def test_a_report_is_read_as_it_was_written() -> None:
-    assert MemorizationReport.from_dict(REPORT.as_dict()) == REPORT
+    report = dataclasses.replace(REPORT, near=REPORT.rates[0], nearness=Nearness(0.3, 0.2, 0.7, 0.01))
+    assert MemorizationReport.from_dict(report.as_dict()) == report
     without = dataclasses.replace(REPORT, longest=None)
     assert MemorizationReport.from_dict(without.as_dict()) == without
+
+
+def test_a_report_of_an_earlier_version_is_read() -> None:
+    """When only what is held out was natural, and was called that."""
+    report = dataclasses.replace(REPORT, near=REPORT.rates[0], nearness=Nearness(0.3, 0.2, 0.7, 0.01))
+    earlier = json.dumps(report.as_dict()).replace("natural", "held_out")
+    assert MemorizationReport.from_dict(json.loads(earlier)) == report
 
 
 @pytest.mark.parametrize(

@@ -16,25 +16,14 @@ from sda_prior_plugin.copy_test import by_recording, chances_of_more
 from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.encoding import encode_recordings, encode_variants
+from sda_prior_plugin.natural import FEWEST_TRAINED
 from sda_prior_plugin.near_copies import NEAR, Sketch, place_keys
 from sda_prior_plugin.nearness import nearness
 
+from .conftest import phrases
+
 WINDOW = 6
 OFFSETS = 8
-
-
-def phrases(count: int, seed: int, frames: int = 12) -> list[np.ndarray]:
-    """Grids `[frames, 4, 3]` in which each place holds a code for a while, the common ones more often."""
-    rng = np.random.default_rng(seed)
-    common = 1 / np.arange(1, 33) ** 1.2
-    grids = []
-    for _ in range(count):
-        grid = rng.choice(32, (frames, 4, 3), p=common / common.sum())
-        for frame in range(1, frames):
-            stays = rng.random((4, 1)) < 0.4
-            grid[frame] = np.where(stays, grid[frame - 1], grid[frame])
-        grids.append(grid)
-    return grids
 
 
 def sketched(grids: list[np.ndarray]) -> Sketch:
@@ -152,7 +141,7 @@ def test_of_overlapping_takes_the_held_out_stretch_is_left_out_and_said(codebook
     assert 10 <= heard[12:24].sum() <= 12
     assert heard[:10].sum() == heard[24:].sum() == 0
     assert meter.unheard.sentence == "2.0 of 18.4 s held out are also trained on: the prior is judged by the rest"
-    assert meter.measured(learned[:8]).exact[0].held_out == 0.0
+    assert meter.measured(learned[:8]).exact[0].natural == 0.0
 
 
 def test_where_nearly_all_is_heard_it_is_said_and_copying_is_not_judged(codebooks: np.ndarray) -> None:
@@ -177,7 +166,7 @@ def test_bars_that_many_recordings_are_made_of_are_no_take(codebooks: np.ndarray
     loops = [np.concatenate([bars[one] for one in order]) for order in orders]
     meter = CopyMeter(CodeCorpus.from_sequences(loops[:12], loops[12:], codebooks=codebooks))
     assert not meter.unheard.heard.any()
-    assert meter.measured(loops[12:]).exact[0].held_out > 0.5
+    assert meter.measured(loops[12:]).exact[0].natural > 0.5
 
 
 @pytest.mark.slow
@@ -220,7 +209,7 @@ def test_pieces_of_few_recordings_do_not_raise_more_false_alarms(recordings: int
 
 def test_pieces_of_three_recordings_are_too_few_to_know(codebooks: np.ndarray) -> None:
     corpus = CodeCorpus.from_sequences(
-        phrases(30, 1), phrases(3, 2, frames=120), codebooks=codebooks, held_out_names=["a", "b", "c"]
+        phrases(FEWEST_TRAINED - 1, 1), phrases(3, 2, frames=120), codebooks=codebooks, held_out_names=["a", "b", "c"]
     )
     assert not CopyMeter(corpus).calibrated
 
@@ -266,7 +255,7 @@ def test_nearness_moves_before_copying_begins(codebooks: np.ndarray) -> None:
     assert as_near.p_value > 0.01
     assert found.nearer > 0.8
     assert found.p_value < 0.001
-    assert found.samples > found.held_out
+    assert found.samples > found.natural
     assert meter.measured(nearer).exact[0].samples < 0.05
 
 

@@ -305,7 +305,7 @@ def test_the_warning_names_the_key_that_stops(trained_codec: Path) -> None:
     finding = Finding(CopyRate(1 / 3, 2, 0.52, 900, 0.11, 120, 0.001), 0.5, 3.0, 2.0)
     progress.on_event(MemorizingFound(epoch=30, best_epoch=20, finding=finding))
     assert "52% of the 0.3 s stretches that this prior generates now are verbatim" in text.getvalue()
-    assert "unheard recordings share 11%; best checkpoint: epoch 20." in text.getvalue()
+    assert "recordings share 11% with each other; best checkpoint: epoch 20." in text.getvalue()
     assert "Press Ctrl-C once to stop and use the best checkpoint" in text.getvalue()
 
 
