@@ -28,12 +28,18 @@ class CodeSequences:
         starts: `[sequences + 1]`, where in `codes` each sequence starts, and the end.
         recordings: `[sequences]`, ascending: which recording each sequence is a variant of, counted from 0.
         names: one for each recording.
+        hashes, keys: what copies are recognized by, `copying.frame_hashes` and `near_copies.place_keys` of `codes`,
+            where it is kept beside them.
+        inside: bool `[sequences]`, which of them begin inside their recording; None for none.
     """
 
     codes: np.ndarray
     starts: np.ndarray
     recordings: np.ndarray
     names: tuple[str, ...]
+    hashes: np.ndarray | None = None
+    keys: np.ndarray | None = None
+    inside: np.ndarray | None = None
 
     @classmethod
     def from_grids(
