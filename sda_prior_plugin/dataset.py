@@ -31,6 +31,7 @@ class CodeSequences:
         hashes, keys: what copies are recognized by, `copying.frame_hashes` and `near_copies.place_keys` of `codes`,
             where it is kept beside them.
         inside: bool `[sequences]`, which of them begin inside their recording; None for none.
+        sample_of: how many frames these are a sample of; 0 where they are no sample.
     """
 
     codes: np.ndarray
@@ -40,6 +41,7 @@ class CodeSequences:
     hashes: np.ndarray | None = None
     keys: np.ndarray | None = None
     inside: np.ndarray | None = None
+    sample_of: int = 0
 
     @classmethod
     def from_grids(

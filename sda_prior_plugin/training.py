@@ -31,6 +31,7 @@ from sda_prior_plugin.events import (
     TrainingStarted,
 )
 from sda_prior_plugin.extraction import extract, first_variants
+from sda_prior_plugin.held_out_sample import judged_by_a_sample
 from sda_prior_plugin.memorization import MemorizationReport
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.pace import Pace
@@ -156,7 +157,8 @@ def train_prior(
     was broken off and resumed; the caller's random state is left as it was.
 
     Args:
-        corpus: what to learn from and be judged by.
+        corpus: what to learn from and be judged by; where hours are held out, by a sample of them, as
+            `judged_by_a_sample` has it.
         settings: every knob; see `PriorSettings.for_corpus`.
         on_event: called with each `TrainingEvent`, in the thread that trains.
         stop: when set, training ends after the current batch with the best checkpoint so far.
@@ -170,7 +172,7 @@ def train_prior(
     """
     tell = on_event or (lambda event: None)
     stop = stop or threading.Event()
-    device = chosen_device(settings.device)
+    device, corpus = chosen_device(settings.device), judged_by_a_sample(corpus)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         if resume_from is not None:

@@ -21,6 +21,8 @@ COMMON_RECORDINGS, COMMON_SHARE = 3, 0.25
 loops, and no take that is there twice."""
 LEAST_UNHEARD = 0.25
 """Share of the held-out frames; with less unheard there is too little to judge by."""
+LEAD_SECONDS = 1.0
+"""Of a sequence that begins inside its recording, so much is not judged: a prior takes it for a beginning."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class Unheard:
         heard: bool `[held-out frames]`, those that are also trained on.
         starts: `[sequences + 1]`, where each held-out sequence starts among them, and the end.
         frame_seconds: seconds of a frame.
+        lead: bool `[held-out frames]`, those that only lead up to what is judged; None for none.
+        sample_of: seconds held out that all this is a sample of; 0 where it is no sample.
     """
 
     heard: np.ndarray
     starts: np.ndarray
     frame_seconds: float
+    lead: np.ndarray | None = None
+    sample_of: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -58,9 +64,20 @@ class Unheard:
         return heard_sentence(self.heard_seconds, self.seconds)
 
     @property
+    def sample_sentence(self) -> str:
+        """What to say to a person of judging by a sample; empty where it is by all that is held out."""
+        if not self.sample_of:
+            return ""
+        return (
+            f"{self.sample_of / 3600:.1f} hours are held out: the prior is judged by {self.seconds / 60:.0f} minutes "
+            f"of them, {len(self.starts) - 1} stretches from all over"
+        )
+
+    @property
     def judged(self) -> np.ndarray:
         """bool `[held-out frames]`: those that a prior is judged by, the unheard ones or, if these are too few, all."""
-        return ~self.heard if self.enough else np.ones(len(self.heard), bool)
+        judged = ~self.heard if self.enough else np.ones(len(self.heard), bool)
+        return judged if self.lead is None else judged & ~self.lead
 
     def pieces(self, sequences: CodeSequences) -> tuple[list[np.ndarray], np.ndarray]:
         """The unheard stretches, grids `[frames, bands, levels]`, and which recording each is from."""
@@ -129,4 +146,9 @@ def unheard(
     for number, one in enumerate(short):
         if copied[np.searchsorted(kinds, lengths[one]), number]:
             marks[held_out.starts[one] : held_out.starts[one + 1]] = True
-    return Unheard(marks, held_out.starts, frame_seconds)
+    lead = None
+    if held_out.inside is not None:
+        lead, ends = np.zeros(len(marks), bool), held_out.starts[1:]
+        for first, end in zip(held_out.starts[:-1][held_out.inside], ends[held_out.inside], strict=True):
+            lead[first : min(first + round(LEAD_SECONDS / frame_seconds), end - 1)] = True
+    return Unheard(marks, held_out.starts, frame_seconds, lead, held_out.sample_of * frame_seconds)

@@ -23,7 +23,7 @@ from sda_prior_plugin.edge.resumable import (
     now,
 )
 from sda_prior_plugin.edge.room import needed_bytes
-from sda_prior_plugin.encoding import encode_recordings
+from sda_prior_plugin.encoding import codes_per_second, encode_recordings
 from sda_prior_plugin.errors import Diverged, PriorError
 from sda_prior_plugin.events import TrainingEvent
 from sda_prior_plugin.prior import Prior
@@ -311,7 +311,7 @@ def prepare_job(
         )
     seconds = [entry.train[1] - entry.train[0] for entry in manifest.files if entry.train is not None]
     files = len(manifest.files)
-    tier = choose_tier(tiers, files, sum(seconds))
+    tier = choose_tier(tiers, files, sum(seconds), codes_per_second(model.codec))
     settings = PriorSettings.for_size(file_count=files, train_seconds=seconds, given=given, tiers=(tier,))
     given_names = tier.changed.union(given)
     resumed, unfinished, spoiled = None, "", ""

@@ -11,8 +11,9 @@ from sda_prior_plugin.dates import day
 from sda_prior_plugin.edge.job import file_state, left_unfinished, listed, renamed_to
 from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.resumable import FileState, StateFile
+from sda_prior_plugin.encoding import codes_per_second
 from sda_prior_plugin.prior import Prior
-from sda_prior_plugin.settings import KnobValue, PriorSettings
+from sda_prior_plugin.settings import HOST_CODES_PER_SECOND, KnobValue, PriorSettings
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import DatasetCheck, Host, Model, SavedModels
@@ -67,7 +68,10 @@ class ChosenModel:
         Raises:
             PriorError: they do not go together, or there is nothing to train on.
         """
-        return PriorSettings.for_size(file_count=self.files, train_seconds=self.train_seconds, given=given)
+        rate = HOST_CODES_PER_SECOND if self.model is None else codes_per_second(self.model.codec)
+        return PriorSettings.for_size(
+            file_count=self.files, train_seconds=self.train_seconds, codes_per_second=rate, given=given
+        )
 
 
 def seen(path: Path) -> tuple[FileState, FileState]:
