@@ -223,8 +223,8 @@ def _read(folder: Path, key: str, codebooks: np.ndarray) -> CodeCorpus:
         raise ValueError(f"{DOCUMENT} is damaged")
     parts = {}
     for part in PARTS:
-        arrays = {name: _read_array(folder, _file_name(part, name), contents["files"]) for name in ARRAYS}
-        parts[part] = CodeSequences(names=tuple(contents["names"][part]), **arrays)
+        codes, starts, recordings = (_read_array(folder, _file_name(part, name), contents["files"]) for name in ARRAYS)
+        parts[part] = CodeSequences(codes, starts, recordings, tuple(contents["names"][part]))
     parts["train"] = with_traces(folder, "train", parts["train"])
     vectors = np.ascontiguousarray(codebooks, dtype=np.float32)
     shape = CodeShape(parts["train"].codes.shape[1], *vectors.shape[:2])
