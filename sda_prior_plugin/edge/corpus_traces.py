@@ -51,23 +51,22 @@ def _kept(
     """What is computed of codes, frame by frame, mapped from a file that is made if it is not there, or not theirs."""
     if path.exists():
         try:
-            found = np.load(path, mmap_mode="r")
+            found = np.load(path, mmap_mode="c")  # torch wants arrays that could be written to
         except (ValueError, EOFError):
             found = np.zeros(0)
         if found.dtype == dtype and found.shape == (len(codes), *row) and _follows(found, codes, compute):
             return found
     handle, making = tempfile.mkstemp(prefix=".making-", dir=path.parent)
-    os.close(handle)
     try:
-        made = np.lib.format.open_memmap(making, "w+", np.dtype(dtype), (len(codes), *row))
-        for rows in parts(codes):
-            made[rows] = compute(codes[rows])
-            made.flush()
-            give_back(made)
+        with os.fdopen(handle, "wb") as file:  # not mapped: on a full disk, that would end the program
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (len(codes), *row)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for rows in parts(codes):
+                file.write(compute(codes[rows]).tobytes())
         os.replace(making, path)
     finally:
         Path(making).unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r")
+    return np.load(path, mmap_mode="c")
 
 
 def _follows(found: np.ndarray, codes: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> bool:
