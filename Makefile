@@ -8,7 +8,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit bench-files bench-large clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit bench-files bench-large bench-archive clean
 
 setup: $(VENV)/ready
 
@@ -74,6 +74,9 @@ bench-files: setup
 
 bench-large: setup
 	$(BIN)/python -m benchmarks.large
+
+bench-archive: setup
+	$(BIN)/python -m benchmarks.archive
 
 clean:
 	rm -rf $(VENV) demo build dist host_stubs/build *.egg-info host_stubs/*.egg-info

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +14,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.compiled import compiled_in_order
 from sda_prior_plugin.dataset import CodeCorpus, CodeSequences
-from sda_prior_plugin.windows import Rounds, Windows, segments
+from sda_prior_plugin.mapped import give_back
+from sda_prior_plugin.windows import Rounds, Windows
 
 STRETCH_BATCHES = 16
 """So many batches' windows are sorted by length together."""
@@ -51,12 +50,10 @@ class BatchPlan:
             how many codes of "no code" stand before it, how many are copied, and the window's first frame, its frames,
             and whether the recording ends with it.
         windows: frames that each batch is padded to, without the frame before the window.
-        segment: in which segment of the codes the first window lies.
     """
 
     rows: np.ndarray
     windows: tuple[int, ...]
-    segment: int
 
     @classmethod
     def of(cls, sequences: CodeSequences, windows: Windows, chosen: np.ndarray, context: int) -> BatchPlan:
@@ -76,7 +73,6 @@ class BatchPlan:
         return cls(
             rows=rows,
             windows=tuple(padded_length(length, context) for length in longest),
-            segment=int(segments(sequences, windows[:1])[0]),
         )
 
 
@@ -236,7 +232,6 @@ class CodeBatches(IterableDataset[Batch]):
         self.rank, self.world_size = rank, world_size
         self.rounds = Rounds(corpus.train, context, seed)
         self._buffers = BatchBuffers(corpus.shape.frame_codes, pin_memory=pin_memory)
-        self._segment = -1
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int, batch: int = 0) -> None:
@@ -252,17 +247,13 @@ class CodeBatches(IterableDataset[Batch]):
         return len(self._numbers)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._plan.segment != self._segment:
-            give_back(self.sequences.codes)
-            self._segment = self._plan.segment
         worker = get_worker_info()
         numbers = self._numbers if worker is None else self._numbers[worker.id :: worker.num_workers]
         codes = np.asarray(self.sequences.codes).reshape(-1)
-        batches = filled_batches(codes, self._plan, numbers, self.shape.codebook_size, self._buffers)
-        if worker is None:
-            return batches
-        # A worker sends a batch while it already makes the next one.
-        return (Batch(*(array.copy() for array in batch)) for batch in batches)
+        for batch in filled_batches(codes, self._plan, numbers, self.shape.codebook_size, self._buffers):
+            # A worker sends a batch while it already makes the next one.
+            yield batch if worker is None else Batch(*(array.copy() for array in batch))
+        give_back(self.sequences.codes)
 
 
 def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int, batch_size: int) -> Iterator[Batch]:
@@ -281,13 +272,3 @@ def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int
             plan = BatchPlan.of(sequences, whole, chosen, context)
             yield from filled_batches(codes, plan, range(len(chosen)), shape.codebook_size, buffers)
     give_back(sequences.codes)
-
-
-def give_back(codes: np.ndarray) -> None:
-    """Let the system have the memory of codes that are mapped from a file; they are read again where they are used.
-
-    Otherwise all of a large corpus would count as this process's memory once every part of it has been touched.
-    """
-    mapping = getattr(codes, "_mmap", None)  # of numpy.memmap
-    if mapping is not None and sys.platform != "win32":
-        mapping.madvise(mmap.MADV_DONTNEED)

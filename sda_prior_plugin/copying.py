@@ -17,6 +17,7 @@ import numpy as np
 
 from sda_prior_plugin.compiled import compiled_in_order, inlined
 from sda_prior_plugin.dataset import CodeSequences
+from sda_prior_plugin.mapped import parts, sequence_parts
 
 SHORTEST_COPY_SECONDS = 1 / 3
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -202,14 +203,20 @@ def holding_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: 
     slots = np.full((len(kinds), len(new)), -1, np.int64)
     latest, holding = np.full(len(table), -1, np.int32), np.zeros(len(table), np.int32)
     _pass_by(new, starts, *needs, table, slots, None, None, None)
-    _pass_by(heard.hashes, heard.starts, *needs, table, None, heard.recordings, latest, holding)
+    first = 0
+    for some in sequence_parts(heard.hashes, heard.starts):
+        recordings = heard.recordings[first : first + len(some) - 1]
+        _pass_by(heard.hashes, some, *needs, table, None, recordings, latest, holding)
+        first += len(recordings)
     return np.where(slots >= 0, holding[slots], 0)
 
 
 def frame_hashes(codes: np.ndarray) -> np.ndarray:
     """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
     hashes = np.empty(len(codes), np.uint64)
-    _hash_frames(np.ascontiguousarray(codes).reshape(len(codes), math.prod(codes.shape[1:])), hashes)
+    for rows in parts(codes):
+        some = np.ascontiguousarray(codes[rows])
+        _hash_frames(some.reshape(len(some), math.prod(codes.shape[1:])), hashes[rows])
     return hashes
 
 
@@ -250,7 +257,8 @@ class Heard:
     @classmethod
     def of(cls, sequences: CodeSequences) -> Heard:
         """What these sequences leave behind."""
-        return cls(frame_hashes(sequences.codes), sequences.starts, sequences.recordings, sequences.names)
+        hashes = frame_hashes(sequences.codes) if sequences.hashes is None else sequences.hashes
+        return cls(hashes, sequences.starts, sequences.recordings, sequences.names)
 
     def places(self, hashes: np.ndarray, frames: int) -> np.ndarray:
         """For each window of `frames` of some frame hashes, the first frame where it was heard, or -1: `[windows]`."""
@@ -261,7 +269,8 @@ class Heard:
         table = empty_table(len(wanted), 4)
         places, found = np.full(len(table), -1, np.int64), np.empty(len(wanted), np.int64)
         _enter(wanted, table)
-        _find_first(self.hashes, self.starts, frames, table, places)
+        for sequences in sequence_parts(self.hashes, self.starts):
+            _find_first(self.hashes, sequences, frames, table, places)
         _look_up(wanted, table, places, found)
         return found
 

@@ -28,12 +28,20 @@ class CodeSequences:
         starts: `[sequences + 1]`, where in `codes` each sequence starts, and the end.
         recordings: `[sequences]`, ascending: which recording each sequence is a variant of, counted from 0.
         names: one for each recording.
+        hashes, keys: what copies are recognized by, `copying.frame_hashes` and `near_copies.place_keys` of `codes`,
+            where it is kept beside them.
+        inside: bool `[sequences]`, which of them begin inside their recording; None for none.
+        sample_of: how many frames these are a sample of; 0 where they are no sample.
     """
 
     codes: np.ndarray
     starts: np.ndarray
     recordings: np.ndarray
     names: tuple[str, ...]
+    hashes: np.ndarray | None = None
+    keys: np.ndarray | None = None
+    inside: np.ndarray | None = None
+    sample_of: int = 0
 
     @classmethod
     def from_grids(

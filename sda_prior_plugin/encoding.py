@@ -57,6 +57,11 @@ def code_shape(codec: Codec) -> CodeShape:
     return CodeShape(bands=codec.bands, levels=codec.levels, codebook_size=codec.codebook_size)
 
 
+def codes_per_second(codec: Codec) -> float:
+    """How many codes a codec makes of a second of sound."""
+    return code_shape(codec).frame_codes * codec.sample_rate / codec.frame_samples
+
+
 def encode_variants(
     codec: Any, audio: np.ndarray, start_offsets: int, stop: threading.Event | None = None
 ) -> list[np.ndarray]:

@@ -104,7 +104,7 @@ def natural(corpus: CodeCorpus, heard: Heard, sketch: Sketch, lengths: Sequence[
     )
     near, compared = (by_recording(one, of_found, count) for one in sketch.near_counts(found))
     return Natural(
-        unheard=Unheard(np.concatenate(marks[: len(held_out)]), held_out.starts, corpus.frame_seconds),
+        unheard=Unheard.of(held_out, np.concatenate(marks[: len(held_out)]), corpus.frame_seconds),
         pieces=[grid for grid, own in zip(pieces.grids, pieces.own, strict=True) if own < 0],
         exact=list(zip(copied, counted, strict=True)),
         near=(near, compared),

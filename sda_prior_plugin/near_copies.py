@@ -27,6 +27,7 @@ import numpy as np
 
 from sda_prior_plugin.compiled import compiled_in_order, inlined
 from sda_prior_plugin.dataset import CodeSequences
+from sda_prior_plugin.mapped import give_back, parts
 
 NEAR = 0.6
 """Share of a window's bits from which on it is a near copy."""
@@ -44,9 +45,13 @@ TELLING = 0.5
 MOST_CHECKED = 8_000
 """Training windows that one window is compared with, at most."""
 PAIRS = 2**16
-MOST_LISTED = 2**22
-"""Training frames that pairs are listed of; of more, a day at eight start offsets, only every second or so, for memory:
-a window has several."""
+MOST_LISTED = 2**21
+"""Training frames that pairs are listed of, in each band; of more, half a day at eight start offsets, only every second
+or so, for memory, and other ones in other bands: a window has several."""
+AT_ONCE = 127
+"""Windows that are compared with all of those, so many that an int8 can count them."""
+NOT_YET, TOO_LATE = -1, -2
+"""What stands for no such window."""
 
 
 def place_keys(codes: np.ndarray) -> np.ndarray:
@@ -63,20 +68,42 @@ def place_keys(codes: np.ndarray) -> np.ndarray:
     return (keys >> np.uint32(24)).astype(np.uint8)
 
 
+@inlined
+def _sequence_of(starts: np.ndarray, frame: np.int64) -> np.int64:
+    """The sequence that a frame is in."""
+    first, end = 0, len(starts) - 1
+    while end - first > 1:
+        middle = (first + end) // 2
+        if starts[middle] <= frame:
+            first = middle
+        else:
+            end = middle
+    return np.int64(first)
+
+
+def sequences_keys(codes: np.ndarray) -> np.ndarray:
+    """What `place_keys` gives, for codes that may be mapped from a file and larger than memory."""
+    keys = np.empty(codes.shape[:2], np.uint8)
+    for rows in parts(codes):
+        for first in range(rows.start, min(rows.stop, len(codes)), PAIRS):
+            some = slice(first, min(first + PAIRS, rows.stop))
+            keys[some] = place_keys(np.asarray(codes[some]))
+    return keys
+
+
 class PairIndex(NamedTuple):
     """Where training windows may begin that are near to one.
 
     Attributes:
-        before, after: int32 `[training frames]`, frames of the same sequence before each, and from it on.
+        starts: `[sequences + 1]`, where each sequence of the training frames starts, and the end.
+        recordings: `[sequences]`, which recording each is from.
         places, bounds: int32 `[bands, listed frames]` and `[bands, PAIRS + 1]`: where each pair of keys occurs.
-        recordings: int32 `[training frames]`, which recording each is from.
     """
 
-    before: np.ndarray
-    after: np.ndarray
+    starts: np.ndarray
+    recordings: np.ndarray
     places: np.ndarray
     bounds: np.ndarray
-    recordings: np.ndarray
 
 
 @compiled_in_order
@@ -105,10 +132,11 @@ def _nearest(
         index: of these.
         own: int32 `[windows]`, the training recording that each is from and not compared with; -1 for none.
         most: training windows that one window is compared with.
-        seen, held: int32 `[training frames]` and `[recordings]`, -1 everywhere: the last window that looked there.
+        seen, held: int8 `[training frames]` and `[recordings]`, NOT_YET everywhere: the last window that looked there;
+            in `seen` TOO_LATE where no window begins, for the sequence ends.
         shares, found, spread: filled; a share of 0 and place -1 where nothing agrees.
     """
-    before, after, places, bounds, recordings = index
+    starts, recordings, places, bounds = index
     for window in range(len(firsts)):
         first, itself = firsts[window], own[window]
         total = _bits(bits, first, frames)
@@ -123,18 +151,20 @@ def _nearest(
                     for number in range(begin, end):
                         place = places[band, number]
                         start = place - frame
-                        if before[place] < frame or after[place] < frames - frame or seen[start] == window:
+                        if start < 0 or seen[start] == TOO_LATE or seen[start] == window:
                             continue
-                        if itself >= 0 and recordings[start] == itself:
+                        if itself >= 0 and recordings[_sequence_of(starts, start)] == itself:
                             continue
                         seen[start] = window
                         checked += 1
                         agreed = _agreed(new, bits, first, keys, start, frames)
                         if agreed > best:
                             best, at = agreed, start
-                        if agreed >= SAME * total and held[recordings[start]] != window:
-                            held[recordings[start]] = window
-                            spread[window] += 1
+                        if agreed >= SAME * total:
+                            recording = recordings[_sequence_of(starts, start)]
+                            if held[recording] != window:
+                                held[recording] = window
+                                spread[window] += 1
                         if checked >= most:
                             break
             least, limit = limit, limit * 8
@@ -212,36 +242,42 @@ class Sketch:
     @classmethod
     def of(cls, sequences: CodeSequences, frames: int) -> Sketch:
         """The sketch of these sequences."""
-        keys = np.empty(sequences.codes.shape[:2], np.uint8)
-        for first in range(0, len(keys), PAIRS):  # codes may be mapped from a file and larger than memory
-            keys[first : first + PAIRS] = place_keys(np.asarray(sequences.codes[first : first + PAIRS]))
+        keys = sequences_keys(sequences.codes) if sequences.keys is None else sequences.keys
         return cls(keys, sequences.starts, sequences.recordings, frames)
 
     @cached_property
     def key_bits(self) -> np.ndarray:
         """float32 `[bands, 256]`: what a key says, in bits; one that was never heard is as rare as can be."""
-        counts = np.stack([np.bincount(band, minlength=256) for band in self.keys.T])
+        counts = np.zeros((self.keys.shape[1], 256), np.int64)
+        for first in range(0, len(self.keys), 4 * PAIRS):
+            counts += np.stack([np.bincount(band, minlength=256) for band in self.keys[first : first + 4 * PAIRS].T])
+            give_back(self.keys)
         return (-np.log2((counts + 1) / (len(self.keys) + 256))).astype(np.float32)
 
     @cached_property
     def least_bits(self) -> float:
         """What a window needs to be compared."""
-        some = self.bits_of(self.keys[:MOST_LISTED])
-        return TELLING * float(some.sum(axis=1).mean(dtype=np.float64)) * self.frames
+        said, count = 0.0, min(len(self.keys), 2 * MOST_LISTED)
+        for first in range(0, count, PAIRS):
+            bits = self.bits_of(self.keys[max(first - 1, 0) : min(first + PAIRS, count)])  # and the frame before
+            said += float(bits[min(first, 1) :].sum(axis=1).sum(dtype=np.float64))
+        give_back(self.keys)
+        return TELLING * said / count * self.frames if count else 0.0
 
     @cached_property
     def _index(self) -> PairIndex:
-        lengths = np.diff(self.starts)
-        before = (np.arange(len(self.keys)) - np.repeat(self.starts[:-1], lengths)).astype(np.int32)
-        after = np.repeat(lengths, lengths).astype(np.int32) - before
-        listed = np.arange(0, len(self.keys) - 1, -(-len(self.keys) // MOST_LISTED), dtype=np.int32)
-        places, bounds = [], []
-        for band in self.keys.T:
-            pairs = band[listed].astype(np.uint16) * np.uint16(256) + band[listed + 1]
-            places.append(listed[np.argsort(pairs, kind="stable")])
-            bounds.append(np.concatenate([[0], np.cumsum(np.bincount(pairs, minlength=PAIRS))]).astype(np.int32))
-        recordings = np.repeat(self.recordings, lengths).astype(np.int32)
-        return PairIndex(before, after, np.stack(places), np.stack(bounds), recordings)
+        bands, every = self.keys.shape[1], -(-len(self.keys) // MOST_LISTED)
+        count = max(0, len(self.keys) - 1) // every
+        places, bounds = np.empty((bands, count), np.int32), np.empty((bands, PAIRS + 1), np.int32)
+        for number, band in enumerate(self.keys.T):
+            listed = np.arange(count, dtype=np.int32) * every + number * every // bands
+            pairs = np.empty(count, np.uint16)
+            for some in (slice(first, first + 4 * PAIRS) for first in range(0, count, 4 * PAIRS)):
+                pairs[some] = band[listed[some]].astype(np.uint16) * np.uint16(256) + band[listed[some] + 1]
+                give_back(self.keys)
+            places[number] = listed[np.argsort(pairs, kind="stable")]
+            bounds[number] = np.concatenate([[0], np.cumsum(np.bincount(pairs, minlength=PAIRS))])
+        return PairIndex(self.starts, self.recordings, places, bounds)
 
     def bits_of(self, keys: np.ndarray) -> np.ndarray:
         """What keys `[frames, bands]` say one after another, float32 of the same shape."""
@@ -273,11 +309,17 @@ class Sketch:
             offsets = np.cumsum([0, *map(len, all_keys)])
             begins = np.concatenate([one + offset for one, offset in zip(firsts, offsets[:-1], strict=True)])
             itself = np.repeat([-1] * len(grids) if own is None else own, [len(one) for one in firsts]).astype(np.int32)
-            seen, held = np.full(len(self.keys), -1, np.int32), np.full(self.recordings.max() + 1, -1, np.int32)
-            _nearest(
-                joined, bits, begins, self.frames, self.keys, self._index, itself, MOST_CHECKED, seen, held,
-                shares, places, spread,
-            )  # fmt: skip
+            seen, held = np.empty(len(self.keys), np.int8), np.empty(self.recordings.max() + 1, np.int8)
+            for first in range(0, count, AT_ONCE):
+                some = slice(first, first + AT_ONCE)
+                seen[:], held[:] = NOT_YET, NOT_YET
+                for back in range(1, self.frames):
+                    seen[np.maximum(self.starts[1:] - back, self.starts[:-1])] = TOO_LATE
+                _nearest(
+                    joined, bits, begins[some], self.frames, self.keys, self._index, itself[some], MOST_CHECKED,
+                    seen, held, shares[some], places[some], spread[some],
+                )  # fmt: skip
+            give_back(self.keys)
         ends = np.cumsum([len(one) for one in firsts])[:-1]
         parts = zip(firsts, *(np.split(one, ends) for one in (shares, places, spread)), strict=True)
         return [Neighbours(*part) for part in parts]

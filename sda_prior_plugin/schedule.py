@@ -8,7 +8,9 @@ from collections.abc import Iterable
 ROUND_WINDOWS = 256
 """About how many windows a round has at least, where recordings can be visited in several variants."""
 EPOCH_WINDOWS = 512
-"""About how many windows of a round an epoch has at most, so that a validation never is far away."""
+"""About how many windows of a round an epoch has at most, so that a validation never is far away, ..."""
+MOST_PARTS = 256
+"""... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
 
 
 def windows_once(lengths: Iterable[float], context: float) -> int:
@@ -26,4 +28,4 @@ def visits_per_round(windows: int, variants: int) -> int:
 
 def epochs_per_round(windows: int) -> int:
     """Over how many epochs a round of so many windows is shared out: one, but for large corpora."""
-    return max(1, round(windows / EPOCH_WINDOWS))
+    return min(max(1, round(windows / EPOCH_WINDOWS)), MOST_PARTS)

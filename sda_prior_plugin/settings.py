@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sda_prior_plugin.dataset import CodeCorpus
 
 KnobValue = int | float | str
+HOST_CODES_PER_SECOND = 24 * 48000 / 8192
+"""Codes of a second of sound in the host's own codec; a codec may differ."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class PriorSettings:
             file_count=file_count,
             train_seconds=[frames * corpus.frame_seconds for frames in corpus.train_frames.tolist()],
             variants=round(len(corpus.train) / corpus.train.recording_count),
+            codes_per_second=corpus.shape.frame_codes / corpus.frame_seconds,
             given=given,
         )
 
@@ -148,6 +151,7 @@ class PriorSettings:
         file_count: int,
         train_seconds: Sequence[float],
         variants: int | None = None,
+        codes_per_second: float = HOST_CODES_PER_SECOND,
         given: Mapping[str, KnobValue] | None = None,
         tiers: tuple[Tier, ...] | None = None,
     ) -> PriorSettings:
@@ -155,13 +159,14 @@ class PriorSettings:
 
         Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
         them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
-        takes about so many steps, but for hours of sound, which are heard a few times at least. `start_offsets` are no
-        more than those epochs can make use of.
+        takes about so many steps, but for hours of sound, which are heard `rounds` times at least. `start_offsets` are
+        no more than those epochs can make use of.
 
         Args:
             file_count: recordings, held-out ones included.
             train_seconds: length of each recording to train on.
             variants: of each recording; as many as `start_offsets` if None.
+            codes_per_second: that the codec makes of sound.
             given: knobs that the user set.
             tiers: to choose from, as `read_tiers` gives them; the package's own if None.
 
@@ -174,7 +179,7 @@ class PriorSettings:
             raise PriorError("None of the recordings is there to be trained on; all are held out.")
         if unknown := [name for name in given if name not in KNOBS_BY_NAME]:
             raise PriorError(f"{unknown[0]} is not a setting; the settings are {', '.join(KNOBS_BY_NAME)}.")
-        tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds))
+        tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds), codes_per_second)
         values = {name: KNOBS_BY_NAME[name].checked(value) for name, value in {**tier.knobs, **given}.items()}
         windows = windows_once(train_seconds, float(values["context_seconds"]))
         batch = round(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
@@ -182,7 +187,7 @@ class PriorSettings:
         visits = visits_per_round(windows, int(values["start_offsets"]) if variants is None else variants)
         parts = epochs_per_round(windows * visits)
         steps_per_epoch = math.ceil(windows * visits / parts / batch_size)
-        epochs = min(max(FEWEST_AUTO_ROUNDS * parts, round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
+        epochs = min(max(math.ceil(tier.rounds * parts), round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
         epochs = int(values.setdefault("epochs", epochs))
         if "start_offsets" not in given and "start_offsets" not in tier.changed:
             values["start_offsets"] = min(int(values["start_offsets"]), visits * math.ceil(epochs / parts))
@@ -231,9 +236,11 @@ class Tier:
     """Defaults for datasets of some size.
 
     Attributes:
-        up_to_files, up_to_minutes: a dataset belongs here with at most so many files, or so much sound to train on.
+        up_to_files, up_to_minutes: a dataset belongs here with at most so many files, or so much sound to train on,
+        up_to_codes: if that is no more than so many codes.
         steps: about how many steps training takes, where `knobs` does not name the epochs.
         batch_seconds: about how much sound a step sees, where `knobs` does not name the batch size.
+        rounds: how often every recording is heard at least, where `knobs` does not name the epochs.
         knobs: the other defaults.
         changed: the knobs whose default is the user's own, from a config file.
     """
@@ -241,24 +248,31 @@ class Tier:
     name: str
     up_to_files: float
     up_to_minutes: float
+    up_to_codes: float
     steps: float
     batch_seconds: float
+    rounds: float
     knobs: dict[str, KnobValue]
     changed: frozenset[str] = frozenset()
 
 
 LARGEST_NUMBER = 1e15
-LIMITS = ("up_to_files", "up_to_minutes")
-BUDGET = ("steps", "batch_seconds")
+LIMITS = ("up_to_files", "up_to_minutes", "up_to_codes")
+BUDGET = ("steps", "batch_seconds", "rounds")
 LARGEST_AUTO_BATCH = 64
-FEWEST_AUTO_ROUNDS = 5
 MOST_AUTO_EPOCHS = 100_000
 
 
-def choose_tier(tiers: tuple[Tier, ...], file_count: int, train_seconds: float) -> Tier:
-    """The first tier, from small to large, that the dataset fits by its files or by its minutes."""
+def choose_tier(
+    tiers: tuple[Tier, ...],
+    file_count: int,
+    train_seconds: float,
+    codes_per_second: float = HOST_CODES_PER_SECOND,
+) -> Tier:
+    """The first tier, from small to large, that the dataset fits by its files or its minutes, and by its codes."""
     for tier in tiers:
-        if file_count <= tier.up_to_files or train_seconds <= 60 * tier.up_to_minutes:
+        few = file_count <= tier.up_to_files or train_seconds <= 60 * tier.up_to_minutes
+        if few and train_seconds * codes_per_second <= tier.up_to_codes:
             return tier
     return tiers[-1]
 

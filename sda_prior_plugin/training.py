@@ -27,6 +27,7 @@ from sda_prior_plugin.events import (
     TrainingResumed,
     TrainingStarted,
 )
+from sda_prior_plugin.held_out_sample import judged_by_a_sample
 from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
 from sda_prior_plugin.optimizing import GRADIENT_NORM, batch_loss, follow, rate_at
@@ -67,7 +68,8 @@ def train_prior(
     whether or not the training was broken off and resumed; the caller's random state is left as it was.
 
     Args:
-        corpus: what to learn from and be judged by.
+        corpus: what to learn from and be judged by; where hours are held out, by a sample of them, as
+            `judged_by_a_sample` has it.
         settings: every knob; see `PriorSettings.for_corpus`.
         on_event: called with each `TrainingEvent`, in the thread that trains.
         stop: when set, training ends after the current batch with the best checkpoint so far.
@@ -79,7 +81,7 @@ def train_prior(
         Diverged: no epoch was finite, or training broke down and had never been better than knowing nothing.
         PriorError: the device is not there.
     """
-    device = chosen_device(settings.device)
+    device, corpus = chosen_device(settings.device), judged_by_a_sample(corpus)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         state = None if resume_from is None else checked_state(resume_from, corpus, settings)

@@ -16,6 +16,7 @@ from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.devices import STREAMS
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
+from sda_prior_plugin.mapped import parts
 from sda_prior_plugin.settings import KNOBS_BY_NAME, PriorSettings
 
 NO_FACTS = frozenset({"settings", "tensors"})
@@ -179,8 +180,8 @@ def corpus_digest(corpus: CodeCorpus) -> str:
         digest.update(repr((part.names, part.codes.shape, part.codes.dtype.str)).encode())
         for array in (part.starts, part.recordings):
             digest.update(np.ascontiguousarray(array, dtype="<i8").data)
-        if part.codes.size:
-            digest.update(np.ascontiguousarray(part.codes).reshape(-1).view(np.uint8).data)
+        for rows in parts(part.codes):
+            digest.update(np.ascontiguousarray(part.codes[rows]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

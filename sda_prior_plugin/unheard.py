@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sda_prior_plugin.copying import Heard, copied_windows
+from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.near_copies import NEAR, SAME, Neighbours, Sketch
 
 COMMON_RECORDINGS, COMMON_SHARE = 3, 0.25
@@ -20,6 +21,8 @@ COMMON_RECORDINGS, COMMON_SHARE = 3, 0.25
 loops, and no take that is there twice."""
 LEAST_UNHEARD = 0.25
 """Share of the held-out frames; with less unheard there is too little to judge by."""
+LEAD_SECONDS = 1.0
+"""Of a sequence that begins inside its recording, so much is not judged: a prior takes it for a beginning."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,25 @@ class Unheard:
         heard: bool `[held-out frames]`, those that are also trained on.
         starts: `[sequences + 1]`, where each held-out sequence starts among them, and the end.
         frame_seconds: seconds of a frame.
+        lead: bool `[held-out frames]`, those that only lead up to what is judged; None for none.
+        sample_of: seconds held out that all this is a sample of; 0 where it is no sample.
     """
 
     heard: np.ndarray
     starts: np.ndarray
     frame_seconds: float
+    lead: np.ndarray | None = None
+    sample_of: float = 0.0
+
+    @classmethod
+    def of(cls, held_out: CodeSequences, heard: np.ndarray, frame_seconds: float) -> Unheard:
+        """Of held-out sequences, of which the frames that are `heard`, bool `[held-out frames]`, are trained on."""
+        lead = None
+        if held_out.inside is not None:
+            lead, ends = np.zeros(len(heard), bool), held_out.starts[1:]
+            for first, end in zip(held_out.starts[:-1][held_out.inside], ends[held_out.inside], strict=True):
+                lead[first : min(first + round(LEAD_SECONDS / frame_seconds), end - 1)] = True
+        return cls(heard, held_out.starts, frame_seconds, lead, held_out.sample_of * frame_seconds)
 
     @property
     def seconds(self) -> float:
@@ -57,9 +74,20 @@ class Unheard:
         return heard_sentence(self.heard_seconds, self.seconds)
 
     @property
+    def sample_sentence(self) -> str:
+        """What to say to a person of judging by a sample; empty where it is by all that is held out."""
+        if not self.sample_of:
+            return ""
+        return (
+            f"{self.sample_of / 3600:.1f} hours are held out: the prior is judged by {self.seconds / 60:.0f} minutes "
+            f"of them, {len(self.starts) - 1} stretches from all over"
+        )
+
+    @property
     def judged(self) -> np.ndarray:
         """bool `[held-out frames]`: those that a prior is judged by, the unheard ones or, if these are too few, all."""
-        return ~self.heard if self.enough else np.ones(len(self.heard), bool)
+        judged = ~self.heard if self.enough else np.ones(len(self.heard), bool)
+        return judged if self.lead is None else judged & ~self.lead
 
 
 def stretches(marks: np.ndarray) -> list[tuple[int, int]]:

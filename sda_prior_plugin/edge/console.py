@@ -81,11 +81,14 @@ class ConsoleProgress:
         if isinstance(event, TrainingStarted):
             self.progress.update(self.encoding, completed=self.recordings, state="")
             self.progress.update(self.epochs, visible=True)
+            if event.unheard.sample_sentence:
+                self._say(event.unheard.sample_sentence)
             if event.unheard.sentence:
                 self._say(f"warning: {event.unheard.sentence}")
+            use = "to judge it by" if event.unheard.sample_of else "held out"
             self._say(
                 f"{event.parameters / 1e6:.2f} M parameters, {event.train_codes} codes to train on, "
-                f"{event.held_out_codes} held out, {event.device}, {event.precision}, {event.threads} threads"
+                f"{event.held_out_codes} {use}, {event.device}, {event.precision}, {event.threads} threads"
             )
         elif isinstance(event, TrainingResumed):
             over = len(event.held_out_perplexities)

@@ -25,6 +25,7 @@ import platformdirs
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.dataset import CodeCorpus, CodeSequences
 from sda_prior_plugin.edge.contract import ManifestEntry
+from sda_prior_plugin.edge.corpus_traces import traces_bytes, with_traces
 from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.windows import LARGE_BYTES
 
@@ -137,7 +138,7 @@ class CorpusCache:
         if self.folder.exists() and not self.folder.is_dir():
             self.folder.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
-        needed = sum(array.nbytes for array in _arrays(corpus).values())
+        needed = sum(array.nbytes for array in _arrays(corpus).values()) + traces_bytes(corpus.train.codes)
         if needed > self.most_bytes:
             raise OSError(f"{needed / 2**30:.1f} GB are more than the {self.most_bytes / 2**30:.1f} GB kept at most")
         self._make_room(needed)
@@ -222,8 +223,9 @@ def _read(folder: Path, key: str, codebooks: np.ndarray) -> CodeCorpus:
         raise ValueError(f"{DOCUMENT} is damaged")
     parts = {}
     for part in PARTS:
-        arrays = {name: _read_array(folder, _file_name(part, name), contents["files"]) for name in ARRAYS}
-        parts[part] = CodeSequences(names=tuple(contents["names"][part]), **arrays)
+        codes, starts, recordings = (_read_array(folder, _file_name(part, name), contents["files"]) for name in ARRAYS)
+        parts[part] = CodeSequences(codes, starts, recordings, tuple(contents["names"][part]))
+    parts["train"] = with_traces(folder, "train", parts["train"])
     vectors = np.ascontiguousarray(codebooks, dtype=np.float32)
     shape = CodeShape(parts["train"].codes.shape[1], *vectors.shape[:2])
     return CodeCorpus(shape, vectors, **parts, frame_seconds=contents["frame_seconds"])

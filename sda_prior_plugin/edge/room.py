@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STATE_COPIES = 6
 """Of the network's numbers in a state: weights, their average, the optimiser's two moments, at most two checkpoints."""
 HASH_BYTES = 8
-"""For each frame that is trained on; copies are recognized by them."""
+"""For each frame that is trained on, and one more for each band; copies are recognized by them."""
 
 
 def needed_bytes(model: Model, settings: PriorSettings, train_seconds: float, states: StateFile) -> int:
@@ -31,7 +31,8 @@ def needed_bytes(model: Model, settings: PriorSettings, train_seconds: float, st
         sizes = network_settings(settings, frame_seconds)
         network = PriorNetwork(code_shape(model.codec), model.codec.codebooks, sizes)
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    heard = round(train_seconds / frame_seconds) * HASH_BYTES
+    frames = settings.start_offsets * round(train_seconds / frame_seconds)
+    heard = frames * (HASH_BYTES + model.codec.bands)
     before = 0 if model.path is None else model.path.stat().st_size
     states_there = states.path.stat().st_size if states.path.is_file() else 0
     return before + weights + heard + max(0, 2 * STATE_COPIES * weights - states_there)

@@ -13,6 +13,7 @@ from sda_prior_plugin.edge.recordings import check_all_there, manifest_of, recor
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.edge.room import needed_bytes
 from sda_prior_plugin.edge.unfinished import left_unfinished, resumable
+from sda_prior_plugin.encoding import codes_per_second
 from sda_prior_plugin.settings import KnobValue, PriorSettings, choose_tier, read_tiers
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def prepare_job(
     states, found, expected = StateFile(output), file_state(output), host.file_state(output)
     opened = open_with_recordings(host, path, dataset)
     seconds, files = opened.train_seconds, len(opened.manifest.files)
-    tier = choose_tier(tiers, files, sum(seconds))
+    tier = choose_tier(tiers, files, sum(seconds), codes_per_second(opened.model.codec))
     settings = PriorSettings.for_size(file_count=files, train_seconds=seconds, given=given, tiers=(tier,))
     names = tier.changed.union(given)
     resumed, unfinished, spoiled = None, "", ""

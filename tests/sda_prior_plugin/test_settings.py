@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sda_prior_plugin import KNOBS, CodeCorpus, PriorError, PriorSettings, read_tiers
-from sda_prior_plugin.schedule import epochs_per_round, visits_per_round
-from sda_prior_plugin.settings import FEWEST_AUTO_ROUNDS, LIMITS, choose_tier
+from sda_prior_plugin.schedule import MOST_PARTS, epochs_per_round, visits_per_round
+from sda_prior_plugin.settings import LIMITS, choose_tier
 
 
 def settings(**given: object) -> PriorSettings:
@@ -48,6 +48,24 @@ def test_a_dataset_falls_into_a_tier_by_its_files_and_few_minutes_count_as_few_f
     files: int, minutes: float, name: str
 ) -> None:
     assert choose_tier(read_tiers(), files, minutes * 60).name == name
+
+
+@pytest.mark.parametrize(
+    ("files", "hours", "codes_per_second", "name"),
+    [(12, 8, 140, "small"), (12, 11, 140, "large"), (12, 3, 600, "large"), (5000, 20, 140, "large"),
+     (12, 50, 140, "archive"), (9000, 1000, 140, "archive")],
+)  # fmt: skip
+def test_many_codes_are_no_small_dataset_however_few_the_files(
+    files: int, hours: float, codes_per_second: float, name: str
+) -> None:
+    assert choose_tier(read_tiers(), files, hours * 3600, codes_per_second).name == name
+
+
+def test_an_archive_is_heard_once_at_least_and_validated_often() -> None:
+    chosen = PriorSettings.for_size(file_count=6000, train_seconds=[600.0] * 6000)
+    windows = 6000 * 75
+    assert epochs_per_round(windows) == MOST_PARTS == chosen.epochs
+    assert (chosen.batch_size, chosen.start_offsets) == (32, 1)
 
 
 def test_the_network_does_not_shrink_from_one_tier_to_the_next() -> None:
@@ -123,7 +141,7 @@ def test_settings_of_another_version_are_read_as_long_as_the_networks_shape_is_t
 
 def test_hours_of_sound_are_encoded_no_more_often_than_training_can_use() -> None:
     long = PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16)
-    assert long.start_offsets == FEWEST_AUTO_ROUNDS
+    assert long.start_offsets == choose_tier(read_tiers(), 20, 16 * 3600).rounds
     assert settings().start_offsets == 32
     assert (
         PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16, given={"start_offsets": 9}).start_offsets
@@ -148,7 +166,7 @@ def test_a_config_overrides_any_value_of_any_tier(tmp_path: Path) -> None:
     config = tmp_path / "prior.toml"
     config.write_text("[every]\ndropout = 0.4\n[medium]\nhidden_size = 64\nup_to_files = 200\nsteps = 10\n")
     tiers = read_tiers(config)
-    assert [tier.knobs["dropout"] for tier in tiers] == [0.4] * 3
+    assert [tier.knobs["dropout"] for tier in tiers] == [0.4] * 4
     chosen = choose_tier(tiers, 150, 9999)
     assert (chosen.name, chosen.knobs["hidden_size"], chosen.steps) == ("medium", 64, 10)
 
@@ -158,7 +176,7 @@ def test_a_config_overrides_any_value_of_any_tier(tmp_path: Path) -> None:
     [
         ("[every]\nhiden_size = 3", "hiden_size in .every. is not a setting"),
         ("[every]\nhidden_size = -3", "hidden_size in .every. is -3"),
-        ("[huge]\nlayers = 3", "no table .huge.; the tables are every, small, medium, large"),
+        ("[huge]\nlayers = 3", "no table .huge.; the tables are every, small, medium, large, archive"),
         ("layers = 3", "layers stands outside a table"),
         ("[every]\nup_to_files = 3", "up_to_files in .every. is not a setting"),
         ("[small]\nsteps = 0", "steps in .small. is 0"),
@@ -180,10 +198,13 @@ def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_limits_of_the_tiers_are_those_that_the_readme_states() -> None:
-    small, medium, large = ([getattr(tier, limit) for limit in LIMITS] for tier in read_tiers())
-    assert (small, medium, large) == ([12, 0.5], [100, 10], [math.inf, math.inf])
+    small, medium, large, archive = ([getattr(tier, limit) for limit in LIMITS] for tier in read_tiers())
+    assert (small, medium) == ([12, 0.5, 5e6], [100, 10, 5e6])
+    assert (large, archive) == ([math.inf, math.inf, 2e7], [math.inf] * 3)
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
-    assert "up to 12 files (or half a minute to train on), up to 100 files (or ten minutes), and more" in readme
+    assert "up to 12 files (or half a minute to train on), up to 100 files (or ten minutes), more" in readme
+    assert "five million codes, ten hours or so of sound" in readme
+    assert "more than 20 million codes, some forty hours" in readme
 
 
 def test_settings_are_there_without_waiting_for_torch() -> None:

@@ -13,8 +13,9 @@ from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.recordings import listed, renamed_to
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.edge.unfinished import left_unfinished
+from sda_prior_plugin.encoding import codes_per_second
 from sda_prior_plugin.prior import Prior
-from sda_prior_plugin.settings import KnobValue, PriorSettings
+from sda_prior_plugin.settings import HOST_CODES_PER_SECOND, KnobValue, PriorSettings
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import DatasetCheck, Host, Model, SavedModels
@@ -69,7 +70,10 @@ class ChosenModel:
         Raises:
             PriorError: they do not go together, or there is nothing to train on.
         """
-        return PriorSettings.for_size(file_count=self.files, train_seconds=self.train_seconds, given=given)
+        rate = HOST_CODES_PER_SECOND if self.model is None else codes_per_second(self.model.codec)
+        return PriorSettings.for_size(
+            file_count=self.files, train_seconds=self.train_seconds, codes_per_second=rate, given=given
+        )
 
 
 def seen(path: Path) -> tuple[FileState, FileState]:

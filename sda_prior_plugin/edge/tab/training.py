@@ -95,8 +95,8 @@ class PriorProgress:
         """Take in one event of `train_prior`."""
         if isinstance(event, TrainingStarted):
             self.started = True
-            if event.unheard.sentence:
-                self.on_note(event.unheard.sentence)
+            if notes := [note for note in (event.unheard.sample_sentence, event.unheard.sentence) if note]:
+                self.on_note("; ".join(notes))
         elif isinstance(event, TrainingResumed):
             self.train = list(event.train_perplexities)
             self.reciting = in_stretches(event.memorizing_epochs, len(event.held_out_perplexities))
