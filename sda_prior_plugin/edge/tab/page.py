@@ -57,7 +57,7 @@ class PriorPage:
         self.host, self.models, self.jobs = host, models, jobs
         self.lock = threading.Lock()
         self.playing_until = 0.0
-        self._looking_at: tuple[Path, Path | None] | None = None
+        self._looking_at: ChosenModel | None = None
         self.turn_to(None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PriorPage:
@@ -80,7 +80,9 @@ class PriorPage:
     def choose(self, path: str) -> None:
         """Turn to another model, by its value among `choices`, if it is another."""
         if self.chosen is None or path != printable(str(self.chosen.path)):
-            self.turn_to(chosen_path(self.models, path))
+            self.turn_to(found := chosen_path(self.models, path))
+            if found is None:
+                self.problem = "That model is not there any more. Choose another one."
 
     def open(self) -> None:
         """A page is new: it finds the training under way, or else the newest model."""
@@ -100,40 +102,54 @@ class PriorPage:
             self.turn_to(None)
             self.problem = f"{name} is not there any more. Choose another model."
         elif now != self.chosen.state:
-            self.chosen = look_at(self.host, self.models, self.chosen.path, self.folder)
-            self.settle()
+            self._follow(self.chosen)
+
+    def _follow(self, before: ChosenModel) -> None:
+        """The model's file has changed. If it is about other recordings now, what was known of those is of no use."""
+        self.chosen = look_at(self.host, self.models, before.path, self.folder)
+        if self.folder is not None and self.chosen.recordings != before.recordings:
+            self.folder = None
+            self.chosen = look_at(self.host, self.models, before.path, None)
+        if not self.chosen.same_dataset(before):
+            self.recordings = None
+        self.settle()
 
     def look_at_recordings(self) -> None:
         """See whether the recordings are there, if that is not known. Takes its time, and the lock only around it."""
         with self.lock:
-            chosen, folder = self.chosen, self.folder
-            if chosen is None or self.recordings is not None or self._looking_at == (chosen.path, folder):
+            chosen = self.chosen
+            if chosen is None or self.recordings is not None or chosen.same_dataset(self._looking_at):
                 return
-            self._looking_at = (chosen.path, folder)
+            self._looking_at = chosen
         try:
             found = look_at_recordings(self.host, chosen)
         finally:
             with self.lock:
                 self._looking_at = None
         with self.lock:
-            if self.chosen is not None and (self.chosen.path, self.folder) == (chosen.path, folder):
+            if chosen.same_dataset(self.chosen):
                 self.recordings = found
 
     def say_where(self, folder: str) -> None:
-        """The recordings are in another folder now."""
-        self.problem = ""
-        if self.chosen is None or not folder.strip():
+        """The recordings are in this folder. Takes its time if that does not answer, and the lock only around it."""
+        with self.lock:
+            self.problem, chosen = "", self.chosen
+        if chosen is None or not folder.strip():
             return
-        known = self.chosen.folder
         place = Path(os.path.expanduser(folder.strip()))
-        if known is not None and printable(str(known)).strip() == folder.strip():  # as this page has put it there
-            place = known
-        found = look_at(self.host, self.models, self.chosen.path, place)
-        if found.model is None:
-            self.problem = found.problem
-            return
-        self.chosen, self.folder, self.recordings = found, place, None
-        self.settle()
+        if (
+            chosen.folder is not None and printable(str(chosen.folder)).strip() == folder.strip()
+        ):  # as the page shows it
+            place = chosen.folder
+        found = look_at(self.host, self.models, chosen.path, place)
+        with self.lock:
+            if self.chosen is not chosen:  # the user has gone on to another model
+                return
+            if found.model is None:
+                self.problem = found.problem
+                return
+            self.chosen, self.folder, self.recordings = found, place, None
+            self.settle()
 
     def turn(self, knob: Knob, value: object, title: str) -> None:
         """Set a knob, or make it auto with nothing; `title` is what the page calls it."""
