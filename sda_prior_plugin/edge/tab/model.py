@@ -129,8 +129,8 @@ def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
         return Recordings("This model does not say which recordings it was trained on. Say where they are:", False)
     if not host.dataset_known(model):
         return Recordings(
-            f"This file is not from this machine, and nothing that it names has been looked at. It says that its "
-            f"{counted(chosen.files)} are in {chosen.folder}. Say where they are:",
+            "This file is not from this machine, and nothing that it names has been looked at. It says that its "
+            f"recordings are in {chosen.folder}. Say where they are:",
             False,
         )
     try:

@@ -301,7 +301,7 @@ class PriorSection:
             self.ending: {"visible": going_on},
             self.stop: {"interactive": not asked},
             self.cancel: {"interactive": job is not None and not job.cancel_requested.is_set()},
-            self.chart: _html(chart(_curve(progress))),
+            self.chart: _html(chart(curve_of(progress))),
             self.player: self._player_wanted(page, progress.sound),
         }
 
@@ -344,7 +344,8 @@ def _give_back(control: KnobControl, page: PriorPage) -> None:
     page.give_back(control.knob)
 
 
-def _curve(progress: PriorProgress) -> Curve:
+def curve_of(progress: PriorProgress) -> Curve:
+    """What the chart shows of a training that may go on meanwhile."""
     best = progress.best  # before the curve that it is an epoch of, which may grow meanwhile
     judged = len(progress.held_out)
     return Curve(
