@@ -24,6 +24,7 @@ class Sessions:
     def __init__(self, states: StateHolder) -> None:
         self._states = states
         self._open: Counter[str] = Counter()
+        self._will_look = False
 
     @contextmanager
     def open(self, session: str) -> Iterator[None]:
@@ -37,10 +38,13 @@ class Sessions:
             self._look_later()
 
     def _look_later(self) -> None:
-        asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget)
+        if not self._will_look:
+            self._will_look = True
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget)
 
     def _forget(self) -> None:
         """Forget the pages that are closed and have not asked for anything lately."""
+        self._will_look = False
         before = datetime.datetime.now() - datetime.timedelta(seconds=KEPT_SECONDS)
         with self._states.lock:
             closed = [session for session in self._states.session_data if session not in self._open]

@@ -364,6 +364,24 @@ def test_after_the_codec_was_trained_anew_on_another_folder_card_and_sentence_na
     assert page.recordings.sentence == f"It learns from the recordings of this model: 4 recordings in {other}."
 
 
+def test_pages_that_look_at_the_same_file_share_the_open_model_until_one_says_where_its_recordings_are(
+    page: PriorPage, host: Host, model: Path, recordings: Path, tmp_path: Path
+) -> None:
+    other = copy.deepcopy(page)
+    other.open()
+    assert page.chosen is not None
+    assert other.chosen is page.chosen
+    other.say_where(str(shutil.copytree(recordings, tmp_path / "elsewhere")))
+    assert other.chosen is not page.chosen
+    assert page.chosen.folder == recordings
+    host.save_model(host.open_model(model), model)
+    third = copy.deepcopy(page)
+    third.open()
+    assert third.chosen is not None
+    assert third.chosen is not page.chosen
+    assert third.chosen.state != page.chosen.state
+
+
 def test_after_a_training_the_recordings_are_not_looked_at_again(page: PriorPage, host: Host, model: Path) -> None:
     known = page.recordings
     host.save_model(host.open_model(model), model)

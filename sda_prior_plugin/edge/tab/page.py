@@ -8,10 +8,12 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from sda_prior_plugin.edge.bundle_entry import verbatim_facts
 from sda_prior_plugin.edge.printed import printable
+from sda_prior_plugin.edge.resumable import FileState
 from sda_prior_plugin.edge.tab.model import (
     ChosenModel,
     Recordings,
@@ -29,6 +31,8 @@ from sda_prior_plugin.settings import Knob, KnobValue, PriorSettings, is_number,
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Job, Jobs, SavedModels
 
+Looks: TypeAlias = WeakValueDictionary[tuple[Path, tuple[FileState, FileState]], ChosenModel]
+"""What pages see of model files, by path and state, as long as one of them does."""
 TITLE = "training of the prior"
 MOST_SECONDS = 600.0
 HIGHEST_TEMPERATURE = 10.0
@@ -53,15 +57,16 @@ class PriorPage:
         playing_until: the player is left alone until then, in monotonic seconds.
     """
 
-    def __init__(self, host: Host, models: SavedModels, jobs: Jobs) -> None:
+    def __init__(self, host: Host, models: SavedModels, jobs: Jobs, shared: Looks | None = None) -> None:
         self.host, self.models, self.jobs = host, models, jobs
+        self._shared = WeakValueDictionary() if shared is None else shared
         self.lock = threading.Lock()
         self.playing_until = 0.0
         self._looking_at: ChosenModel | None = None
         self.turn_to(None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PriorPage:
-        return PriorPage(self.host, self.models, self.jobs)
+        return PriorPage(self.host, self.models, self.jobs, self._shared)
 
     def turn_to(self, path: Path | None) -> None:
         """Choose another model, or none. What was typed for the one before is gone."""
@@ -74,8 +79,16 @@ class PriorPage:
         self.drawn: tuple[Sound, str] | None = None
         self.settings: PriorSettings | None = None
         self.recordings: Recordings | None = None
-        self.chosen = None if path is None else look_at(self.host, self.models, path, None)
+        self.chosen = None if path is None else self._look_at(path)
         self.settle()
+
+    def _look_at(self, path: Path) -> ChosenModel:
+        """A model file with the recordings where it says; pages that look at the same file share what they see."""
+        chosen = self._shared.get((path, seen(path)))
+        if chosen is None:
+            chosen = look_at(self.host, self.models, path, None)
+            self._shared[path, chosen.state] = chosen
+        return chosen
 
     def choose(self, path: str) -> None:
         """Turn to another model, by its value among `choices`, if it is another."""
@@ -106,10 +119,10 @@ class PriorPage:
 
     def _follow(self, before: ChosenModel) -> None:
         """The model's file has changed. If it is about other recordings now, what was known of those is of no use."""
-        self.chosen = look_at(self.host, self.models, before.path, self.folder)
-        if self.folder is not None and self.chosen.recordings != before.recordings:
-            self.folder = None
-            self.chosen = look_at(self.host, self.models, before.path, None)
+        if self.folder is not None:
+            self.chosen = look_at(self.host, self.models, before.path, self.folder)
+        if self.folder is None or self.chosen is None or self.chosen.recordings != before.recordings:
+            self.folder, self.chosen = None, self._look_at(before.path)
         if not self.chosen.same_dataset(before):
             self.recordings = None
         self.settle()
