@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,24 +21,30 @@ if TYPE_CHECKING:
 
 def note_dataset(manifest: DatasetManifest) -> None:
     """Note that the user of this machine has named a dataset. Where nothing can be written, it is asked for again."""
-    with suppress(OSError, RuntimeError):
-        mark = _mark(manifest)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+    if (folder := _folder()) is not None:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _mark(manifest)).touch()
 
 
 def is_known(manifest: DatasetManifest) -> bool:
-    """Whether the user of this machine has named a dataset."""
-    try:
-        return _mark(manifest).exists()
-    except (OSError, RuntimeError):  # no home
-        return False
+    """Whether the user of this machine has named a dataset, as far as is known."""
+    folder = _folder()
+    return folder is not None and os.path.exists(folder / _mark(manifest))
 
 
-def _mark(manifest: DatasetManifest) -> Path:
-    """An empty file that stands for a folder and the names, sizes and contents of files in it."""
+def _mark(manifest: DatasetManifest) -> str:
+    """The name of the empty file that stands for a folder and the names, sizes and contents of the recordings in it."""
     document = manifest.to_json()
     files = [[each["path"], each.get("path_hex", ""), each["bytes"], each["sha256"]] for each in document["files"]]
     text = json.dumps([document["folder"], document.get("folder_hex", ""), files])
-    folder = Path(platformdirs.user_state_dir("sda-host", appauthor=False))
-    return folder / "datasets" / hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _folder() -> Path | None:
+    """Where the marks are; None for a user without a home."""
+    try:
+        folder = Path(platformdirs.user_state_dir("sda-host", appauthor=False))
+    except RuntimeError:  # there is no home
+        return None
+    return folder / "datasets" if folder.is_absolute() else None

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import host_stubs
+from host_stubs import dataset_check
 from host_stubs.cli import build_cli
 from host_stubs.errors import HostError
 from host_stubs.host import Host
@@ -173,12 +174,20 @@ def test_a_device_or_a_pipe_is_no_recording(tmp_path: Path) -> None:
     assert (check.changed, check.added) == ([], [])
 
 
-def test_a_look_ends_when_its_time_is_over_and_says_so(many: Path) -> None:
+def test_a_look_ends_when_its_time_is_over_and_says_so(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset_check, "PATIENCE", 60.0)  # whatever else the machine does
     manifest = host_stubs.DatasetManifest.from_json({"folder": str(many), "files": names("0.wav")})
-    with at_once():
-        check = manifest.check(seconds=0.05)
+    check = manifest.check(seconds=0.01)
     assert not check.complete
     assert "not all of it was looked at" in check.summary()
+
+
+def test_what_does_not_answer_is_given_up_to(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network's folder may not; here, because the look has no time at all to come back."""
+    monkeypatch.setattr(dataset_check, "PATIENCE", 0.0)
+    manifest = host_stubs.DatasetManifest.from_json({"folder": str(many), "files": names("0.wav")})
+    with at_once(), pytest.raises(HostError, match=f"'{str(many)[:40]}.* does not answer"):
+        manifest.check(seconds=0.0)
 
 
 @pytest.mark.parametrize(
@@ -264,3 +273,19 @@ def test_a_pipe_in_the_folder_of_models_is_not_waited_for(page: PriorPage, tmp_p
         page.open()
     assert page.chosen is not None
     assert "no file that can be opened" in page.chosen.problem
+
+
+def test_where_nothing_can_be_noted_the_users_word_counts_for_the_page(
+    own: Path, page: PriorPage, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    (tmp_path / "models" / "own.sda").write_bytes(own.read_bytes())
+    page.open()
+    page.look_at_recordings()
+    assert page.recordings is not None
+    assert not page.recordings.usable
+    page.say_where(str(recordings))
+    page.look_at_recordings()
+    assert page.recordings is not None
+    assert page.recordings.usable

@@ -151,7 +151,7 @@ def _since_then(host: Host, model: Model) -> str:
     if model.manifest is None:
         return ""
     if not host.dataset_known(model):
-        return "not looked at: the file is not from this machine, and may name whatever it likes"
+        return "not looked at: the file is not from this machine, as far as is known here"
     try:
         check = model.manifest.check(contents=False, seconds=SECONDS_TO_LOOK)
     except HostError as error:

@@ -36,7 +36,7 @@ def test_a_strangers_model_is_looked_at_only_where_the_user_says_so(
         host_stubs.save_model(model, server.models / "stranger.sda", Plugins())
     page = open_page(server.url)
     page.wait_for_selector("#prior-card dl")
-    page.locator("#prior-dataset", has_text="This file is not from this machine").wait_for()
+    page.locator("#prior-dataset", has_text="this file is not from this machine").wait_for()
     assert page.is_disabled("#prior-train")
     assert page.input_value("#prior-folder input, #prior-folder textarea") == str(recordings.parent / "nowhere")
     page.fill("#prior-folder input, #prior-folder textarea", "~nobody-of-that-name")

@@ -117,20 +117,20 @@ class Recordings:
     usable: bool
 
 
-def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
+def look_at_recordings(host: Host, chosen: ChosenModel, *, named: bool) -> Recordings:
     """Which recordings will be used, or which are missing. Reads them, for `SECONDS_TO_LOOK` at most.
 
-    A file from elsewhere may name whatever it likes: there the user is asked first, by where the recordings are.
+    A file from elsewhere may name whatever it likes: unless the user has `named` the folder, that is asked first.
     """
     model = chosen.model
     if model is None:
         return Recordings("", False)
     if model.manifest is None:
         return Recordings("This model does not say which recordings it was trained on. Say where they are:", False)
-    if not host.dataset_known(model):
+    if not (named or host.dataset_known(model)):
         return Recordings(
-            "This file is not from this machine, and nothing that it names has been looked at. It says that its "
-            f"recordings are in {chosen.folder}. Say where they are:",
+            "As far as is known here, this file is not from this machine; nothing that it names has been looked at. It "
+            f"says that its recordings are in {chosen.folder}. Say where they are:",
             False,
         )
     try:

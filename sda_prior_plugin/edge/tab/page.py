@@ -119,12 +119,14 @@ class PriorPage:
 
     def _follow(self, before: ChosenModel) -> None:
         """The model's file has changed. If it is about other recordings now, what was known of those is of no use."""
-        if self.folder is not None:
-            self.chosen = look_at(self.host, self.models, before.path, self.folder)
-        if self.folder is None or self.chosen is None or self.chosen.recordings != before.recordings:
-            self.folder, self.chosen = None, self._look_at(before.path)
-        if not self.chosen.same_dataset(before):
+        found = self._look_at(before.path)
+        if self.folder is not None and found.recordings == before.recordings:
+            found = look_at(self.host, self.models, before.path, self.folder)
+        else:
+            self.folder = None
+        if not found.same_dataset(before):
             self.recordings = None
+        self.chosen = found
         self.settle()
 
     def look_at_recordings(self) -> None:
@@ -133,9 +135,9 @@ class PriorPage:
             chosen = self.chosen
             if chosen is None or self.recordings is not None or chosen.same_dataset(self._looking_at):
                 return
-            self._looking_at = chosen
+            self._looking_at, named = chosen, self.folder is not None
         try:
-            found = look_at_recordings(self.host, chosen)
+            found = look_at_recordings(self.host, chosen, named=named)
         finally:
             with self.lock:
                 self._looking_at = None
@@ -150,10 +152,9 @@ class PriorPage:
         if chosen is None or not folder.strip():
             return
         place = Path(os.path.expanduser(folder.strip()))
-        if (
-            chosen.folder is not None and printable(str(chosen.folder)).strip() == folder.strip()
-        ):  # as the page shows it
-            place = chosen.folder
+        known = chosen.folder
+        if known is not None and printable(str(known)).strip() == folder.strip():  # as this page has put it there
+            place = known
         found = look_at(self.host, self.models, chosen.path, place)
         with self.lock:
             if self.chosen is not chosen:  # the user has gone on to another model
