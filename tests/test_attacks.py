@@ -29,8 +29,8 @@ from host_stubs.ui.page import build_page
 
 pytestmark = pytest.mark.slow
 
-AT_ONCE = 1.0
-"""Seconds."""
+AT_ONCE, TRIES = 1.0, 3
+"""Seconds until an answer comes, and how often it is asked for where other work has the processors."""
 ELSEWHERE = "evil.example"
 PREDICT, LOOK = "/gradio_api/run/predict", "/gradio_api/component_server/"
 
@@ -56,19 +56,24 @@ class Target:
 
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> Answer:
         """One request, as the page itself would make it but for `headers`; answered at once."""
+        for _ in range(TRIES):
+            began = time.monotonic()
+            answer = self._answer(method, path, headers, body)
+            if time.monotonic() - began < AT_ONCE:
+                return answer
+        raise AssertionError(f"{method} {path} takes longer than {AT_ONCE} s")
+
+    def _answer(self, method: str, path: str, headers: dict[str, str] | None, body: bytes | None) -> Answer:
         own = {"Host": self.name, "X-Host-Page": self.token, "Content-Type": "application/json"}
-        began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, body, {**own, **(headers or {})})
             answer = connection.getresponse()
             stream = answer.status == 200 and "event-stream" in answer.headers.get("content-type", "")
             text = "" if stream else answer.read().decode("utf-8", "replace")
-            found = Answer(answer.status, text, {name.lower(): value for name, value in answer.getheaders()})
+            return Answer(answer.status, text, {name.lower(): value for name, value in answer.getheaders()})
         finally:
             connection.close()
-        assert time.monotonic() - began < AT_ONCE, path
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +198,7 @@ def test_uploads_are_off(target: Target) -> None:
         answer = target.ask("POST", path, {"Content-Type": "multipart/form-data; boundary=b"}, form)
         assert answer.status in (404, 415)
         assert target.ask("POST", path, body=b" " * (MOST_BYTES + 1)).status in (404, 413)
-    with socket.create_connection(("127.0.0.1", target.port), timeout=AT_ONCE) as line:
+    with socket.create_connection(("127.0.0.1", target.port), timeout=20) as line:
         line.sendall(
             f"POST {PREDICT} HTTP/1.1\r\nHost: {target.name}\r\nX-Host-Page: {target.token}\r\n"
             "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
@@ -249,7 +254,7 @@ def test_no_path_leads_to_a_file_that_is_no_sound_of_a_page(target: Target, tmp_
 def test_web_sockets_and_two_names_at_once_are_refused(target: Target) -> None:
     key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     for more in (f"Upgrade: websocket\r\nConnection: Upgrade\r\n{key}", f"Host: {ELSEWHERE}\r\n"):
-        with socket.create_connection(("127.0.0.1", target.port), timeout=AT_ONCE) as line:
+        with socket.create_connection(("127.0.0.1", target.port), timeout=20) as line:
             line.sendall(f"GET /gradio_api/queue/data HTTP/1.1\r\nHost: {target.name}\r\n{more}\r\n".encode())
             assert re.match(rb"HTTP/1.1 4\d\d ", line.recv(20))
 

@@ -30,9 +30,12 @@ OLDER_PAGE = 409
 """The status that tells a page that it is not one of this server's."""
 
 API = "/gradio_api"
-READ = frozenset({"/", "/theme.css", "/favicon.ico", "/manifest.json"})
-READ |= {f"{API}/{name}" for name in ("app_id", "startup-events", "queue/data")}
-READ_BELOW = ("/assets/", "/static/", HEARTBEAT := f"{API}/heartbeat/")
+HEARTBEAT = f"{API}/heartbeat/"
+READ = frozenset(
+    ["/", "/theme.css", "/favicon.ico", "/manifest.json"]
+    + [f"{API}/{name}" for name in ("app_id", "startup-events", "queue/data")]
+)
+READ_BELOW = ("/assets/", "/static/", HEARTBEAT)
 SOUND = f"{API}/file="
 SENT = frozenset(f"{API}/{name}" for name in ("run/predict", "queue/join", "component_server/"))
 
