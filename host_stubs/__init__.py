@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from host_stubs.host import Host
     from host_stubs.legacy import read_legacy
     from host_stubs.locks import claimed
-    from host_stubs.manifest import DatasetCheck, DatasetManifest, build_manifest
+    from host_stubs.manifest import DatasetManifest, build_manifest
     from host_stubs.model import Model, open_model, save_model, save_model_beside
     from host_stubs.plugins import Plugins, load_plugins
     from host_stubs.reading import read_recording
@@ -32,7 +32,7 @@ _HOME = {
     "Bundle": "bundle",
     "Checked": "checking",
     "Codec": "codec",
-    "DatasetCheck": "manifest",
+    "DatasetCheck": "dataset_check",
     "DatasetManifest": "manifest",
     "DecodedSound": "decoded",
     "Entry": "bundle",

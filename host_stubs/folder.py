@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,15 +23,16 @@ class Found:
     left_out: list[tuple[Path, str]]
 
 
-def find_recordings(folder: Path, known: Collection[str] = ()) -> list[Path]:
+def find_recordings(folder: Path, known: Collection[str] = (), tick: Callable[[], object] = lambda: None) -> list[Path]:
     """All sound files below `folder`, as `look_through` finds them."""
-    return look_through(folder, known).recordings
+    return look_through(folder, known, tick).recordings
 
 
-def look_through(folder: Path, known: Collection[str] = ()) -> Found:
+def look_through(folder: Path, known: Collection[str] = (), tick: Callable[[], object] = lambda: None) -> Found:
     """The sound files below `folder`, recursively, by their content, in an order that is the same on every machine.
 
     `known` are paths relative to `folder`, with `/`, of what is known to be a recording: those are not opened.
+    `tick` is called for each folder and file, and ends the look with what it raises.
     Hidden files and folders are left out without a word: macOS writes a hidden "._name.wav" beside each file on foreign
     disks. Links to folders are not followed, for they may lead in a circle.
     Raises HostError if `folder` is not a folder.
@@ -45,11 +46,13 @@ def look_through(folder: Path, known: Collection[str] = ()) -> Found:
         found.left_out.append((Path(error.filename), f"{error.filename} cannot be looked into ({error.strerror})."))
 
     for place, folders, files in os.walk(folder, onerror=unreadable):
+        tick()
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(place, name) for name in folders):
             if path.is_symlink():
                 found.left_out.append((path, f"{path} is a link to a folder, which is not followed."))
         for path in (Path(place, name) for name in files if not name.startswith(".")):
+            tick()
             why_not = None if path.relative_to(folder).as_posix() in known else _why_not(path)
             if why_not is None:
                 found.recordings.append(path)

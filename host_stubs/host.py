@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import host_stubs
 from host_stubs.errors import HostError
 from host_stubs.interrupt import stop_on_interrupt
+from host_stubs.known_datasets import is_known, note_dataset
 from host_stubs.plugins import Plugins, invoke
 from host_stubs.room import check_room, folders_elsewhere
 
 if TYPE_CHECKING:
-    from host_stubs.manifest import DatasetCheck
+    from host_stubs.dataset_check import DatasetCheck
     from host_stubs.model import Model
     from host_stubs.recording import Recording
     from host_stubs.replace import Expected, FileState
@@ -123,7 +124,8 @@ class Host:
 
         A model without a manifest gets one, made from the folder; what is not used is named in warnings. One that has a
         manifest keeps it, with the same files held out, and looks for its files in `folder` from now on. Raises
-        HostError when `folder` is not a folder, or holds no recording of use.
+        HostError when `folder` is not a folder, or holds no recording of use. The user has named it: what is there may
+        be looked at from now on.
         """
         folder = Path(folder)
         if not os.path.isdir(folder):  # unlike Path's, it takes what may not be looked at for none
@@ -132,6 +134,7 @@ class Host:
             )
         if model.manifest is not None:
             model.manifest = model.manifest.moved_to(folder)
+            note_dataset(model.manifest)
             return
         scan = host_stubs.build_manifest(folder)
         for label, text in scan.manifest.account.rows()[1:]:  # the first one says what is used as it is
@@ -139,13 +142,22 @@ class Host:
         for note in scan.notes:
             logger.warning("%s", note)
         model.manifest = scan.manifest
+        note_dataset(model.manifest)
 
-    def check_dataset(self, model: Model) -> DatasetCheck:
+    def dataset_known(self, model: Model) -> bool:
+        """Whether what the model names as its recordings may be looked at unasked: its user, here, has named it before.
+
+        A stranger's model may name anything. Raises HostError when the model does not say what it was trained on.
+        """
+        return is_known(_manifest(model))
+
+    def check_dataset(self, model: Model, seconds: float | None = None) -> DatasetCheck:
         """Which of the model's recordings are missing or have changed since it was trained, and which are new there.
 
-        Raises HostError when the model does not say what it was trained on.
+        After so many `seconds`, if they are given, it is left at what has been seen; `complete` says whether that is
+        everything. Raises HostError when the model does not say what it was trained on.
         """
-        return _manifest(model).check()
+        return _manifest(model).check(seconds=seconds)
 
     def recordings(self, model: Model, part: str) -> Iterator[Recording]:
         """The recordings of one part, "train" or "held_out", one file in memory at a time.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from host_stubs.account import Account, Said, listed
+from host_stubs.account import Account, Said
+from host_stubs.dataset_check import DatasetCheck, compare, sha256_of
 from host_stubs.errors import HostError, shown
 from host_stubs.fingerprints import MOST_SECONDS, Fingerprints
-from host_stubs.folder import find_recordings, look_through
+from host_stubs.folder import look_through
 from host_stubs.header import AND_BYTES, BYTES_A_VALUE, values_in
 from host_stubs.kinds import COMMON_KINDS
 from host_stubs.names import (
@@ -36,40 +35,13 @@ MOST_TEXT = 6 * 2**20  # characters of the manifest as JSON; a prior names the r
 MOST_SKIPPED = 1000  # files that are not used, and
 MOST_SKIPPED_TEXT = 2**18  # characters that they take as JSON; the rest of them are only counted
 LONGEST_SENTENCE = 500  # characters of what is said of a file
+LONGEST_PATH = 4096  # characters of a path, as Linux takes them
 _ROOM_TO_COUNT = 100  # characters that are left for how many more there are
 _SHA256_DIGITS = 64
 _LARGEST = 2**53  # of a size in bytes or a length in seconds
 _MEMBERS = frozenset({"folder", "folder_hex", "files", "skipped", "more_skipped"})
 _MEMBERS_OF_A_FILE = frozenset({"path", "path_hex", "bytes", "sha256", "seconds", "train", "held_out", "note"})
 _HEXADECIMAL = re.compile("(?:[0-9a-f]{2})*")
-
-
-@dataclass(frozen=True)
-class DatasetCheck:
-    """What has become of a manifest's files since, by relative path.
-
-    Attributes:
-        missing: not there under that name.
-        changed: there, with other contents: changed, or replaced by another recording.
-        added: recordings in the folder of which the manifest says nothing: new since, or only counted as skipped.
-        renamed: of the missing, those whose very contents lie under another, added, name, which is the value.
-    """
-
-    missing: list[str]
-    changed: list[str]
-    added: list[str] = field(default_factory=list)
-    renamed: dict[str, str] = field(default_factory=dict)
-
-    def summary(self) -> str:
-        """What has changed, in a line; nothing if nothing has."""
-        parts = [
-            f"{len(names)} {word} ({listed(names)})"
-            for word, names in (("missing", self.missing), ("changed", self.changed), ("new", self.added))
-            if names
-        ]
-        if self.renamed:
-            parts.append(f"renamed: {listed([f'{old} is now {new}' for old, new in self.renamed.items()])}")
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -142,33 +114,14 @@ class DatasetManifest:
         """The same recordings and the same split, in another folder."""
         return replace(self, folder=str(folder.resolve()))
 
-    def check(self, folder: Path | None = None, *, contents: bool = True) -> DatasetCheck:
+    def check(self, folder: Path | None = None, *, contents: bool = True, seconds: float | None = None) -> DatasetCheck:
         """Compare what is in `folder` (the manifest's own if None) with what was, by size and SHA-256.
 
-        Without `contents` no file is opened, and only what has another size is known to have changed.
-        Raises HostError at the first one that is there but cannot be read.
+        Without `contents` no file is opened, and only what has another size is known to have changed. After so many
+        `seconds`, if they are given, it is left at what has been seen.
+        Raises HostError at the first one that is there but cannot be read, and where nothing answers in time.
         """
-        root = folder_there(self.folder) if folder is None else folder
-        where = self.paths(root)
-        missing: dict[str, RecordingEntry] = {}
-        changed = []
-        for entry in self.files:
-            path = where[entry.path]
-            try:
-                if path.stat().st_size != entry.bytes or (contents and _sha256(path) != entry.sha256):
-                    changed.append(entry.path)
-            except (FileNotFoundError, NotADirectoryError):
-                missing[entry.path] = entry
-            except OSError as error:
-                raise HostError(f"{path} is there but cannot be read ({error.strerror}).") from error
-        there = {path for name, path in where.items() if name not in missing}
-        known = {path.relative_to(root).as_posix() for path in there}
-        new = [path for path in find_recordings(root, known) if path not in there] if root.is_dir() else []
-        skipped = {name for name, _ in self.skipped}
-        names = ((path, as_text(path.relative_to(root).as_posix())) for path in new)
-        added = {path: name for path, name in names if name not in skipped}
-        renamed = _renamed(missing.values(), added) if contents else {}
-        return DatasetCheck(list(missing), changed, list(added.values()), renamed)
+        return compare(self, folder, contents=contents, seconds=seconds)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as docs/sda-format.md describes it."""
@@ -192,9 +145,11 @@ class DatasetManifest:
         if not isinstance(entries, list):
             raise HostError("The dataset manifest is damaged (its files are not a list).")
         try:
+            if len(entries) > MOST_FILES:
+                raise ValueError(f"it names more than {MOST_FILES:,} files")
             files = tuple(_entry(each) for each in entries)
             folder = as_the_system_has_it(folder, _digits(document.get("folder_hex", "")))
-            if "\0" in folder:
+            if "\0" in folder or len(folder) > LONGEST_PATH:
                 raise ValueError("its folder cannot be one")
             skipped, more = _skipped(document.get("skipped", [])), document.get("more_skipped", 0)
             if type(more) is not int or not 0 <= more < _LARGEST:
@@ -278,25 +233,16 @@ def _as_many_as_fit(skipped: list[Said], characters: int) -> tuple[Said, ...]:
     return tuple(skipped[:fit])
 
 
-def _renamed(missing: Iterable[RecordingEntry], added: Mapping[Path, str]) -> dict[str, str]:
-    """Under which of the added names the contents of missing files lie. Only files of the right size are read."""
-    by_contents = {(entry.bytes, entry.sha256): entry.path for entry in missing}
-    sizes = {size for size, _ in by_contents}
-    found: dict[str, str] = {}
-    for path, name in added.items():
-        with suppress(OSError):  # it is not theirs as far as can be known
-            size = path.stat().st_size
-            if size in sizes and (old := by_contents.get((size, _sha256(path)))) is not None:
-                found.setdefault(old, name)
-    return found
-
-
 def _entry_of(path: Path, name: str, folder: Path, measured: Measured) -> RecordingEntry:
     """An entry without a part yet."""
+    size = path.stat().st_size
+    digest = sha256_of(path, size)
+    if digest is None:
+        raise HostError(f"{path} changes while it is read.")
     return RecordingEntry(
         path=name,
-        bytes=path.stat().st_size,
-        sha256=_sha256(path),
+        bytes=size,
+        sha256=digest,
         seconds=measured.seconds,
         train=None,
         held_out=None,
@@ -326,6 +272,8 @@ def _plain(entry: RecordingEntry) -> dict[str, Any]:
 def _entry(document: Mapping[str, Any]) -> RecordingEntry:
     if not isinstance(document, dict) or not isinstance(document["path"], str):
         raise TypeError("one of its files has no path")
+    if len(document["path"]) > LONGEST_PATH:
+        raise ValueError(f"{shown(document['path'])} cannot be a path")
     path, path_hex = str(PurePosixPath(document["path"])), _digits(document.get("path_hex", ""))
     if not all(stays_inside(name) for name in (path, as_the_system_has_it(path, path_hex))):
         raise ValueError(f"{shown(path)} leads out of the dataset's folder")
@@ -362,7 +310,7 @@ def _skipped(value: Any) -> tuple[Said, ...]:
     if not isinstance(value, list) or len(value) > MOST_SKIPPED:
         raise ValueError("the files that it names as skipped are no list, or too many")
     for said in value:
-        if not isinstance(said, list) or len(said) != 2 or not isinstance(said[0], str):
+        if not isinstance(said, list) or len(said) != 2 or not isinstance(said[0], str) or len(said[0]) > LONGEST_PATH:
             raise ValueError(f"{shown(said)} is no file that was skipped")
     return tuple((path, _sentence(sentence)) for path, sentence in value)
 
@@ -388,8 +336,3 @@ def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
         raise ValueError(f"{shown(value)} is no length in seconds")
     return float(value)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 from host_stubs.bundle import Bundle
 from host_stubs.codec import Codec, checked_parts
 from host_stubs.errors import FileChanged, HostError
+from host_stubs.known_datasets import note_dataset
 from host_stubs.manifest import DatasetManifest
 from host_stubs.names import shortened
 from host_stubs.plugins import Plugins, invoke, load_plugins
@@ -117,6 +118,8 @@ def save_model(
     )
     model.bundle = bundle
     model.path, model.state = path, state
+    if model.manifest is not None:
+        note_dataset(model.manifest)
 
 
 def save_model_beside(model: Model, path: str | Path, plugins: Plugins | None = None) -> Path:

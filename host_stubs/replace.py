@@ -64,6 +64,9 @@ class NewFile:
 def file_state(path: Path) -> FileState | None:
     """The state of a file now; None if there is none."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            return FileState(status.st_ino, status.st_size, status.st_mtime_ns, "")
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             digest = hashlib.sha256(file.read(_END_BYTES))

@@ -88,6 +88,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
         "CONTRIBUTING.md",
         "docs/hooks.md",
         "docs/sda-format.md",
+        "docs/safety.md",
         "docs/training-state.md",
         "docs/dependencies.md",
     ],

@@ -8,14 +8,16 @@ import host_stubs
 from host_stubs.commands.console import aligned
 from host_stubs.errors import HostError
 from host_stubs.host import Host
-from host_stubs.names import folder_there
 
 if TYPE_CHECKING:
-    from host_stubs.manifest import DatasetManifest
     from host_stubs.model import Model
 
 Lines = list[tuple[str, str]]
 
+SECONDS_TO_LOOK = 0.3
+"""For what has become of a dataset: `host info` answers at once."""
+LONGEST_LINE = 10_000
+"""Characters of a line; names of files and what is said of them are among them."""
 PRIOR_LEFT_BEHIND = (
     "its own prior is left behind: it takes the codes in an order in which time does not go forward, and cannot be "
     "used here; teach the model a new one with host train-prior"
@@ -27,12 +29,12 @@ def model_card(host: Host, model: Model, *, commands: list[str]) -> list[str]:
     """The card of a saved model as aligned lines. `commands`: names of the commands there are, for the advice given."""
     reason = obstacle(model, commands)
     advice = ("New sound", f"no: {reason}" if reason else f"yes: host generate {model.path or 'MODEL.sda'}")
-    return aligned([*_own_lines(model), advice, *host.facts(model)])
+    return aligned(_bounded([*_own_lines(model, _since_then(host, model)), advice, *host.facts(model)]))
 
 
 def card_lines(host: Host, model: Model) -> Lines:
-    """The card without advice: what the host knows of a model, and what its plugins say."""
-    return _own_lines(model) + host.facts(model)
+    """The card without advice, and without a look at the dataset: what model and plugins say."""
+    return _bounded(_own_lines(model, "") + host.facts(model))
 
 
 def model_document(model: Model) -> dict[str, Any]:
@@ -77,7 +79,13 @@ def codec_in_short(model: Model) -> str:
     return f"{codec.bands} bands x {codec.levels} levels x {codec.codebook_size} codes"
 
 
-def _own_lines(model: Model) -> Lines:
+def _bounded(lines: Lines) -> Lines:
+    """The same lines, as long as one may be: a stranger's file can say much."""
+    return [(label, text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 1]}…") for label, text in lines]
+
+
+def _own_lines(model: Model, since: str) -> Lines:
+    """What the host knows of a model; `since` is what has become of its dataset."""
     lines = [("Name", model.name)]
     if model.path is not None:
         lines.append(("File", f"{model.path} ({size(model.path.stat().st_size)})"))
@@ -85,7 +93,7 @@ def _own_lines(model: Model) -> Lines:
         *lines,
         *_codec_lines(model),
         *_training_lines(model.report),
-        *_dataset_lines(model),
+        *_dataset_lines(model, since),
         *_health_lines(model.report),
     ]
 
@@ -121,7 +129,7 @@ def _training_lines(report: dict[str, Any]) -> Lines:
     return lines
 
 
-def _dataset_lines(model: Model) -> Lines:
+def _dataset_lines(model: Model, since: str) -> Lines:
     manifest = model.manifest
     if manifest is None:
         return [("Dataset", "unknown; give it once with --dataset DIR")]
@@ -134,19 +142,21 @@ def _dataset_lines(model: Model) -> Lines:
             f"{len(manifest.files)} recordings: {len(train)} trained on ({duration(seconds[0])}), "
             f"{len(held_out)} held out ({duration(seconds[1])})"
         )
-    here = "" if folder_there(manifest.folder).is_dir() else " (not there now)"
-    lines = [("Dataset", text), ("Dataset folder", manifest.folder + here), *manifest.account.rows()]
-    if not here and (since := _since_then(manifest)):
-        lines.append(("Dataset now", since))
-    return lines
+    lines = [("Dataset", text), ("Dataset folder", manifest.folder), *manifest.account.rows()]
+    return [*lines, ("Dataset now", since)] if since else lines
 
 
-def _since_then(manifest: DatasetManifest) -> str:
-    """What has become of the recordings, as far as that is seen without reading them all; nothing if nothing has."""
+def _since_then(host: Host, model: Model) -> str:
+    """What has become of the recordings, as far as that is seen quickly; nothing if nothing has."""
+    if model.manifest is None:
+        return ""
+    if not host.dataset_known(model):
+        return "not looked at: the file is not from this machine, as far as is known here"
     try:
-        return manifest.check(contents=False).summary()
+        check = model.manifest.check(contents=False, seconds=SECONDS_TO_LOOK)
     except HostError as error:
         return str(error)
+    return check.summary() if check.folder_there else "the folder is not there"
 
 
 def _health_lines(report: dict[str, Any]) -> Lines:

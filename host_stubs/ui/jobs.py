@@ -158,7 +158,7 @@ def _outcome(job: Job, work: Work) -> tuple[str, str]:
         return DONE, work(job)
     except Cancelled:
         return CANCELLED, _nothing_kept(job.path)
-    except Exception as error:
+    except BaseException as error:  # an exit, too, ends a job and not the host: this is a thread of its own
         if getattr(error, "for_user", False):
             logger.info("%s: %s", job.title, error)
             return FAILED, str(error)

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
+
+from gradio.routes import App, ORJSONResponse
+from gradio.utils import get_upload_folder
 
 from host_stubs.commands.console import say
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.interrupt import stop_on_interrupt
+from host_stubs.ui.door import Asgi, Door, page_script
 from host_stubs.ui.jobs import Jobs
 from host_stubs.ui.look import CSS, theme
 from host_stubs.ui.page import build_page
 from host_stubs.ui.saved import SavedModels
+from host_stubs.ui.sessions import Sessions
 
 ADDRESS = "127.0.0.1"
+NAMES = (ADDRESS, "localhost")
+HTTP_PORT = 80
+
+
+class GuardedApp(App):
+    """Gradio's application with a `Door` before all else of it, the error pages and grants to other origins too."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._port, self._token = port, token
+        super().__init__(default_response_class=ORJSONResponse)
+
+    def build_middleware_stack(self) -> Asgi:
+        """The application as the server calls it."""
+        names = [f"{name}:{self._port}" for name in NAMES] + [name for name in NAMES if self._port == HTTP_PORT]
+        sounds, sessions = Path(get_upload_folder()), Sessions(self.state_holder)
+        return Door(super().build_middleware_stack(), names, self._token, sounds, sessions)
 
 
 def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Callable[[str], None]) -> None:
@@ -34,7 +56,7 @@ def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Call
         HostError: the port is taken.
         KeyboardInterrupt: a second signal came while jobs were ending.
     """
-    jobs = Jobs()
+    jobs, token = Jobs(), secrets.token_urlsafe()
     port = _free_port(port)
     with stop_on_interrupt(notice=b"") as ending:
         page = build_page(host, SavedModels(models, host), datasets, jobs)
@@ -52,6 +74,8 @@ def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Call
                 footer_links=[],
                 theme=theme(),
                 css=CSS,
+                head=page_script(token),
+                _app=GuardedApp(port, token),  # the one way to stand before what `launch` itself puts first
             )
             on_ready(address)
             ending.wait()

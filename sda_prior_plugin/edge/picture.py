@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.report import MOST_DRAWN, TrainingReport
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Model
+
+LONGEST_NAME = 60
+"""Characters of a model's name that there is room for."""
 
 
 def draw_training(model: Model, path: Path) -> bool | None:
@@ -41,7 +45,8 @@ def training_figure(report: TrainingReport, name: str) -> Figure:
     for number, (first, last) in enumerate(report.memorization.memorizing_epochs if report.memorization else ()):
         label = None if number else "very likely memorizing"
         axes.axvspan(first - 0.5, last + 0.5, color="#d98200", alpha=0.25, hatch="//", label=label)
-    axes.set_title(f"{name}: training of its prior")
+    title = printable(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
+    axes.set_title(f"{title}: training of its prior", parse_math=False)
     axes.set_xlabel("epoch")
     axes.set_ylabel("perplexity (log scale)")
     axes.set_yscale("log")

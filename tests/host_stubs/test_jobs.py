@@ -149,6 +149,18 @@ def test_any_other_error_is_a_sentence_on_the_page_and_a_traceback_in_the_log(
     assert jobs.start(path, "again", lambda job: "done").wait(SECONDS)
 
 
+@pytest.mark.parametrize("leaving", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_work_that_would_end_the_program_ends_its_job_alone(jobs: Jobs, path: Path, leaving: BaseException) -> None:
+    def work(job: Job) -> str:
+        raise leaving
+
+    job = jobs.start(path, "training", work)
+    assert job.wait(SECONDS)
+    assert job.state == "failed"
+    assert job.message.startswith(f"Something unexpected went wrong ({type(leaving).__name__})")
+    assert jobs.start(path, "again", lambda job: "done").wait(SECONDS)
+
+
 def test_closing_stops_what_is_under_way_and_starts_nothing_more(jobs: Jobs, path: Path) -> None:
     work = Held()
     job = jobs.start(path, "training", work)

@@ -24,6 +24,7 @@ from host_stubs.bundle import Bundle
 from host_stubs.cli import build_cli
 from host_stubs.errors import HostError
 from host_stubs.header import AND_BYTES, BYTES_A_VALUE, DEEPEST, DTYPES, MOST_HEADER_BYTES, TIMES_ITS_SIZE, parsed
+from host_stubs.manifest import LONGEST_PATH, MOST_FILES
 from host_stubs.model import Model, open_model, save_model
 from host_stubs.plugins import Plugins
 from host_stubs.sda import read_sda
@@ -483,6 +484,8 @@ def test_the_page_on_the_format_states_the_limits() -> None:
         "times the file's size": TIMES_ITS_SIZE,
         "bytes beside that": AND_BYTES,
         "sides of a shape": header_module.MOST_DIMENSIONS,
+        "recordings of a dataset": MOST_FILES,
+        "characters of a path": LONGEST_PATH,
     }
     rows = dict(re.findall(r"^\| ([^|]+) \| ([\d ]+) \|$", page, flags=re.MULTILINE))
     assert {name: int(number.replace(" ", "")) for name, number in rows.items() if name in stated} == stated

@@ -25,6 +25,7 @@ from sda_prior_plugin.edge.tab.chart import Curve, chart, summary
 from sda_prior_plugin.edge.tab.knobs import for_the_page
 from sda_prior_plugin.edge.tab.model import choices, replacing
 from sda_prior_plugin.edge.tab.page import PriorPage
+from sda_prior_plugin.edge.tab.section import curve_of
 from sda_prior_plugin.edge.tab.sounds import KEPT, Sound, SoundFiles
 from sda_prior_plugin.edge.tab.training import PriorProgress
 from sda_prior_plugin.edge.tab.words import going, trend
@@ -337,9 +338,56 @@ def test_missing_recordings_are_named_until_the_user_says_where_they_are(
     assert manifest.folder == str(elsewhere)
 
 
-def test_a_folder_that_is_not_there_is_a_sentence(page: PriorPage, tmp_path: Path) -> None:
-    page.say_where(str(tmp_path / "none"))
-    assert page.problem == f"There is no folder {tmp_path / 'none'}."
+@pytest.mark.parametrize("typed", ["/nowhere/none", "~nobody-of-that-name/sound", "a\0b", "x" * 100_000])
+def test_a_folder_that_is_not_there_is_a_sentence(page: PriorPage, typed: str) -> None:
+    page.say_where(typed)
+    assert page.problem == f"There is no folder {typed}."
+
+
+@pytest.mark.parametrize("named_before", [False, True])
+def test_after_the_codec_was_trained_anew_on_another_folder_card_and_sentence_name_that(
+    page: PriorPage, host: Host, model: Path, recordings: Path, tmp_path: Path, named_before: bool
+) -> None:
+    if named_before:
+        page.say_where(str(shutil.copytree(recordings, tmp_path / "elsewhere")))
+        page.look_at_recordings()
+    other = Path(shutil.copytree(recordings, tmp_path / "other"))
+    next(other.iterdir()).unlink()
+    trained = host.open_model(model)
+    trained.manifest = host_stubs.build_manifest(other).manifest
+    host.save_model(trained, model)
+    page.look_again()
+    page.look_at_recordings()
+    assert page.chosen is not None
+    assert page.recordings is not None
+    assert ("Dataset folder", str(other)) in page.chosen.card
+    assert page.recordings.sentence == f"It learns from the recordings of this model: 4 recordings in {other}."
+
+
+def test_pages_that_look_at_the_same_file_share_the_open_model_until_one_says_where_its_recordings_are(
+    page: PriorPage, host: Host, model: Path, recordings: Path, tmp_path: Path
+) -> None:
+    other = copy.deepcopy(page)
+    other.open()
+    assert page.chosen is not None
+    assert other.chosen is page.chosen
+    other.say_where(str(shutil.copytree(recordings, tmp_path / "elsewhere")))
+    assert other.chosen is not page.chosen
+    assert page.chosen.folder == recordings
+    host.save_model(host.open_model(model), model)
+    third = copy.deepcopy(page)
+    third.open()
+    assert third.chosen is not None
+    assert third.chosen is not page.chosen
+    assert third.chosen.state != page.chosen.state
+
+
+def test_after_a_training_the_recordings_are_not_looked_at_again(page: PriorPage, host: Host, model: Path) -> None:
+    known = page.recordings
+    host.save_model(host.open_model(model), model)
+    page.look_again()
+    assert known is not None
+    assert page.recordings is known
 
 
 def test_a_training_that_fails_says_that_the_file_is_as_it_was(
@@ -495,6 +543,25 @@ def test_the_chart_shows_both_curves_the_best_epoch_and_where_it_recites(curve: 
         "The best was epoch 3 with 4.00. It was very likely memorizing in 2 of them."
     )
     assert drawn.count('role="img"') == 2
+
+
+def test_a_best_epoch_that_comes_while_the_chart_is_drawn_is_not_asked_of_a_curve_without_it() -> None:
+    class Growing(list[float]):
+        """A training's curve, to which another thread adds an epoch, the best so far, once its length is taken."""
+
+        def __len__(self) -> int:
+            known = super().__len__()
+            if progress.best == known:
+                self.append(1.0)
+                progress.train.append(1.0)
+                progress.reciting.append(False)
+                progress.best += 1
+            return known
+
+    progress = PriorProgress(train=[3.0, 2.0], held_out=Growing([3.0, 2.0]), reciting=[False, False], best=2)
+    drawn = curve_of(progress)
+    assert (progress.best, drawn.best, list(drawn.held_out)) == (3, 2, [3.0, 2.0])
+    assert "best: epoch 2, 2.00" in chart(drawn)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 7, 1000])

@@ -298,6 +298,17 @@ def test_info_draws_the_training(trained: Path, tmp_path: Path) -> None:
     assert "exists already" in host("info", trained, "--plot", picture).stderr
 
 
+@pytest.mark.parametrize("name", [r"a $\foo$ b", "$", "n" * 1_000_000, "a\x1b\nb"], ids=lambda name: repr(name[:12]))
+def test_a_model_may_be_called_anything_on_its_picture(trained: Path, tmp_path: Path, name: str) -> None:
+    model = host_stubs.open_model(trained)
+    model.name = name
+    host_stubs.save_model(model, tmp_path / "named.sda")
+    picture = tmp_path / "training.png"
+    result = host("info", tmp_path / "named.sda", "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_warning_names_the_key_that_stops(trained_codec: Path) -> None:
     job = prepare_job(Host(load_plugins()), trained_codec, {})
     text = io.StringIO()

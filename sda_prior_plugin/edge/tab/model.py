@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sda_prior_plugin.dates import day
 from sda_prior_plugin.edge.file_state import FileState, file_state
 from sda_prior_plugin.edge.printed import printable
-from sda_prior_plugin.edge.recordings import listed, renamed_to
+from sda_prior_plugin.edge.recordings import counted, listed, renamed_to
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.edge.unfinished import left_unfinished
 from sda_prior_plugin.encoding import codes_per_second
@@ -19,6 +19,9 @@ from sda_prior_plugin.settings import HOST_CODES_PER_SECOND, KnobValue, PriorSet
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import DatasetCheck, Host, Model, SavedModels
+
+SECONDS_TO_LOOK = 5.0
+"""For the recordings of a model that is chosen."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,17 @@ class ChosenModel:
         """Recordings in the dataset; 0 where that is not known."""
         manifest = None if self.model is None else self.model.manifest
         return 0 if manifest is None else len(manifest.files)
+
+    @property
+    def recordings(self) -> tuple[tuple[str, str], ...]:
+        """Path and SHA-256 of each recording."""
+        manifest = None if self.model is None else self.model.manifest
+        return () if manifest is None else tuple((entry.path, entry.sha256) for entry in manifest.files)
+
+    def same_dataset(self, other: ChosenModel | None) -> bool:
+        """Whether another look at a model found the same recordings in the same place."""
+        known = (self.path, self.folder, self.recordings)
+        return other is not None and known == (other.path, other.folder, other.recordings)
 
     @property
     def train_seconds(self) -> list[float]:
@@ -109,15 +123,24 @@ class Recordings:
     usable: bool
 
 
-def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
-    """Which recordings will be used, or which are missing. Reads all of them: for a large dataset it takes a while."""
+def look_at_recordings(host: Host, chosen: ChosenModel, *, named: bool) -> Recordings:
+    """Which recordings will be used, or which are missing. Reads them, for `SECONDS_TO_LOOK` at most.
+
+    A file from elsewhere may name whatever it likes: unless the user has `named` the folder, that is asked first.
+    """
     model = chosen.model
     if model is None:
         return Recordings("", False)
     if model.manifest is None:
         return Recordings("This model does not say which recordings it was trained on. Say where they are:", False)
+    if not (named or host.dataset_known(model)):
+        return Recordings(
+            "As far as is known here, this file is not from this machine; nothing that it names has been looked at. It "
+            f"says that its recordings are in {chosen.folder}. Say where they are:",
+            False,
+        )
     try:
-        check: DatasetCheck = host.check_dataset(model)
+        check: DatasetCheck = host.check_dataset(model, SECONDS_TO_LOOK)
     except Exception as error:
         if not getattr(error, "for_user", False):
             raise
@@ -128,8 +151,7 @@ def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
             f"{listed(check.missing)}.{renamed_to(check)} Say where they are now:",
             False,
         )
-    counted = "1 recording" if chosen.files == 1 else f"{chosen.files} recordings"
-    sentence = f"It learns from the recordings of this model: {counted} in {chosen.folder}."
+    sentence = f"It learns from the recordings of this model: {counted(chosen.files)} in {chosen.folder}."
     if check.changed:
         sentence += (
             f" {len(check.changed)} of them changed since the VQ-VAE was trained; it learns from what is there now: "
@@ -140,6 +162,8 @@ def look_at_recordings(host: Host, chosen: ChosenModel) -> Recordings:
             f" {len(check.added)} more in that folder are not used, for the VQ-VAE was not trained on them: "
             f"{listed(check.added)}."
         )
+    if not check.complete:
+        sentence += f" In {SECONDS_TO_LOOK:g} seconds not all of them could be looked at; the training does that."
     return Recordings(sentence, True)
 
 
@@ -164,9 +188,12 @@ def choices(models: SavedModels) -> list[tuple[str, str]]:
     ]
 
 
-def chosen_path(models: SavedModels, choice: str) -> Path:
-    """The model's file that is meant by the value of a choice, which has to be text whatever the file's name is."""
-    return next((saved.path for saved in models.all() if printable(str(saved.path)) == choice), Path(choice))
+def chosen_path(models: SavedModels, choice: str) -> Path | None:
+    """The model's file that is meant by the value of a choice, which has to be text whatever the file's name is.
+
+    None if it is none of the models that are offered: no other file is opened.
+    """
+    return next((saved.path for saved in models.all() if printable(str(saved.path)) == choice), None)
 
 
 def newest(models: SavedModels) -> Path | None:

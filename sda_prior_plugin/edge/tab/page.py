@@ -8,10 +8,12 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from sda_prior_plugin.edge.bundle_entry import verbatim_facts
 from sda_prior_plugin.edge.printed import printable
+from sda_prior_plugin.edge.resumable import FileState
 from sda_prior_plugin.edge.tab.model import (
     ChosenModel,
     Recordings,
@@ -29,6 +31,8 @@ from sda_prior_plugin.settings import Knob, KnobValue, PriorSettings, is_number,
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Job, Jobs, SavedModels
 
+Looks: TypeAlias = WeakValueDictionary[tuple[Path, tuple[FileState, FileState]], ChosenModel]
+"""What pages see of model files, by path and state, as long as one of them does."""
 TITLE = "training of the prior"
 MOST_SECONDS = 600.0
 HIGHEST_TEMPERATURE = 10.0
@@ -53,15 +57,16 @@ class PriorPage:
         playing_until: the player is left alone until then, in monotonic seconds.
     """
 
-    def __init__(self, host: Host, models: SavedModels, jobs: Jobs) -> None:
+    def __init__(self, host: Host, models: SavedModels, jobs: Jobs, shared: Looks | None = None) -> None:
         self.host, self.models, self.jobs = host, models, jobs
+        self._shared = WeakValueDictionary() if shared is None else shared
         self.lock = threading.Lock()
         self.playing_until = 0.0
-        self._looking_at: tuple[Path, Path | None] | None = None
+        self._looking_at: ChosenModel | None = None
         self.turn_to(None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PriorPage:
-        return PriorPage(self.host, self.models, self.jobs)
+        return PriorPage(self.host, self.models, self.jobs, self._shared)
 
     def turn_to(self, path: Path | None) -> None:
         """Choose another model, or none. What was typed for the one before is gone."""
@@ -74,13 +79,23 @@ class PriorPage:
         self.drawn: tuple[Sound, str] | None = None
         self.settings: PriorSettings | None = None
         self.recordings: Recordings | None = None
-        self.chosen = None if path is None else look_at(self.host, self.models, path, None)
+        self.chosen = None if path is None else self._look_at(path)
         self.settle()
+
+    def _look_at(self, path: Path) -> ChosenModel:
+        """A model file with the recordings where it says; pages that look at the same file share what they see."""
+        chosen = self._shared.get((path, seen(path)))
+        if chosen is None:
+            chosen = look_at(self.host, self.models, path, None)
+            self._shared[path, chosen.state] = chosen
+        return chosen
 
     def choose(self, path: str) -> None:
         """Turn to another model, by its value among `choices`, if it is another."""
         if self.chosen is None or path != printable(str(self.chosen.path)):
-            self.turn_to(chosen_path(self.models, path))
+            self.turn_to(found := chosen_path(self.models, path))
+            if found is None:
+                self.problem = "That model is not there any more. Choose another one."
 
     def open(self) -> None:
         """A page is new: it finds the training under way, or else the newest model."""
@@ -100,40 +115,55 @@ class PriorPage:
             self.turn_to(None)
             self.problem = f"{name} is not there any more. Choose another model."
         elif now != self.chosen.state:
-            self.chosen = look_at(self.host, self.models, self.chosen.path, self.folder)
-            self.settle()
+            self._follow(self.chosen)
+
+    def _follow(self, before: ChosenModel) -> None:
+        """The model's file has changed. If it is about other recordings now, what was known of those is of no use."""
+        found = self._look_at(before.path)
+        if self.folder is not None and found.recordings == before.recordings:
+            found = look_at(self.host, self.models, before.path, self.folder)
+        else:
+            self.folder = None
+        if not found.same_dataset(before):
+            self.recordings = None
+        self.chosen = found
+        self.settle()
 
     def look_at_recordings(self) -> None:
         """See whether the recordings are there, if that is not known. Takes its time, and the lock only around it."""
         with self.lock:
-            chosen, folder = self.chosen, self.folder
-            if chosen is None or self.recordings is not None or self._looking_at == (chosen.path, folder):
+            chosen = self.chosen
+            if chosen is None or self.recordings is not None or chosen.same_dataset(self._looking_at):
                 return
-            self._looking_at = (chosen.path, folder)
+            self._looking_at, named = chosen, self.folder is not None
         try:
-            found = look_at_recordings(self.host, chosen)
+            found = look_at_recordings(self.host, chosen, named=named)
         finally:
             with self.lock:
                 self._looking_at = None
         with self.lock:
-            if self.chosen is not None and (self.chosen.path, self.folder) == (chosen.path, folder):
+            if chosen.same_dataset(self.chosen):
                 self.recordings = found
 
     def say_where(self, folder: str) -> None:
-        """The recordings are in another folder now."""
-        self.problem = ""
-        if self.chosen is None or not folder.strip():
+        """The recordings are in this folder. Takes its time if that does not answer, and the lock only around it."""
+        with self.lock:
+            self.problem, chosen = "", self.chosen
+        if chosen is None or not folder.strip():
             return
-        known = self.chosen.folder
         place = Path(os.path.expanduser(folder.strip()))
+        known = chosen.folder
         if known is not None and printable(str(known)).strip() == folder.strip():  # as this page has put it there
             place = known
-        found = look_at(self.host, self.models, self.chosen.path, place)
-        if found.model is None:
-            self.problem = found.problem
-            return
-        self.chosen, self.folder, self.recordings = found, place, None
-        self.settle()
+        found = look_at(self.host, self.models, chosen.path, place)
+        with self.lock:
+            if self.chosen is not chosen:  # the user has gone on to another model
+                return
+            if found.model is None:
+                self.problem = found.problem
+                return
+            self.chosen, self.folder, self.recordings = found, place, None
+            self.settle()
 
     def turn(self, knob: Knob, value: object, title: str) -> None:
         """Set a knob, or make it auto with nothing; `title` is what the page calls it."""

@@ -172,7 +172,9 @@ class PriorSection:
         opened = page.load(open_page, state, outputs, **QUICK)
         self.model.input(None, self.model, js=CHOOSE, api_visibility="private")
         news = on(self.pulse.news, PriorPage.look_again)
-        moved = [on(event, PriorPage.say_where, self.folder) for event in (self.look.click, self.folder.submit)]
+        moved = [
+            on(event, PriorPage.say_where, self.folder, long=True) for event in (self.look.click, self.folder.submit)
+        ]
         looked_at = [self.dataset, self.elsewhere, self.train, self.go_on]
         for looking in (opened, news, *moved):
             on(looking.then, PriorPage.look_at_recordings, long=True, first=looked_at)
@@ -308,7 +310,7 @@ class PriorSection:
             self.ending: {"visible": going_on},
             self.stop: {"interactive": not asked},
             self.cancel: {"interactive": job is not None and not job.cancel_requested.is_set()},
-            self.chart: _html(chart(_curve(progress))),
+            self.chart: _html(chart(curve_of(progress))),
             self.player: self._player_wanted(page, progress.sound),
         }
 
@@ -351,12 +353,14 @@ def _give_back(control: KnobControl, page: PriorPage) -> None:
     page.give_back(control.knob)
 
 
-def _curve(progress: PriorProgress) -> Curve:
+def curve_of(progress: PriorProgress) -> Curve:
+    """What the chart shows of a training that may go on meanwhile."""
+    best = progress.best  # before the curve that it is an epoch of, which may grow meanwhile
     judged = len(progress.held_out)
     return Curve(
         epochs=0 if progress.job is None else progress.job.settings.epochs,
         train=progress.train[:judged],
         held_out=progress.held_out[:judged],
-        best=progress.best,
+        best=best,
         reciting=progress.reciting[:judged],
     )

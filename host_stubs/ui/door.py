@@ -1,0 +1,228 @@
+"""Who may ask the page's server, and for what. Everything else is refused before Gradio sees it.
+
+What is open in the same browser can reach 127.0.0.1 as well: a page elsewhere, by forms, scripts and frames, or by a
+name that it lets point there (DNS rebinding), and whatever else this machine serves on another port. So nothing is
+answered but requests for this address, by this page, of the few kinds that the page makes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from host_stubs.ui.sessions import Sessions
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MOST_BYTES = 2**20
+"""Of what a page sends: what is chosen and typed on it."""
+TOKEN_HEADER = "x-host-page"
+OLDER_PAGE = 409
+"""The status that tells a page that it is not one of this server's."""
+
+API = "/gradio_api"
+HEARTBEAT = f"{API}/heartbeat/"
+READ = frozenset(
+    ["/", "/theme.css", "/favicon.ico", "/manifest.json"]
+    + [f"{API}/{name}" for name in ("app_id", "startup-events", "queue/data")]
+)
+READ_BELOW = ("/assets/", "/static/", HEARTBEAT)
+SOUND = f"{API}/file="
+SENT = frozenset(f"{API}/{name}" for name in ("run/predict", "queue/join", "component_server/"))
+
+HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'",
+    ),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""Of each answer: the page takes nothing from elsewhere, and nobody shows it inside another one."""
+
+SCRIPT = """<script>(() => {
+  const fetch = window.fetch;
+  let over = false;
+  window.fetch = async (what, how = {}) => {
+    if (new URL(what.url ?? what, location.href).origin !== location.origin) return fetch(what, how);
+    const headers = new Headers(how.headers ?? what.headers);
+    headers.set('%(header)s', '%(token)s');
+    const answer = await fetch(what, {...how, headers});
+    if (answer.status === %(status)d && !over) {
+      over = true;
+      const said = document.createElement('p');
+      said.role = 'alert';
+      said.className = 'older-page';
+      said.textContent = 'The program was started anew since this page was opened. The page loads again.';
+      document.body.prepend(said);
+      setTimeout(() => location.reload(), 1500);
+    }
+    return answer;
+  };
+})();</script>"""
+
+
+def page_script(token: str) -> str:
+    """What a page needs in its head to be let in, and to load again once the server is another one."""
+    return SCRIPT % {"header": TOKEN_HEADER, "token": token, "status": OLDER_PAGE}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is not answered, with the status that says so."""
+
+    status: int
+    why: str
+
+
+class Door:
+    """Stands before the page's application, and lets in what the page itself asks. To be the outermost.
+
+    Args:
+        app: the application.
+        names: the hosts, each with its port, that the server is reached by.
+        token: what a page of this server has in its script.
+        sounds: the folder with the files that pages may fetch.
+        sessions: told of each page that is open.
+    """
+
+    def __init__(self, app: Asgi, names: Iterable[str], token: str, sounds: Path, sessions: Sessions) -> None:
+        self._app, self._names, self._token = app, frozenset(names), token
+        self._sounds, self._sessions = os.path.realpath(sounds), sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:  # the page has no web sockets
+            await send({"type": "websocket.close", "code": 1008, "reason": "The page has no web sockets."})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path, headers = str(scope["method"]), str(scope["path"]), _headers(scope)
+        refused = self.refusal(method, path, headers)
+        if refused is None and method == "POST":
+            body = await _read(receive, int(headers["content-length"][0]))
+            receive, refused = _again(body, receive), content_refusal(body)
+        if refused is not None:
+            await _refuse(refused, send)
+        elif path.startswith(HEARTBEAT):
+            with self._sessions.open(path.removeprefix(HEARTBEAT)):
+                await self._app(scope, receive, _hardened(send))
+        else:
+            await self._app(scope, receive, _hardened(send))
+
+    def refusal(self, method: str, path: str, headers: dict[str, list[str]]) -> Refusal | None:
+        """Why a request is refused by what stands before its body; None if it is not.
+
+        Names of headers are in small letters.
+        """
+        hosts, origins = headers.get("host", []), headers.get("origin", [])
+        if len(hosts) != 1 or hosts[0].lower() not in self._names:
+            return Refusal(403, "This server is not reached by that name.")
+        if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
+            return Refusal(403, "Only this server's own page is answered.")
+        sites = headers.get("sec-fetch-site", [])
+        if any(site not in ("same-origin", "none") for site in sites) and not _opens_the_page(method, path, headers):
+            return Refusal(403, "Only this server's own page is answered.")
+        if method in ("GET", "HEAD"):
+            return None if self._may_read(path) else Refusal(404, "The page has nothing like that.")
+        if method != "POST" or path not in SENT:
+            return Refusal(404, "The page does nothing like that.")
+        if headers.get("content-type", [""])[0].partition(";")[0].strip().lower() != "application/json":
+            return Refusal(415, "Only JSON is taken.")
+        if headers.get(TOKEN_HEADER) != [self._token]:
+            return Refusal(OLDER_PAGE, "This page is not of this start of the program. Load it again.")
+        length = headers.get("content-length", [""])[0]
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > MOST_BYTES:
+            return Refusal(413, f"At most {MOST_BYTES:,} bytes are taken, and their number has to be said.")
+        return None
+
+    def _may_read(self, path: str) -> bool:
+        if path.startswith(SOUND):
+            try:
+                return os.path.realpath(path.removeprefix(SOUND)).startswith(f"{self._sounds}{os.sep}")
+            except ValueError:  # a zero in it
+                return False
+        return path in READ or path.startswith(READ_BELOW)
+
+
+def content_refusal(body: bytes) -> Refusal | None:
+    """Why what a page sends is refused; None if it is not.
+
+    A page names no files: Gradio would fetch what one is said to be, even from other addresses.
+    """
+    try:
+        json.loads(body, object_pairs_hook=_without_files)
+    except (ValueError, RecursionError) as error:
+        return Refusal(400, str(error) if isinstance(error, _NamesAFileError) else "That is not readable JSON.")
+    return None
+
+
+class _NamesAFileError(ValueError):
+    """JSON that says what file is meant."""
+
+
+def _without_files(pairs: list[tuple[str, Any]]) -> None:
+    if any(name == "path" for name, _ in pairs):
+        raise _NamesAFileError("Files are not taken.")
+
+
+def _opens_the_page(method: str, path: str, headers: dict[str, list[str]]) -> bool:
+    """Whether somebody follows a link to the page: the page that the link is on learns nothing of it."""
+    how = [headers.get(f"sec-fetch-{name}") for name in ("mode", "dest")]
+    return (method, path) == ("GET", "/") and how == [["navigate"], ["document"]]
+
+
+def _headers(scope: Scope) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+async def _read(receive: Receive, length: int) -> bytes:
+    """What was sent, at most the bytes that there were said to be."""
+    body, more = b"", True
+    while more and len(body) < length:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives what has been read, and then what comes."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def given() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return given
+
+
+def _hardened(send: Send) -> Send:
+    """A `send` whose answers carry `HEADERS`, and let no page elsewhere read them."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message.get("headers", []) if not pair[0].lower().startswith(b"access-control-")]
+            message = {**message, "headers": [*kept, *HEADERS]}
+        await send(message)
+
+    return sent
+
+
+async def _refuse(refused: Refusal, send: Send) -> None:
+    body = refused.why.encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await _hardened(send)({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
