@@ -26,13 +26,14 @@ from benchmarks.corpora import MADE, PieceCorpus, demo_dataset, legacy_datasets
 from benchmarks.results import RESULTS, machine, write_section
 from sda_prior_plugin import CodeCorpus, PriorSettings, train_prior
 from sda_prior_plugin.codes import CodeShape
-from sda_prior_plugin.copying import Heard, copied_windows, frame_hashes
+from sda_prior_plugin.copying import Heard, copied_windows
 from sda_prior_plugin.dataset import HOST_FRAME_SECONDS, CodeSequences
 from sda_prior_plugin.edge.corpus_cache import CorpusCache
 from sda_prior_plugin.errors import NothingTrained
 from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEvent, TrainingStarted
 from sda_prior_plugin.near_copies import Sketch, sequences_keys
 from sda_prior_plugin.settings import KnobValue, read_tiers
+from sda_prior_plugin.window_hashes import frame_hashes
 
 HOURS = 1000.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 10.0, 3600.0

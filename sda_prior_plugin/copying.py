@@ -1,194 +1,31 @@
 """Verbatim copies: which stretches of some codes occur in the codes that a prior has learned from.
 
-Every frame is known by a 64-bit hash of its codes, every window of frames by a hash of those, which rolls along (Karp
-and Rabin 1987). The windows that are looked for, of all lengths, go into one small table, and what was learned from
-streams past it once: the time is proportional to the training codes, and no memory is needed but for the table. Equal
-windows have equal hashes, so that no copy is missed; unequal ones have equal hashes once in 2^64 pairs.
+The windows that are looked for, of all lengths, go into one small table of their hashes, and what was learned from
+streams past it once: the time is proportional to the training codes, and no memory is needed but for the table.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from sda_prior_plugin.compiled import compiled_in_order, inlined
 from sda_prior_plugin.dataset import CodeSequences
-from sda_prior_plugin.mapped import parts, sequence_parts
+from sda_prior_plugin.mapped import sequence_parts
+from sda_prior_plugin.window_hashes import (
+    empty_table,
+    enter,
+    find_first,
+    frame_hashes,
+    look_up,
+    pass_by,
+    window_hashes,
+    window_kinds,
+)
 
 SHORTEST_COPY_SECONDS = 1 / 3
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-_ROLL = np.uint64(0xD1342543DE82EF95)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
-_SHIFT = np.uint64(31)
-_EMPTY = np.uint64(0)
-
-
-@inlined
-def _mixed(value: np.uint64) -> np.uint64:
-    value = (value ^ (value >> _SHIFT)) * _MIX
-    return value ^ (value >> _SHIFT)
-
-
-@inlined
-def frame_hash(codes: np.ndarray) -> np.uint64:
-    """What tells a frame, its codes `[frame codes]`, from others."""
-    value = _ODD
-    for place in range(len(codes)):
-        value = _mixed((value + np.uint64(codes[place]) + np.uint64(1)) * _ODD)
-    return value
-
-
-@compiled_in_order
-def _hash_frames(codes: np.ndarray, hashes: np.ndarray) -> None:
-    for frame in range(len(codes)):
-        hashes[frame] = frame_hash(codes[frame])
-
-
-@compiled_in_order
-def _hash_windows(hashes: np.ndarray, frames: int, found: np.ndarray) -> None:
-    """Fill `found` with the hash of each window of `frames`; 0 stands for no window, and for none that is there."""
-    leaves = np.uint64(1)
-    for _ in range(frames):
-        leaves *= _ROLL
-    rolling = np.uint64(0)
-    for frame in range(len(hashes)):
-        rolling = rolling * _ROLL + hashes[frame]
-        if frame >= frames:
-            rolling -= leaves * hashes[frame - frames]
-        if frame >= frames - 1:
-            found[frame - frames + 1] = max(_mixed(rolling), np.uint64(1))
-
-
-@inlined
-def _slot(table: np.ndarray, wanted: np.uint64) -> np.int64:
-    """Where `wanted` stands in the table, or the free place where it would."""
-    mask = np.uint64(len(table) - 1)
-    slot = wanted & mask
-    while table[slot] != _EMPTY and table[slot] != wanted:
-        slot = (slot + np.uint64(1)) & mask
-    return np.int64(slot)
-
-
-@compiled_in_order
-def _enter(wanted: np.ndarray, table: np.ndarray) -> None:
-    """Put hashes into a table, to be looked up with `_slot`."""
-    for index in range(len(wanted)):
-        table[_slot(table, wanted[index])] = wanted[index]
-
-
-@compiled_in_order
-def completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, found: np.ndarray) -> None:
-    """Fill `found` bool `[C]`: which last codes of a frame make it end a window that was heard.
-
-    Args:
-        table: of a `CopyGuard`.
-        before: uint64 `[its frames - 1]`, the hashes of the frames before.
-        codes: int `[frame codes]`; all but the last are known.
-        found: one for each code that may be the last.
-    """
-    rolling = np.uint64(0)
-    for one in before:
-        rolling = (rolling + one) * _ROLL
-    prefix = _ODD
-    for place in range(len(codes) - 1):
-        prefix = _mixed((prefix + np.uint64(codes[place]) + np.uint64(1)) * _ODD)
-    for code in range(len(found)):
-        frame = _mixed((prefix + np.uint64(code) + np.uint64(1)) * _ODD)
-        one = max(_mixed(rolling + frame), np.uint64(1))
-        found[code] = table[_slot(table, one)] == one
-
-
-@compiled_in_order
-def _find_first(hashes: np.ndarray, starts: np.ndarray, frames: int, table: np.ndarray, places: np.ndarray) -> None:
-    """Fill `places` with the first place in `hashes` of each window of `frames` in the table, where it is there."""
-    leaves = np.uint64(1)
-    for _ in range(frames):
-        leaves *= _ROLL
-    for sequence in range(len(starts) - 1):
-        begin, end = starts[sequence], starts[sequence + 1]
-        rolling = np.uint64(0)
-        for frame in range(begin, end):
-            rolling = rolling * _ROLL + hashes[frame]
-            if frame >= begin + frames:
-                rolling -= leaves * hashes[frame - frames]
-            if frame >= begin + frames - 1:
-                one = max(_mixed(rolling), np.uint64(1))
-                slot = _slot(table, one)
-                if table[slot] == one and places[slot] < 0:
-                    places[slot] = frame - frames + 1
-
-
-@compiled_in_order
-def _look_up(wanted: np.ndarray, table: np.ndarray, places: np.ndarray, found: np.ndarray) -> None:
-    """Fill `found` with the places of the hashes `wanted`."""
-    for index in range(len(wanted)):
-        found[index] = places[_slot(table, wanted[index])]
-
-
-def empty_table(most: int, room: int) -> np.ndarray:
-    """A table for at most so many hashes, uint64 `[a power of two]`, with `room` times as many places at least."""
-    return np.zeros(1 << max(4, (room * most - 1).bit_length()), np.uint64)
-
-
-def window_hashes(hashes: np.ndarray, frames: int) -> np.ndarray:
-    """uint64 `[windows]`: what tells the windows of `frames` of some frame hashes apart."""
-    found = np.empty(max(len(hashes) - frames + 1, 0), np.uint64)
-    _hash_windows(hashes, frames, found)
-    return found
-
-
-@compiled_in_order
-def _pass_by(
-    hashes: np.ndarray,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    leaves: np.ndarray,
-    salts: np.ndarray,
-    rolling: np.ndarray,
-    table: np.ndarray,
-    slots: np.ndarray | None,
-    recordings: np.ndarray | None,
-    latest: np.ndarray | None,
-    holding: np.ndarray | None,
-) -> None:
-    """Take windows of several lengths of some frames to a table: enter them, or count who holds those in it.
-
-    Args:
-        hashes, starts: of the frames, and where each sequence of them starts; no window goes beyond its sequence.
-        lengths, leaves, salts, rolling: `[lengths]`, frames of the windows and what each length needs.
-        table: as `_slot` wants it.
-        slots: int `[lengths, frames]`, to be filled with the slot of the window that ends with each frame; None where
-            nothing is to be entered.
-        recordings: `[sequences]`, which each is from, ascending; None, like the rest, where nothing is counted.
-        latest, holding: int32 `[slots of the table]`, from -1 and 0 on, the last recording that holds what is there,
-            and how many do.
-    """
-    for sequence in range(len(starts) - 1):
-        begin = starts[sequence]
-        for kind in range(len(lengths)):
-            rolling[kind] = np.uint64(0)
-        for frame in range(begin, starts[sequence + 1]):
-            for kind in range(len(lengths)):
-                length = lengths[kind]
-                value = rolling[kind] * _ROLL + hashes[frame]
-                if frame - begin >= length:
-                    value -= leaves[kind] * hashes[frame - length]
-                rolling[kind] = value
-                if frame - begin >= length - 1:
-                    one = max(_mixed(value + salts[kind]), np.uint64(1))
-                    slot = _slot(table, one)
-                    if slots is not None:
-                        table[slot] = one
-                        slots[kind, frame] = slot
-                    if recordings is None or latest is None or holding is None:
-                        continue
-                    if table[slot] == one and latest[slot] != recordings[sequence]:
-                        latest[slot] = recordings[sequence]
-                        holding[slot] += 1
 
 
 def holding_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
@@ -196,28 +33,16 @@ def holding_windows(heard: Heard, new: np.ndarray, starts: np.ndarray, lengths: 
 
     `starts` are those of the sequences in `new`, with the end. What was heard is passed by once, for all lengths.
     """
-    kinds = np.array(lengths, np.int64)
-    leaves = np.array([pow(int(_ROLL), length, 2**64) for length in lengths], np.uint64)
-    needs = kinds, leaves, kinds.astype(np.uint64) * _ODD, np.zeros(len(kinds), np.uint64)
-    table = empty_table(len(kinds) * len(new), 2)
-    slots = np.full((len(kinds), len(new)), -1, np.int64)
+    needs, table = window_kinds(lengths), empty_table(len(lengths) * len(new), 2)
+    slots = np.full((len(lengths), len(new)), -1, np.int64)
     latest, holding = np.full(len(table), -1, np.int32), np.zeros(len(table), np.int32)
-    _pass_by(new, starts, *needs, table, slots, None, None, None)
+    pass_by(new, starts, *needs, table, slots, None, None, None)
     first = 0
     for some in sequence_parts(heard.hashes, heard.starts):
         recordings = heard.recordings[first : first + len(some) - 1]
-        _pass_by(heard.hashes, some, *needs, table, None, recordings, latest, holding)
+        pass_by(heard.hashes, some, *needs, table, None, recordings, latest, holding)
         first += len(recordings)
     return np.where(slots >= 0, holding[slots], 0)
-
-
-def frame_hashes(codes: np.ndarray) -> np.ndarray:
-    """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
-    hashes = np.empty(len(codes), np.uint64)
-    for rows in parts(codes):
-        some = np.ascontiguousarray(codes[rows])
-        _hash_frames(some.reshape(len(some), math.prod(codes.shape[1:])), hashes[rows])
-    return hashes
 
 
 @dataclass(frozen=True)
@@ -268,10 +93,10 @@ class Heard:
         """The same for windows of which the hashes are `wanted`."""
         table = empty_table(len(wanted), 4)
         places, found = np.full(len(table), -1, np.int64), np.empty(len(wanted), np.int64)
-        _enter(wanted, table)
+        enter(wanted, table)
         for sequences in sequence_parts(self.hashes, self.starts):
-            _find_first(self.hashes, sequences, frames, table, places)
-        _look_up(wanted, table, places, found)
+            find_first(self.hashes, sequences, frames, table, places)
+        look_up(wanted, table, places, found)
         return found
 
     def passages(self, codes: np.ndarray, least: int) -> list[Passage]:
@@ -345,7 +170,7 @@ class CopyGuard:
         """For windows of `frames` frames."""
         table = empty_table(len(heard.hashes), 2)
         for begin, end in pairwise(heard.starts):
-            _enter(window_hashes(heard.hashes[begin:end], frames), table)
+            enter(window_hashes(heard.hashes[begin:end], frames), table)
         return cls(frames, table)
 
 

@@ -106,6 +106,14 @@ class PairIndex(NamedTuple):
     bounds: np.ndarray
 
 
+@inlined
+def _first_there(held: np.ndarray, recording: int, window: int) -> bool:
+    """Whether a window has not been in a recording before; from now on it has."""
+    before = held[recording]
+    held[recording] = window
+    return bool(before != window)
+
+
 @compiled_in_order
 def _nearest(
     new: np.ndarray,
@@ -128,12 +136,10 @@ def _nearest(
     Args:
         new: uint8 `[frames, bands]`, keys of what is looked at, and `bits` float32 of each.
         firsts: int `[windows]`, where each window of so many `frames` begins.
-        keys: uint8 `[training frames, bands]`.
-        index: of these.
+        keys: uint8 `[training frames, bands]`, and `index` of these.
         own: int32 `[windows]`, the training recording that each is from and not compared with; -1 for none.
         most: training windows that one window is compared with.
-        seen, held: int8 `[training frames]` and `[recordings]`, NOT_YET everywhere: the last window that looked there;
-            in `seen` TOO_LATE where no window begins, for the sequence ends.
+        seen, held: int8 `[training frames]`, `[recordings]`: NOT_YET, in `seen` TOO_LATE where no window begins.
         shares, found, spread: filled; a share of 0 and place -1 where nothing agrees.
     """
     starts, recordings, places, bounds = index
@@ -160,11 +166,10 @@ def _nearest(
                         agreed = _agreed(new, bits, first, keys, start, frames)
                         if agreed > best:
                             best, at = agreed, start
-                        if agreed >= SAME * total:
-                            recording = recordings[_sequence_of(starts, start)]
-                            if held[recording] != window:
-                                held[recording] = window
-                                spread[window] += 1
+                        if agreed >= SAME * total and _first_there(
+                            held, recordings[_sequence_of(starts, start)], window
+                        ):
+                            spread[window] += 1
                         if checked >= most:
                             break
             least, limit = limit, limit * 8

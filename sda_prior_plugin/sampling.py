@@ -13,7 +13,7 @@ import torch
 
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.compiled import compiled_for_speed, inlined, literal
-from sda_prior_plugin.copying import CopyGuard, completing, frame_hash, frame_hashes
+from sda_prior_plugin.copying import CopyGuard
 from sda_prior_plugin.drawing import NONE_LEFT, drawn_but_for
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.inference import (
@@ -30,6 +30,7 @@ from sda_prior_plugin.kernels import normalize, set_row
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.random_stream import stream_keys, uniforms
 from sda_prior_plugin.weights import Attention, CodeWeights, Recurrence, Weights, weights_of
+from sda_prior_plugin.window_hashes import completing, frame_hash, frame_hashes
 
 MOST_EMPTY_SOUNDS = 100
 """Sounds in a row that the copy guard may end before their first frame."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sda_prior_plugin.copying import frame_hashes
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.mapped import give_back, parts
 from sda_prior_plugin.near_copies import sequences_keys
+from sda_prior_plugin.window_hashes import frame_hashes
 from sda_prior_plugin.windows import LARGE_BYTES
 
 CHECKED, CHECKED_FRAMES = 64, 256

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sda_prior_plugin import CodeCorpus, PriorError, PriorRun, train_prior
-from sda_prior_plugin.copying import CopyGuard, Heard, completing, copied_windows, covered, frame_hashes, moving
+from sda_prior_plugin.copying import CopyGuard, Heard, copied_windows, covered, moving
 from sda_prior_plugin.dataset import CodeSequences
+from sda_prior_plugin.window_hashes import completing, frame_hashes
 
 from .conftest import BANDS, LEVELS, SIZE, loops, small_settings
 

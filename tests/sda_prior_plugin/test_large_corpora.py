@@ -11,7 +11,7 @@ import pytest
 from sda_prior_plugin import CodeCorpus, PriorSettings, train_prior
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copy_meter import CopyMeter
-from sda_prior_plugin.copying import Heard, frame_hashes
+from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.dataset import HOST_FRAME_SECONDS, CodeSequences
 from sda_prior_plugin.edge.corpus_cache import CorpusCache
 from sda_prior_plugin.edge.corpus_traces import traces_bytes, with_traces
@@ -19,6 +19,7 @@ from sda_prior_plugin.events import EpochDone, TrainingEvent, TrainingStarted
 from sda_prior_plugin.held_out_sample import MOST_JUDGED_CODES, judged_by_a_sample, stretches
 from sda_prior_plugin.mapped import PART_BYTES, parts, sequence_parts
 from sda_prior_plugin.near_copies import MOST_LISTED, Sketch
+from sda_prior_plugin.window_hashes import frame_hashes
 from sda_prior_plugin.windows import LARGE_BYTES
 from tests.sda_prior_plugin.test_batches import resident_megabytes
 
