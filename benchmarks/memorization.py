@@ -35,11 +35,13 @@ from benchmarks.corpora import (
     without_duplicates,
 )
 from benchmarks.results import write_section
-from sda_prior_plugin import CodeBatches, CodeCorpus, EpochDone, PriorSettings
+from sda_prior_plugin import CodeBatches, CodeCorpus, EpochDone, PriorSettings, TrainingEvent
 from sda_prior_plugin.copy_meter import CopyMeter
+from sda_prior_plugin.looking import chosen_checkpoint
 from sda_prior_plugin.memorization import VERY_LIKELY
+from sda_prior_plugin.run import Run
 from sda_prior_plugin.sampling import Wanted, draw_grids
-from sda_prior_plugin.training import Trainer
+from sda_prior_plugin.training import end_epoch, train_epoch
 
 HEALTHY, PAST = "up to the best", "past the best"
 RECITING_STEPS, HEALTHY_STEPS = 900, 1200
@@ -115,6 +117,17 @@ class Material:
         return cls(name, dataset.corpus(offsets), dataset.corpus(1), dataset.file_count)
 
 
+def learn_and_judge(run: Run, epochs: list[EpochDone]) -> None:
+    """Train one epoch more, also where it diverges, and add what is told of it."""
+
+    def tell(event: TrainingEvent) -> None:
+        if isinstance(event, EpochDone):
+            epochs.append(event)
+
+    train_epoch(run, tell, threading.Event())
+    end_epoch(run, tell)
+
+
 def judged(material: Material, network: dict[str, int | str], seed: int, past: bool) -> list[Judged]:
     """Train one prior, on one thread, and label and judge some of its checkpoints."""
     torch.set_num_threads(1)
@@ -127,25 +140,22 @@ def judged(material: Material, network: dict[str, int | str], seed: int, past: b
         settings = replace(settings, epochs=max(4, min(settings.epochs, HEALTHY_STEPS // steps)))
     epochs: list[EpochDone] = []
     torch.manual_seed(seed)
-    trainer = Trainer(
-        codes, settings, torch.device("cpu"), lambda event: epochs.append(event) if isinstance(event, EpochDone) else 0,
-        threading.Event(),
-    )  # fmt: skip
-    trainer.started = started = time.monotonic()
+    run = Run(codes, settings, torch.device("cpu"))
+    run.started = started = time.monotonic()
     kept = []
     for epoch in range(1, settings.epochs + 1):
-        trainer.judge_epoch(epoch, trainer.train_epoch(epoch) or math.inf)
-        kept.append(copy.deepcopy(trainer.average.state_dict()))
+        learn_and_judge(run, epochs)
+        kept.append(copy.deepcopy(run.average.state_dict()))
         if not past and epoch - epochs[-1].best_epoch >= PATIENCE:
             break
-    looking, seconds = trainer.progress.looking_seconds, time.monotonic() - started
-    meter, best = trainer.watch.meter, epochs[-1].best_epoch
+    looking, seconds = run.progress.looking_seconds, time.monotonic() - started
+    meter, best = run.watch.meter, epochs[-1].best_epoch
     until, shares = (len(epochs), PAST_SHARES) if past else (best, HEALTHY_SHARES)
-    verdict = "" if past else trainer.chosen_checkpoint()[1].verdict
+    verdict = "" if past else chosen_checkpoint(run)[1].verdict
     rows = []
     for epoch in sorted({max(1, round(share * until)) for share in shares}):
-        trainer.average.load_state_dict(kept[epoch - 1])
-        grids = draw_grids(trainer.average, LARGE_SAMPLE, Wanted(None, meter.sample_frames, seed + 1_000_003 + epoch))
+        run.average.load_state_dict(kept[epoch - 1])
+        grids = draw_grids(run.average, LARGE_SAMPLE, Wanted(None, meter.sample_frames, seed + 1_000_003 + epoch))
         rates, nearness = meter.measured(grids).exact, meter.nearness(grids)
         far = [
             rate
@@ -205,18 +215,15 @@ def onset(codes: CodeCorpus, settings: PriorSettings) -> Onset:
     """
     meter, epochs = CopyMeter(codes), list[EpochDone]()
     torch.manual_seed(settings.seed)
-    trainer = Trainer(
-        codes, settings, torch.device("cpu"), lambda event: epochs.append(event) if isinstance(event, EpochDone) else 0,
-        threading.Event(),
-    )  # fmt: skip
-    trainer.started = time.monotonic()
+    run = Run(codes, settings, torch.device("cpu"))
+    run.started = time.monotonic()
     twice: list[bool] = []
     for epoch in range(1, settings.epochs + 1):
-        trainer.judge_epoch(epoch, trainer.train_epoch(epoch) or math.inf)
-        grids = draw_grids(trainer.average, ONSET_SAMPLE, Wanted(None, meter.sample_frames, 1_000_003 + epoch))
+        learn_and_judge(run, epochs)
+        grids = draw_grids(run.average, ONSET_SAMPLE, Wanted(None, meter.sample_frames, 1_000_003 + epoch))
         shortest = meter.measured(grids).exact[0]
         twice.append(shortest.samples >= 2 * shortest.held_out)
-        if trainer.watch.memorizing:
+        if run.watch.memorizing:
             break
     pairs = (epoch for epoch, (now, later) in enumerate(itertools.pairwise(twice), start=1) if now and later)
     return Onset(

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortest_window
+from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.near_copies import Sketch
-from sda_prior_plugin.network import NetworkSettings, PriorNetwork, normalized
+from sda_prior_plugin.network import PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.sampling import Draw, Wanted, draw_grids, draw_stream
 from sda_prior_plugin.settings import PriorSettings

@@ -117,7 +117,9 @@ class PriorSettings:
     )
     seed: int = _knob(int, "Seed of every random choice.", minimum=0, maximum=2**32 - 1)
     device: str = _knob(
-        str, "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
+        str,
+        "Where to train; auto takes a CUDA GPU if there is one, or else the processor.",
+        choices=("auto", "cpu", "cuda", "mps"),
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""All that a training is at one moment: what it takes to go on later as if it had never been broken off."""
+"""The state of a training, as it is written down: what it takes to go on later as if it had never been broken off."""
 
 from __future__ import annotations
 
@@ -13,26 +13,15 @@ import torch
 from torch import Tensor
 
 from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.devices import STREAMS
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.settings import KNOBS_BY_NAME, PriorSettings
 
-NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
-STEP = ".step"
-MOMENTS = (STEP, ".exp_avg", ".exp_avg_sq")
-"""What the optimiser knows of each weight."""
-STREAMS = ("random.cpu", "random.cuda", "random.mps")
-"""Random streams: the processor's, and that of the device where it is another one."""
-
-
-def kept_weights(number: int) -> str:
-    """What the names of a kept checkpoint's weights begin with."""
-    return f"kept.{number}.weights."
-
-
-def kept_bits(number: int) -> str:
-    """The name of a kept checkpoint's bits, `[held-out sequences]`."""
-    return f"kept.{number}.sequence_bits"
+NO_FACTS = frozenset({"settings", "tensors"})
+"""Fields of a `TrainingState` that are no plain facts."""
+OF_KEPT = frozenset({"kept_epochs", "kept_seconds"})
+"""Facts that a `state_dict` has with each of the checkpoints."""
 
 
 class NotResumable(PriorError):  # noqa: N818 - what is the case, as callers would say it
@@ -44,56 +33,107 @@ class NotResumable(PriorError):  # noqa: N818 - what is the case, as callers wou
 
 
 @dataclass(frozen=True)
-class TrainingState:
-    """A training between two of its batches, or epochs. Everything but `tensors` is plain and small.
+class Progress:
+    """How far a training has come: what each batch and epoch adds to, plain and small.
 
     Attributes:
-        settings: of the training.
-        corpus: `corpus_digest` of what it learns from and is judged by.
         batches: of the epoch under way that are done; 0 between two epochs.
         step: batches done in all epochs.
         epoch_bits, epoch_codes: bits of those `batches`, and how many codes they had.
         train_perplexities, held_out_perplexities, memorizing: of each epoch that is over.
-        kept_epochs, kept_seconds: of each checkpoint that is kept, the best one last; none before a finite epoch.
         skipped_batches: that had no finite loss.
         looked_at: epoch and step of the last look at copies.
         hurried_since: the epoch since which these are hurried, or 0.
-        watch: what the watch for memorizing knows, as `Watch.as_dict` has it.
-        judged_codes: held-out codes that it is judged by; 0 in a state from before some were left out.
-        seconds, looking_seconds: that training has taken, and looking at copies.
-        machine: what decides, besides all this, whether going on gives the same prior bit for bit.
-        tensors: weights, averaged weights, checkpoints, the optimiser's moments and random streams, by name.
+        looking_seconds: that looking at copies has taken.
     """
 
-    settings: PriorSettings
-    corpus: str
-    batches: int
-    step: int
-    epoch_bits: float
-    epoch_codes: int
-    train_perplexities: Perplexities
-    held_out_perplexities: Perplexities
-    memorizing: tuple[bool, ...]
-    kept_epochs: tuple[int, ...]
-    kept_seconds: tuple[float, ...]
-    skipped_batches: int
-    looked_at: tuple[int, int]
-    hurried_since: int
-    watch: dict[str, Any]
-    judged_codes: int
-    seconds: float
-    looking_seconds: float
-    machine: dict[str, str]
-    tensors: Mapping[str, Tensor]
+    batches: int = 0
+    step: int = 0
+    epoch_bits: float = 0.0
+    epoch_codes: int = 0
+    train_perplexities: Perplexities = ()
+    held_out_perplexities: Perplexities = ()
+    memorizing: tuple[bool, ...] = ()
+    skipped_batches: int = 0
+    looked_at: tuple[int, int] = (0, 0)
+    hurried_since: int = 0
+    looking_seconds: float = 0.0
 
     @property
     def epochs(self) -> int:
         """Whole epochs that are over."""
         return len(self.held_out_perplexities)
 
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState(Progress):
+    """A training between two of its batches, or epochs: the `state_dict` of its run, as facts and named tensors.
+
+    Attributes:
+        settings: of the training.
+        corpus: `corpus_digest` of what it learns from and is judged by.
+        kept_epochs, kept_seconds: of each checkpoint that is kept, the best one last; none before a finite epoch.
+        watch: what the watch for memorizing knows, as `Watch.as_dict` has it.
+        judged_codes: held-out codes that it is judged by; 0 in a state from before some were left out.
+        seconds: that training has taken.
+        machine: what decides, besides all this, whether going on gives the same prior bit for bit.
+        tensors: weights, averaged weights, checkpoints, the optimiser's moments and random streams; each is called by
+            the names on the way to it in the `state_dict`, with dots between.
+    """
+
+    settings: PriorSettings
+    corpus: str
+    kept_epochs: tuple[int, ...]
+    kept_seconds: tuple[float, ...]
+    watch: dict[str, Any]
+    judged_codes: int
+    seconds: float
+    machine: dict[str, str]
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> TrainingState:
+        """That of a run with this `state_dict`. Its tensors are on the CPU, the run's own where that is there, too."""
+        kept = state["kept"]
+        return cls(
+            **{name: state[name] for name in cls.__dataclass_fields__.keys() - NO_FACTS - OF_KEPT},
+            settings=PriorSettings(**state["settings"]),
+            kept_epochs=tuple(checkpoint["epoch"] for checkpoint in kept),
+            kept_seconds=tuple(checkpoint["seconds"] for checkpoint in kept),
+            tensors={name: tensor.detach().cpu() for name, tensor in named_tensors(state).items()},
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `of` makes this state of."""
+
+        def below(way: str) -> dict[str, Tensor]:
+            return {name.removeprefix(way): one for name, one in self.tensors.items() if name.startswith(way)}
+
+        optimizer: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in below("optimizer.").items():
+            weights, _, moment = name.rpartition(".")
+            optimizer.setdefault(weights, {})[moment] = tensor
+        facts = {name: getattr(self, name) for name in self.__dataclass_fields__.keys() - NO_FACTS - OF_KEPT}
+        return facts | {
+            "settings": self.settings.as_dict(),
+            "network": below("network."),
+            "average": below("average."),
+            "optimizer": optimizer,
+            "kept": [
+                {
+                    "epoch": epoch,
+                    "seconds": seconds,
+                    "weights": below(f"kept.{number}.weights."),
+                    "sequence_bits": self.tensors[f"kept.{number}.sequence_bits"],
+                }
+                for number, (epoch, seconds) in enumerate(zip(self.kept_epochs, self.kept_seconds, strict=True))
+            ],
+            "random": below("random."),
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """All but the tensors, as plain JSON; a perplexity that is infinite is null."""
-        return plain_fields(self, but=frozenset({"tensors", "settings"})) | {"settings": self.settings.as_dict()}
+        return plain_fields(self, but=NO_FACTS) | {"settings": self.settings.as_dict()}
 
     @classmethod
     def from_parts(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainingState:
@@ -103,8 +143,7 @@ class TrainingState:
             NotResumable: a fact is missing, or not what it should be.
         """
         try:
-            known = {"judged_codes": 0, **facts}
-            values = read_fields(cls, known, but=frozenset({"tensors", "settings"}))
+            values = read_fields(cls, {"judged_codes": 0, **facts}, but=NO_FACTS)
         except (KeyError, TypeError) as error:
             raise NotResumable(f"it is damaged (its {error.args[0]} is not what it should be)") from error
         state = cls(settings=_settings(facts.get("settings")), tensors=tensors, **values)
@@ -132,6 +171,39 @@ class TrainingState:
             return "looks are after its position"
         return ""
 
+    def check_tensors(self, weights: Mapping[str, Tensor], sequences: int) -> None:
+        """See that the tensors are those of a training with these `weights`, which may be without data.
+
+        Args:
+            weights: what the network has, by name; all of it is learned.
+            sequences: held-out sequences.
+
+        Raises:
+            NotResumable: a tensor is missing, unknown, of another shape or type, or holds numbers that cannot be.
+        """
+        given = self.tensors
+        scalar, bits = torch.empty((), device="meta"), torch.empty(sequences, dtype=torch.float64, device="meta")
+        used = [name for name in weights if f"optimizer.{name}.step" in given]  # others were of no use yet
+        streams = {name: given[f"random.{name}"] for name in STREAMS if f"random.{name}" in given}
+        expected = named_tensors(
+            {
+                "network": weights,
+                "average": weights,
+                "optimizer": {n: {"step": scalar, "exp_avg": weights[n], "exp_avg_sq": weights[n]} for n in used},
+                "kept": [{"weights": weights, "sequence_bits": bits} for _ in self.kept_epochs],
+                "random": streams | {"cpu": torch.get_rng_state()},
+            }
+        )
+        for name in sorted(expected.keys() | given.keys()):
+            if name not in given or name not in expected:
+                what = f"it lacks {name}" if name in expected else f"{name} is unknown"
+                raise NotResumable(f"it is damaged ({what})")
+            one, wanted = given[name], expected[name]
+            if one.shape != wanted.shape or one.dtype != (torch.uint8 if name.startswith("random.") else wanted.dtype):
+                raise NotResumable(f"it is damaged (its {name} is {one.dtype} {list(one.shape)})")
+        if name := not_finite(given):
+            raise NotResumable(f"it is damaged (its {name} holds numbers that are not finite)")
+
 
 def corpus_digest(corpus: CodeCorpus) -> str:
     """SHA-256 of all that training knows of a corpus."""
@@ -146,75 +218,21 @@ def corpus_digest(corpus: CodeCorpus) -> str:
     return digest.hexdigest()
 
 
-def check_tensors(state: TrainingState, weights: Mapping[str, Tensor], sequences: int) -> None:
-    """See that a state's tensors are those of a training with these `weights`, which may be without data.
-
-    Args:
-        state: to go on from.
-        weights: what the network has, by name; all of it is learned.
-        sequences: held-out sequences.
-
-    Raises:
-        NotResumable: a tensor is missing, unknown, of another shape or type, or holds numbers that cannot be.
-    """
-    scalar = torch.empty((), device="meta")
-    expected = {f"{part}{name}": like for part in (NETWORK, AVERAGE) for name, like in weights.items()}
-    for number in range(len(state.kept_epochs)):
-        expected |= {kept_weights(number) + name: like for name, like in weights.items()}
-        expected[kept_bits(number)] = torch.empty(sequences, dtype=torch.float64, device="meta")
-    for name, like in weights.items():
-        if OPTIMIZER + name + MOMENTS[0] in state.tensors:  # a weight that was of no use yet has no moments
-            expected |= {OPTIMIZER + name + part: like if part != STEP else scalar for part in MOMENTS}
-    expected |= {name: torch.empty(0, dtype=torch.uint8) for name in state.tensors if name in STREAMS}
-    expected[STREAMS[0]] = torch.get_rng_state()
-    for name in sorted(expected.keys() | state.tensors.keys()):
-        if name not in state.tensors or name not in expected:
-            raise NotResumable(f"it is damaged ({f'it lacks {name}' if name in expected else f'{name} is unknown'})")
-        given, wanted = state.tensors[name], expected[name]
-        if given.dtype != wanted.dtype or (given.shape != wanted.shape and name not in STREAMS[1:]):
-            raise NotResumable(f"it is damaged (its {name} is {given.dtype} {list(given.shape)})")
-    if name := not_finite(state.tensors):
-        raise NotResumable(f"it is damaged (its {name} holds numbers that are not finite)")
+def named_tensors(nested: object, way: str = "") -> dict[str, Tensor]:
+    """The tensors in nested dicts and lists, called by the names and numbers on the way to them with dots between."""
+    if isinstance(nested, Tensor):
+        return {way: nested}
+    inner = nested.items() if isinstance(nested, Mapping) else enumerate(nested) if isinstance(nested, list) else ()
+    return {
+        name: tensor
+        for key, one in inner
+        for name, tensor in named_tensors(one, f"{way}.{key}" if way else str(key)).items()
+    }
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of a tensor that holds numbers that are not finite, if any does."""
     return next((name for name, tensor in sorted(tensors.items()) if not bool(torch.isfinite(tensor).all())), "")
-
-
-def random_streams(device: torch.device) -> dict[str, Tensor]:
-    """Where the random streams that training on a device draws from are now."""
-    streams = {STREAMS[0]: torch.get_rng_state()}
-    if device.type == "cuda":
-        streams[STREAMS[1]] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        streams[STREAMS[2]] = torch.mps.get_rng_state()
-    return streams
-
-
-def set_random_streams(streams: Mapping[str, Tensor], device: torch.device) -> None:
-    """Go to where `random_streams` was; on another kind of device its own stream stays where it is.
-
-    Raises:
-        RuntimeError: no stream is ever there.
-    """
-    torch.set_rng_state(streams[STREAMS[0]])
-    if device.type == "cuda" and STREAMS[1] in streams:
-        torch.cuda.set_rng_state(streams[STREAMS[1]], device)
-    elif device.type == "mps" and STREAMS[2] in streams:
-        torch.mps.set_rng_state(streams[STREAMS[2]])
-
-
-def machine_facts(device: torch.device, precision: torch.dtype) -> dict[str, str]:
-    """What decides, besides a training's state, whether going on gives the same prior bit for bit."""
-    processors = {"cpu": torch.backends.cpu.get_cpu_capability, "cuda": torch.cuda.get_device_name}
-    return {
-        "device": device.type,
-        "processor": processors[device.type]() if device.type in processors else "",
-        "precision": str(precision).removeprefix("torch."),
-        "threads": str(torch.get_num_threads()),
-        "torch": str(torch.__version__),
-    }
 
 
 def _settings(values: object) -> PriorSettings:

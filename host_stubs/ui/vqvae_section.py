@@ -78,7 +78,7 @@ class VqvaeSection:
                 ["auto", "cpu", "cuda", "mps"],
                 value="auto",
                 label="Device",
-                info="auto takes a GPU if there is one.",
+                info="auto takes a CUDA GPU if there is one, or else the processor.",
                 min_width=120,
             )
         self.train = gr.Button("Train VQ-VAE", variant="primary", elem_id="vqvae-train")

@@ -21,7 +21,8 @@ from sda_prior_plugin import (
     TrainingState,
     train_prior,
 )
-from sda_prior_plugin.training import Trainer
+from sda_prior_plugin.run import Run
+from sda_prior_plugin.training import train
 
 BANDS, LEVELS, SIZE = 4, 2, 16
 FRAME = 8
@@ -152,11 +153,11 @@ def recovering(codebooks: np.ndarray) -> Recovering:
             states.append(TrainingState.from_parts(facts, state.tensors))
 
     settings = small_settings(corpus, epochs=12, weight_decay=20.0)
-    trainer = Trainer(corpus, settings, torch.device("cpu"), on_event, threading.Event())
+    run = Run(corpus, settings, torch.device("cpu"))
     with torch.no_grad():
-        for network in (trainer.network, trainer.average):
+        for network in (run.network, run.average):
             network.logits.bias[:, impossible] = -4_000
-    return Recovering(corpus, settings, trainer.run(), epochs, states)
+    return Recovering(corpus, settings, train(run, on_event, threading.Event()), epochs, states)
 
 
 @pytest.fixture(scope="session", params=["transformer", "gru"])

@@ -27,7 +27,8 @@ print("compiled" if compiling.seconds > 0 else "nothing to compile")
 DRAW = """
 import numpy as np
 from sda_prior_plugin import CodeShape
-from sda_prior_plugin.network import NetworkSettings, PriorNetwork
+from sda_prior_plugin.cores import NetworkSettings
+from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.sampling import Wanted, draw_grids
 settings = NetworkSettings("transformer", hidden_size=32, layers=2, heads=2, context_frames=8)
 network = PriorNetwork(CodeShape(2, 2, 16), np.ones((2, 16, 4), np.float32), settings).eval()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sda_prior_plugin import CodeShape, PriorRun
+from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.inference import (
     Memory,
     Room,
@@ -16,7 +17,7 @@ from sda_prior_plugin.inference import (
     weights_of,
 )
 from sda_prior_plugin.kernels import add_product, exponentials, gelu
-from sda_prior_plugin.network import NetworkSettings, PriorNetwork
+from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
 

@@ -10,6 +10,7 @@ import pytest
 from sda_prior_plugin import CodeCorpus, EpochDone, MemorizingFound, PriorError, TrainingEvent, train_prior
 from sda_prior_plugin.copy_meter import SIGNIFICANCE, CopyMeter
 from sda_prior_plugin.copy_test import chances_of_more
+from sda_prior_plugin.judging import Checkpoint
 from sda_prior_plugin.memorization import (
     COPYING,
     GAP,
@@ -20,7 +21,6 @@ from sda_prior_plugin.memorization import (
     MemorizationReport,
     Recited,
 )
-from sda_prior_plugin.training import Checkpoint
 from sda_prior_plugin.watch import Bits, Watch
 
 from .conftest import BANDS, LEVELS, SIZE, small_settings

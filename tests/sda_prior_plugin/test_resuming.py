@@ -30,7 +30,8 @@ from sda_prior_plugin import (
 )
 from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.pace import Pace
-from sda_prior_plugin.training import Trainer
+from sda_prior_plugin.run import Run
+from sda_prior_plugin.training import train
 from sda_prior_plugin.watch import Bits, Watch
 
 from .conftest import LEVELS, SIZE, Recovering, loops, small_settings
@@ -350,6 +351,6 @@ def test_a_training_whose_laptop_slept_says_a_sensible_time_left(corpus: CodeCor
             if (event.epoch, event.batch) == (3, 2):
                 clock.now += 8 * 3600
 
-    Trainer(corpus, settings, torch.device("cpu"), on_event, threading.Event(), tick).run()
+    train(Run(corpus, settings, torch.device("cpu"), tick), on_event, threading.Event())
     assert max(left) < 3
     assert left[-1] == 0

@@ -26,7 +26,9 @@ from sda_prior_plugin import (
     train_prior,
 )
 from sda_prior_plugin.copy_meter import CopyMeter
-from sda_prior_plugin.training import Checkpoint, Trainer, held_out_bits
+from sda_prior_plugin.judging import Checkpoint, held_out_bits
+from sda_prior_plugin.run import Run
+from sda_prior_plugin.training import train
 
 from .conftest import SIZE, Recovering, loops, small_settings
 
@@ -133,14 +135,12 @@ def test_batches_without_a_finite_loss_are_left_out_and_counted(codebooks: np.nd
         grid[grid == impossible] = 0
     recordings[0][0, 0, 0] = impossible
     corpus = CodeCorpus.from_sequences(recordings, held_out, codebooks=codebooks)
-    trainer = Trainer(
-        corpus, small_settings(corpus, batch_size=1), torch.device("cpu"), lambda event: None, threading.Event()
-    )
+    run = Run(corpus, small_settings(corpus, batch_size=1), torch.device("cpu"))
     with torch.no_grad():
-        trainer.network.logits.bias[:, impossible] = torch.finfo(torch.float32).min
-    run = trainer.run()
-    assert run.report.skipped_batches == run.report.epochs_trained == 3
-    assert run.report.final_perplexity < SIZE
+        run.network.logits.bias[:, impossible] = torch.finfo(torch.float32).min
+    report = train(run, lambda event: None, threading.Event()).report
+    assert report.skipped_batches == report.epochs_trained == 3
+    assert report.final_perplexity < SIZE
 
 
 def test_a_run_that_only_diverges_ends_with_a_clear_error(corpus: CodeCorpus) -> None:
@@ -195,13 +195,13 @@ def test_weights_that_become_infinite_end_the_run_with_the_best_checkpoint_befor
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, EpochDone) and event.epoch == 2:
             with torch.no_grad():
-                trainer.network.logits.bias[:, -1] = -math.inf
+                run.network.logits.bias[:, -1] = -math.inf
 
     unused = CodeCorpus.from_sequences(
         [grid // 2 for grid in loops(40, seed=1)], [grid // 2 for grid in loops(10, seed=2)], codebooks=corpus.codebooks
     )
-    trainer = Trainer(unused, small_settings(unused, epochs=6), torch.device("cpu"), on_event, threading.Event())
-    report = trainer.run().report
+    run = Run(unused, small_settings(unused, epochs=6), torch.device("cpu"))
+    report = train(run, on_event, threading.Event()).report
     assert (report.ended, report.epochs_trained, report.best_epoch) == ("diverged", 3, 2)
     assert report.held_out_perplexities[-1] == math.inf
 

@@ -1,0 +1,193 @@
+"""What reads a recording in the prior's network, band by band: a transformer or a GRU, and the layers that they are of.
+
+Shapes: B sequences, T positions (bands, one after another), D hidden size, H heads, d size of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What a network is made of. `context_frames` bounds how far back a transformer layer looks."""
+
+    architecture: str
+    hidden_size: int
+    layers: int
+    heads: int
+    context_frames: int
+    dropout: float = 0.0
+
+
+class Linear(nn.Linear):
+    """A linear map that computes in the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class Norm(nn.LayerNorm):
+    """A layer norm that computes in the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Dropout(nn.Module):
+    """Dropout whose share is rounded to 256ths: on a processor, drawing a byte a number is several times faster."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.dropped:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.dropped / 256)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * (kept.to(x.dtype) * (256 / (256 - self.dropped)))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary position embedding (Su et al. 2021, RoFormer, section 3.2): cosines and signed sines `[T, d]`."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def of(cls, first: int, count: int, size: int, like: Tensor) -> Rotation:
+        """For `count` positions from `first` on, heads of `size`."""
+        rate = 10_000.0 ** (-torch.arange(size // 2, dtype=torch.float64) / (size // 2))
+        # in double precision, since an hour of sound has many positions; on the CPU, since not every GPU has it
+        angle = torch.arange(first, first + count, dtype=torch.float64)[:, None] * rate
+        cos, sin = angle.cos(), angle.sin()
+        return cls(torch.cat([cos, cos], dim=-1).to(like), torch.cat([-sin, sin], dim=-1).to(like))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x [..., T, d]`, rotated."""
+        return x * self.cos + x.roll(x.shape[-1] // 2, dims=-1) * self.sin
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """Keys and values `[B, H, seen, d]` of the last positions, keys already rotated."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class TransformerState:
+    """What a transformer remembers between calls: a cache per layer and the number of positions seen."""
+
+    layers: tuple[LayerCache, ...]
+    position: int
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    """Attention; on a CPU in single precision, since its half-precision backward pass there is several times slower."""
+    if query.device.type == "cpu":
+        whole = (query.float(), key.float(), value.float())
+        return F.scaled_dot_product_attention(*whole, attn_mask=mask, is_causal=causal).to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention over the last `window` positions."""
+
+    def __init__(self, size: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.inputs = Linear(size, 3 * size, bias=False)
+        self.output = Linear(size, size, bias=False)
+
+    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
+        batch, length, size = x.shape
+        split = self.inputs(x).view(batch, length, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = split.unbind()  # each [B, H, T, d]
+        query, key = rotation(query), rotation(key)
+        if cache is not None:
+            key, value = torch.cat([cache.keys, key], dim=2), torch.cat([cache.values, value], dim=2)
+        seen = key.shape[2]
+        mask = None
+        if length > 1 and seen > min(length, self.window):  # otherwise plain causal attention says the same
+            back = torch.arange(seen - length, seen, device=x.device)[:, None] - torch.arange(seen, device=x.device)
+            mask = (back >= 0) & (back < self.window)
+        elif length == 1:
+            key, value = key[:, :, -self.window :], value[:, :, -self.window :]
+        y = attended(query, key, value, mask, causal=mask is None and length > 1)
+        kept = LayerCache(key[:, :, -(self.window - 1) :], value[:, :, -(self.window - 1) :])
+        return self.output(y.transpose(1, 2).reshape(batch, length, size)), kept
+
+
+def feed_forward(size: int) -> nn.Sequential:
+    """The part of a transformer layer that looks at one position alone."""
+    return nn.Sequential(Norm(size), Linear(size, 4 * size), nn.GELU(), Linear(4 * size, size))
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, size: int, heads: int, window: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = Norm(size)
+        self.attention = Attention(size, heads, window)
+        self.mlp = feed_forward(size)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
+        y, kept = self.attention(self.norm(x), rotation, cache)
+        x = x + self.dropout(y)
+        return x + self.dropout(self.mlp(x)), kept
+
+
+class TransformerCore(nn.Module):
+    """Layers of causal attention, each over a sliding window, so that any length can be read and made."""
+
+    def __init__(self, settings: NetworkSettings, bands: int) -> None:
+        super().__init__()
+        self.head_size = settings.hidden_size // settings.heads
+        self.blocks = nn.ModuleList(
+            Block(settings.hidden_size, settings.heads, settings.context_frames * bands, settings.dropout)
+            for _ in range(settings.layers)
+        )
+
+    def forward(self, x: Tensor, state: TransformerState | None) -> tuple[Tensor, TransformerState]:
+        start = state.position if state else 0
+        rotation = Rotation.of(start, x.shape[1], self.head_size, x)
+        kept = []
+        for index, block in enumerate(self.blocks):
+            x, cache = block(x, rotation, state.layers[index] if state else None)
+            kept.append(cache)
+        return x, TransformerState(tuple(kept), start + x.shape[1])
+
+
+class GruCore(nn.Module):
+    """Gated recurrent layers with a residual path around each (Cho et al. 2014), in single precision."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        size = settings.hidden_size
+        self.layers = nn.ModuleList(nn.GRU(size, size, batch_first=True) for _ in range(settings.layers))
+        self.norms = nn.ModuleList(Norm(size) for _ in range(settings.layers))
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        kept = []
+        for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
+            y, hidden = layer(norm(x).float(), state[index] if state else None)
+            kept.append(hidden)
+            x = x + self.dropout(y.to(x.dtype))
+        return x, tuple(kept)
+
+
+CoreState = TransformerState | tuple[Tensor, ...]
+"""What a core remembers between calls."""

@@ -1,0 +1,84 @@
+"""What a step does to the weights: the loss of a batch, AdamW and its rate, and the average that follows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sda_prior_plugin.batches import Batch
+from sda_prior_plugin.network import PriorNetwork
+from sda_prior_plugin.prior import window_log2_probs
+from sda_prior_plugin.settings import PriorSettings
+
+WARMUP_STEPS = 50
+FINAL_RATE = 0.03
+"""Share of the learning rate that is left when the last epoch ends."""
+AVERAGE_DECAY = 0.995
+"""Of the running average of the weights that is judged and kept (Polyak and Juditsky 1992)."""
+GRADIENT_NORM = 1.0
+
+
+def optimizer_for(network: PriorNetwork, settings: PriorSettings) -> torch.optim.Optimizer:
+    """AdamW that decays matrices and tables, not biases and norms (Loshchilov and Hutter 2019)."""
+    weights = list(network.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def rate_at(step: int, steps: int) -> float:
+    """Share of the learning rate at a step: a short warm-up, then half a cosine (Loshchilov and Hutter 2017)."""
+    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    return warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+
+
+def batch_loss(
+    network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Bits that the network needs for the codes of a batch, bits for its ends, and how many codes it has.
+
+    On the CPU they share the memory of the batch until `backward` is done.
+    """
+    frames = torch.as_tensor(batch.frames).to(device)
+    lengths = torch.as_tensor(batch.lengths).to(device)
+    first_frame = torch.as_tensor(batch.first_frame).to(device)
+    logits, ends, _ = network(frames, first_frame, look_past=True, dtype=dtype)
+    inside = torch.arange(frames.shape[1] - 1, device=device) < lengths[:, None]  # [B, window]
+    codes = window_log2_probs(logits, ends, frames).sum(-1)
+    over = F.logsigmoid(ends.gather(1, lengths[:, None]).squeeze(1).float()) / math.log(2)
+    ended = torch.as_tensor(batch.ends).to(device)
+    return -(codes * inside).sum(), -(over * ended).sum(), lengths.sum() * frames.shape[2]
+
+
+@torch.no_grad()
+def follow(average: PriorNetwork, network: PriorNetwork, step: int) -> None:
+    """Move the running average of the weights towards what they are after a step, counted from 1."""
+    weight = 1 - min(AVERAGE_DECAY, step / (10 + step))  # a young average follows faster
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
+
+
+def moments(optimizer: torch.optim.Optimizer, network: PriorNetwork) -> dict[str, dict[str, Tensor]]:
+    """What the optimiser knows of each weight, by its name; a weight that was of no use yet is not among them."""
+    known = ((name, optimizer.state.get(weights)) for name, weights in network.named_parameters())
+    return {name: dict(found) for name, found in known if found}
+
+
+def set_moments(
+    optimizer: torch.optim.Optimizer, network: PriorNetwork, known: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Let the optimiser know a copy of what `moments` gave."""
+    moved = (weights for group in optimizer.param_groups for weights in group["params"])
+    numbers = {id(weights): number for number, weights in enumerate(moved)}  # as the state_dict counts
+    state = {
+        numbers[id(weights)]: {part: tensor.clone() for part, tensor in known[name].items()}
+        for name, weights in network.named_parameters()
+        if name in known
+    }
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

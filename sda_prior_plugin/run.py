@@ -1,0 +1,237 @@
+"""A training as something to hold: all that it is at one moment, and nothing of how it goes on."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from sda_prior_plugin.batches import CodeBatches
+from sda_prior_plugin.copy_meter import CopyMeter
+from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.devices import fastest_precision, machine_facts, random_streams, set_random_streams
+from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.judging import Checkpoint
+from sda_prior_plugin.network import PriorNetwork
+from sda_prior_plugin.optimizing import moments, optimizer_for, set_moments
+from sda_prior_plugin.pace import Pace
+from sda_prior_plugin.prior import network_settings, perplexity
+from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.settings import KNOBS, PriorSettings
+from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
+from sda_prior_plugin.watch import Watch
+
+
+class Run:
+    """A training at one moment.
+
+    What changes from moment to moment is in its `state_dict`, or follows from it.
+
+    Args:
+        corpus: what it learns from and is judged by.
+        settings: every knob.
+        device: to train on.
+        clock: gives seconds that only grow.
+
+    Attributes:
+        network: that learns.
+        average: the running average of its weights, which is judged, drawn from and kept.
+        optimizer: of the network.
+        progress: how far it has come.
+        kept: checkpoints, all finite: the best one at the end, and before it the oldest that is as good within noise.
+        watch: for memorizing.
+        source: of the batches; an epoch has about `batches` of them, a few more or less where long recordings are cut
+            at random.
+        context: frames that the network reads at a time.
+        judged: bool `[held-out frames]`, those that it is judged by, which have `judged_codes` codes.
+        dtype: precision to compute in.
+        pace: how fast it goes; measured, and no part of its state.
+        came_from: the machine that a state is from which it went on from; None where it began anew.
+    """
+
+    def __init__(
+        self,
+        corpus: CodeCorpus,
+        settings: PriorSettings,
+        device: torch.device,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.corpus, self.settings, self.device, self.clock = corpus, settings, device, clock
+        sizes = network_settings(settings, corpus.frame_seconds)
+        self.context = sizes.context_frames
+        self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
+        self.average = copy.deepcopy(self.network).eval()
+        self.optimizer = optimizer_for(self.network, settings)
+        self.dtype = fastest_precision(device)
+        self.source = CodeBatches(
+            corpus,
+            context=self.context,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            pin_memory=device.type == "cuda",
+        )
+        self.batches = len(self.source)
+        self.progress = Progress()
+        self.kept: list[Checkpoint] = []
+        self.watch = Watch(CopyMeter(corpus))
+        self.judged = self.watch.meter.unheard.judged
+        self.judged_codes = int(self.judged.sum()) * corpus.shape.frame_codes
+        self.pace = Pace(settings.epochs, self.batches, clock)
+        self.started = clock()
+        self.came_from: dict[str, str] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, counted from 1."""
+        return self.progress.epochs + 1
+
+    @property
+    def seconds(self) -> float:
+        """Since the start of training, without what lay between its being broken off and going on."""
+        return self.clock() - self.started
+
+    @property
+    def parameters(self) -> int:
+        """Learned numbers in the network."""
+        return sum(weights.numel() for weights in self.network.parameters())
+
+    @property
+    def train_bits(self) -> float:
+        """Bits per code over the epoch under way; infinite where none had a finite loss."""
+        return self.progress.epoch_bits / self.progress.epoch_codes if self.progress.epoch_codes else math.inf
+
+    @property
+    def best_epoch(self) -> int:
+        """Of the best checkpoint, or 0 before there is one."""
+        return self.kept[-1].epoch if self.kept else 0
+
+    @property
+    def best_perplexity(self) -> float:
+        """Of the best checkpoint, infinite before there is one."""
+        return perplexity(self.kept[-1].bits) if self.kept else math.inf
+
+    @functools.cached_property
+    def corpus_digest(self) -> str:
+        """What tells the corpus from another one."""
+        return corpus_digest(self.corpus)
+
+    def batch_is_done(self, bits: float, codes: int) -> None:
+        """Count a batch of so many codes that cost so many bits; not finite where it was left out."""
+        now, counts = self.progress, math.isfinite(bits)
+        self.progress = replace(
+            now,
+            step=now.step + 1,
+            batches=now.batches + 1,
+            epoch_bits=now.epoch_bits + (bits if counts else 0.0),
+            epoch_codes=now.epoch_codes + (codes if counts else 0),
+            skipped_batches=now.skipped_batches + (not counts),
+        )
+
+    def keep(self, bits: float, sequence_bits: np.ndarray) -> None:
+        """Keep the averaged weights as the best ones, and of the others the oldest that is as good within noise.
+
+        Args:
+            bits, sequence_bits: of theirs, as a `Checkpoint` has them.
+        """
+        weights = {name: value.clone() for name, value in self.average.state_dict().items()}
+        best = Checkpoint(self.epoch, bits, sequence_bits, weights, self.seconds)
+        self.kept = [*[one for one in self.kept if one.as_good_as(best)][:1], best]
+
+    def epoch_is_done(self, held_out_bits: float) -> None:
+        """Count the epoch under way, which was judged by so many bits per code, and begin the next one."""
+        now = self.progress
+        self.progress = replace(
+            now,
+            batches=0,
+            epoch_bits=0.0,
+            epoch_codes=0,
+            train_perplexities=(*now.train_perplexities, perplexity(self.train_bits)),
+            held_out_perplexities=(*now.held_out_perplexities, perplexity(held_out_bits)),
+            memorizing=(*now.memorizing, self.watch.memorizing),
+        )
+
+    def draw(self, frames: int, seed: int) -> np.ndarray:
+        """What the averaged weights draw now, int `[frames, bands, levels]`."""
+        return draw_grids(self.average, 1, Wanted(frames, frames, seed))[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the training is now: plain values, and tensors, which are the training's own."""
+        return vars(self.progress) | {
+            "settings": self.settings.as_dict(),
+            "corpus": self.corpus_digest,
+            "judged_codes": self.judged_codes,
+            "seconds": self.seconds,
+            "machine": machine_facts(self.device, self.dtype),
+            "watch": self.watch.as_dict(),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": moments(self.optimizer, self.network),
+            "kept": [
+                {
+                    "epoch": checkpoint.epoch,
+                    "seconds": checkpoint.seconds,
+                    "weights": checkpoint.weights,
+                    "sequence_bits": torch.from_numpy(checkpoint.sequence_bits),
+                }
+                for checkpoint in self.kept
+            ],
+            "random": random_streams(self.device),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Be where a run over this corpus with these settings was when it gave this `state_dict`.
+
+        Random streams are torch's own, and go there, too.
+
+        Raises:
+            NotResumable: it was judged by other codes, or is damaged.
+        """
+        if (state["judged_codes"] or self.corpus.held_out.codes.size) != self.judged_codes:
+            raise NotResumable("it was judged by stretches of the held-out recordings that are also trained on")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        set_moments(self.optimizer, self.network, state["optimizer"])
+        self.kept = [self._checkpoint(**facts) for facts in state["kept"]]
+        self.progress = Progress(**{field.name: state[field.name] for field in fields(Progress)})
+        try:
+            self.watch.take_up(state["watch"])
+            set_random_streams(state["random"], self.device)
+        except (PriorError, RuntimeError) as error:
+            raise NotResumable("it is damaged (what it knows of copies or random numbers cannot be)") from error
+        self.started = self.clock() - state["seconds"]
+        self.came_from = state["machine"]
+
+    def _checkpoint(
+        self, epoch: int, seconds: float, weights: Mapping[str, torch.Tensor], sequence_bits: torch.Tensor
+    ) -> Checkpoint:
+        bits = sequence_bits.numpy().copy()
+        own = {name: tensor.to(self.device, copy=True) for name, tensor in weights.items()}
+        return Checkpoint(epoch, float(bits.sum()) / self.judged_codes, bits, own, seconds)
+
+    def snapshot(self) -> TrainingState:
+        """Its state, as `train_prior` can go on from it later. On the CPU its tensors are the training's own."""
+        return TrainingState.of(self.state_dict())
+
+
+def check_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSettings) -> None:
+    """See that a run over this corpus with these settings can go on from a state, before much memory is taken.
+
+    Raises:
+        NotResumable: it cannot.
+    """
+    for knob in KNOBS:
+        then, now = getattr(state.settings, knob.name), getattr(settings, knob.name)
+        if then != now:
+            raise NotResumable(f"its {knob.name} is {then}, not {now}")
+    if state.corpus != corpus_digest(corpus):
+        raise NotResumable("it has learned from other codes than those of these recordings")
+    with torch.device("meta"):
+        network = PriorNetwork(corpus.shape, corpus.codebooks, network_settings(settings, corpus.frame_seconds))
+    state.check_tensors(network.state_dict(), len(corpus.held_out))
