@@ -30,7 +30,7 @@ import host_stubs
 from benchmarks.results import machine, write_section
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
-from sda_prior_plugin.edge.job import prepare_job
+from sda_prior_plugin.edge import prepare_job
 from sda_prior_plugin.edge.resumable import StateFile
 
 SMALL: dict[str, int | float | str] = {

@@ -242,52 +242,66 @@ def attend(
     Eight of `D` at a time: the scores are gone through less often, and more is read at once.
     """
     size = len(y) // heads
-    scale = np.float32(1 / math.sqrt(size))
     for head in range(heads):
         first = head * size
-        for place in range(seen):
-            scores[place] = 0
-        eights = first + size - size % 8
-        for one in range(first, eights, 8):
-            a0, a1, a2, a3 = query[one] * scale, query[one + 1] * scale, query[one + 2] * scale, query[one + 3] * scale
-            b0, b1 = query[one + 4] * scale, query[one + 5] * scale
-            b2, b3 = query[one + 6] * scale, query[one + 7] * scale
-            k0, k1, k2, k3 = keys[one], keys[one + 1], keys[one + 2], keys[one + 3]
-            l0, l1, l2, l3 = keys[one + 4], keys[one + 5], keys[one + 6], keys[one + 7]
-            for place in range(seen):
-                part = a0 * k0[place] + a1 * k1[place] + a2 * k2[place] + a3 * k3[place]
-                scores[place] += part + b0 * l0[place] + b1 * l1[place] + b2 * l2[place] + b3 * l3[place]
-        for one in range(eights, first + size):
-            a0, k0 = query[one] * scale, keys[one]
-            for place in range(seen):
-                scores[place] += a0 * k0[place]
+        _score(query, keys, first, size, seen, scores)
         largest = scores[0]
         for place in range(seen):
             largest = scores[place] if scores[place] > largest else largest
         total = exponentials(scores, seen, largest, bits, powers)
-        share = _ONE / total
-        for one in range(first, eights, 8):
-            s0, s1, s2, s3 = _NOUGHT, _NOUGHT, _NOUGHT, _NOUGHT
-            t0, t1, t2, t3 = _NOUGHT, _NOUGHT, _NOUGHT, _NOUGHT
-            v0, v1, v2, v3 = values[one], values[one + 1], values[one + 2], values[one + 3]
-            w0, w1, w2, w3 = values[one + 4], values[one + 5], values[one + 6], values[one + 7]
-            for place in range(seen):
-                weight = scores[place]
-                s0 += weight * v0[place]
-                s1 += weight * v1[place]
-                s2 += weight * v2[place]
-                s3 += weight * v3[place]
-                t0 += weight * w0[place]
-                t1 += weight * w1[place]
-                t2 += weight * w2[place]
-                t3 += weight * w3[place]
-            y[one], y[one + 1], y[one + 2], y[one + 3] = s0 * share, s1 * share, s2 * share, s3 * share
-            y[one + 4], y[one + 5], y[one + 6], y[one + 7] = t0 * share, t1 * share, t2 * share, t3 * share
-        for one in range(eights, first + size):
-            s0, v0 = _NOUGHT, values[one]
-            for place in range(seen):
-                s0 += scores[place] * v0[place]
-            y[one] = s0 * share
+        _blend(values, first, size, seen, scores, _ONE / total, y)
+
+
+@inlined
+def _score(query: np.ndarray, keys: np.ndarray, first: int, size: int, seen: int, scores: np.ndarray) -> None:
+    """Fill `scores` with the products of a query and the first `seen` keys of one head, over the root of its size."""
+    scale = np.float32(1 / math.sqrt(size))
+    for place in range(seen):
+        scores[place] = 0
+    eights = first + size - size % 8
+    for one in range(first, eights, 8):
+        a0, a1, a2, a3 = query[one] * scale, query[one + 1] * scale, query[one + 2] * scale, query[one + 3] * scale
+        b0, b1 = query[one + 4] * scale, query[one + 5] * scale
+        b2, b3 = query[one + 6] * scale, query[one + 7] * scale
+        k0, k1, k2, k3 = keys[one], keys[one + 1], keys[one + 2], keys[one + 3]
+        l0, l1, l2, l3 = keys[one + 4], keys[one + 5], keys[one + 6], keys[one + 7]
+        for place in range(seen):
+            part = a0 * k0[place] + a1 * k1[place] + a2 * k2[place] + a3 * k3[place]
+            scores[place] += part + b0 * l0[place] + b1 * l1[place] + b2 * l2[place] + b3 * l3[place]
+    for one in range(eights, first + size):
+        a0, k0 = query[one] * scale, keys[one]
+        for place in range(seen):
+            scores[place] += a0 * k0[place]
+
+
+@inlined
+def _blend(
+    values: np.ndarray, first: int, size: int, seen: int, scores: np.ndarray, share: np.float32, y: np.ndarray
+) -> None:
+    """Fill one head of `y` with the sum of the first `seen` values, each times its score, and all times `share`."""
+    eights = first + size - size % 8
+    for one in range(first, eights, 8):
+        s0, s1, s2, s3 = _NOUGHT, _NOUGHT, _NOUGHT, _NOUGHT
+        t0, t1, t2, t3 = _NOUGHT, _NOUGHT, _NOUGHT, _NOUGHT
+        v0, v1, v2, v3 = values[one], values[one + 1], values[one + 2], values[one + 3]
+        w0, w1, w2, w3 = values[one + 4], values[one + 5], values[one + 6], values[one + 7]
+        for place in range(seen):
+            weight = scores[place]
+            s0 += weight * v0[place]
+            s1 += weight * v1[place]
+            s2 += weight * v2[place]
+            s3 += weight * v3[place]
+            t0 += weight * w0[place]
+            t1 += weight * w1[place]
+            t2 += weight * w2[place]
+            t3 += weight * w3[place]
+        y[one], y[one + 1], y[one + 2], y[one + 3] = s0 * share, s1 * share, s2 * share, s3 * share
+        y[one + 4], y[one + 5], y[one + 6], y[one + 7] = t0 * share, t1 * share, t2 * share, t3 * share
+    for one in range(eights, first + size):
+        s0, v0 = _NOUGHT, values[one]
+        for place in range(seen):
+            s0 += scores[place] * v0[place]
+        y[one] = s0 * share
 
 
 @inlined

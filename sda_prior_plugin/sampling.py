@@ -17,23 +17,19 @@ from sda_prior_plugin.copying import CopyGuard, completing, frame_hash, frame_ha
 from sda_prior_plugin.drawing import NONE_LEFT, drawn_but_for
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.inference import (
-    Attention,
-    CodeWeights,
     Memory,
-    Recurrence,
     Room,
-    Weights,
     attend_layers,
     end_probability,
     follow,
     level_logits,
     read_position,
     recur_layers,
-    weights_of,
 )
 from sda_prior_plugin.kernels import normalize, set_row
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.random_stream import stream_keys, uniforms
+from sda_prior_plugin.weights import Attention, CodeWeights, Recurrence, Weights, weights_of
 
 MOST_EMPTY_SOUNDS = 100
 """Sounds in a row that the copy guard may end before their first frame."""
@@ -132,15 +128,9 @@ def draw_frames(
     """
     frames, size = found.shape[1:]
     bands, levels = len(weights.band), len(weights.level)
-    numbers, codes = progress.numbers, progress.codes
-    rows = progress.rows
+    codes, rows = progress.codes, progress.rows
     while True:
-        count = NONE_YET
-        for row in range(len(counts)):
-            if counts[row] < frames and not progress.over[row]:
-                rows[count] = row
-                count += 1
-                uniforms(progress.keys[row], progress.sound[row], memory.frame[row], numbers[row])
+        count = _going_on(memory, progress, counts, frames)
         if not count:
             break
         for band in range(bands):
@@ -161,17 +151,35 @@ def draw_frames(
                 _end_sound(memory, progress, row, room.logits.shape[1], endless)
                 continue
             set_row(codes, row, found[row], counts[row])
-            set_row(codes, row, memory.codes, row)
             counts[row] += 1
-            progress.drawn[row] += 1
-            progress.empty[row] = 0
-            memory.frame[row] += 1
-            if table is not None:
-                recent = progress.recent[row]
-                for place in range(1, len(recent)):
-                    recent[place - 1] = recent[place]
-                if len(recent):
-                    recent[-1] = frame_hash(codes[row])
+            _keep_frame(memory, progress, row, table)
+
+
+@inlined
+def _going_on(memory: Memory, progress: Progress, counts: np.ndarray, frames: int) -> int:
+    """Fill `progress.rows` with the sequences that lack frames, and give each numbers to draw by; gives how many."""
+    count = NONE_YET
+    for row in range(len(counts)):
+        if counts[row] < frames and not progress.over[row]:
+            progress.rows[count] = row
+            count += 1
+            uniforms(progress.keys[row], progress.sound[row], memory.frame[row], progress.numbers[row])
+    return count
+
+
+@inlined
+def _keep_frame(memory: Memory, progress: Progress, row: int, table: np.ndarray | None) -> None:
+    """Remember the frame that was drawn of a row."""
+    set_row(progress.codes, row, memory.codes, row)
+    progress.drawn[row] += 1
+    progress.empty[row] = 0
+    memory.frame[row] += 1
+    if table is not None:
+        recent = progress.recent[row]
+        for place in range(1, len(recent)):
+            recent[place - 1] = recent[place]
+        if len(recent):
+            recent[-1] = frame_hash(progress.codes[row])
 
 
 @inlined

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
         write_entry,
     )
     from sda_prior_plugin.edge.console import ConsoleProgress
-    from sda_prior_plugin.edge.job import PriorJob, counted, listed, prepare_job
+    from sda_prior_plugin.edge.job import PriorJob
     from sda_prior_plugin.edge.picture import draw_training
+    from sda_prior_plugin.edge.recordings import counted, listed
+    from sda_prior_plugin.edge.settling import prepare_job
     from sda_prior_plugin.edge.tab.section import PriorSection
 
 __all__ = [
@@ -51,10 +53,10 @@ __getattr__ = lazy_face(
         "write_entry": "bundle_entry",
         "ConsoleProgress": "console",
         "PriorJob": "job",
-        "counted": "job",
-        "listed": "job",
-        "PriorSection": "tab.section",
-        "prepare_job": "job",
         "draw_training": "picture",
+        "counted": "recordings",
+        "listed": "recordings",
+        "prepare_job": "settling",
+        "PriorSection": "tab.section",
     },
 )

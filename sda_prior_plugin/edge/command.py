@@ -17,8 +17,9 @@ from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host
-    from sda_prior_plugin.edge.job import PriorJob, Saved
+    from sda_prior_plugin.edge.job import PriorJob
     from sda_prior_plugin.edge.resumable import StateKeeper
+    from sda_prior_plugin.edge.saving import Saved
     from sda_prior_plugin.training import PriorRun
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
@@ -70,15 +71,9 @@ def train_prior_command(host: Host) -> click.Command:
         with host.claim(target, "trained"):
             try:
                 job = edge.prepare_job(
-                    host,
-                    model_path,
-                    given,
-                    output=target,
-                    dataset=dataset,
-                    config=config,
-                    cache=not no_cache,
+                    host, model_path, given, output=target, dataset=dataset, config=config, cache=not no_cache,
                     resume=resume,
-                )
+                )  # fmt: skip
                 may_write(host, job, model_path, target, overwrite)
             except KeyboardInterrupt as interrupt:
                 raise PriorError(f"Stopped. {untouched}") from interrupt
@@ -86,10 +81,9 @@ def train_prior_command(host: Host) -> click.Command:
                 say(line)
             command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
             run, saved, compiling_seconds = _run(host, job, target, untouched, command)
-        if as_json:
-            click.echo(json.dumps(result(job, run, saved, target, compiling_seconds), indent=2))
-        else:
-            click.echo("\n".join(printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)))
+        lines = [printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)]
+        facts = result(job, run, saved, target, compiling_seconds)
+        click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines))
         if saved.path != target:
             click.get_current_context().exit(SAVED_ELSEWHERE)
 

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sda_prior_plugin.dates import day
+from sda_prior_plugin.edge.file_state import FileState
 from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEvent
 from sda_prior_plugin.training_state import NotResumable, TrainingState, not_finite
 
@@ -36,8 +37,6 @@ SHARE_FOR_STATES = 0.01
 """Of the training's time, about the most that keeping its state may take."""
 DOCUMENT, DIGEST = "training", "sha256"
 """Names in the file's metadata."""
-
-FileState = tuple[int, int, int] | None
 
 
 class NewerState(NotResumable):

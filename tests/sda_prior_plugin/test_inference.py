@@ -10,16 +10,12 @@ import torch
 
 from sda_prior_plugin import CodeShape, PriorRun
 from sda_prior_plugin.cores import NetworkSettings
-from sda_prior_plugin.inference import (
-    Memory,
-    Room,
-    follow,
-    weights_of,
-)
+from sda_prior_plugin.inference import Memory, Room, follow
 from sda_prior_plugin.kernels import add_product, exponentials, gelu
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.weights import weights_of
 
 
 def random_network(architecture: str, hidden_size: int = 48, heads: int = 4, bands: int = 4) -> PriorNetwork:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sda_prior_plugin.dates import day
-from sda_prior_plugin.edge.job import file_state, left_unfinished, listed, renamed_to
+from sda_prior_plugin.edge.file_state import FileState, file_state
 from sda_prior_plugin.edge.printed import printable
-from sda_prior_plugin.edge.resumable import FileState, StateFile
+from sda_prior_plugin.edge.recordings import listed, renamed_to
+from sda_prior_plugin.edge.resumable import StateFile
+from sda_prior_plugin.edge.unfinished import left_unfinished
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.settings import KnobValue, PriorSettings
 

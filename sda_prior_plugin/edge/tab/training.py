@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sda_prior_plugin.compiled import COMPILING, compile_time
-from sda_prior_plugin.edge.job import PriorJob, prepare_job
+from sda_prior_plugin.edge.job import PriorJob
+from sda_prior_plugin.edge.settling import prepare_job
 from sda_prior_plugin.edge.tab.sounds import Sound
 from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.errors import NothingTrained, PriorError
