@@ -86,8 +86,9 @@ class Processes(Team):
     """
 
     def __init__(self, place: Place) -> None:
+        super().__init__()
         self.place, self.rank, self.size, self.restarts = place, place.rank, place.size, place.restarts
-        self._leaving, self._stop, self._gone = threading.Event(), threading.Event(), ""
+        self._leaving, self._stopping, self._gone = threading.Event(), False, ""
         self._beats, self._cut_off = 0, False
         self._nccl: Any = None
         try:
@@ -99,7 +100,7 @@ class Processes(Team):
                 world_size=place.size,
                 timeout=TO_COME,
             )
-            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+            self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
             self._pulse = threading.Thread(target=self._beat, args=(Board(place, keeps=False),), daemon=True)
         except (RuntimeError, ValueError) as error:
             raise TeamBroken(
@@ -117,14 +118,20 @@ class Processes(Team):
         else:
             self._end(_sentence(error, self))
         self._leaving.set()
-        self._pulse.join(BEAT_SECONDS)
+        self._pulse.join(MISSED_BEATS * BEAT_SECONDS)  # in the middle of a word it must not be at the end
+        self._group = self._nccl = None
         with suppress(RuntimeError):
             dist.destroy_process_group()
 
-    def sum(self, numbers: Tensor) -> None:
-        length = -(-len(numbers) // self.size)
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        count = len(numbers)
+        length = -(-(count + 1) // self.size)
         room = numbers.new_zeros(self.size * length)
-        room[: len(numbers)] = numbers
+        room[:count], room[count] = numbers, float(self.stop.is_set())
         parts, total = torch.empty_like(room), torch.empty_like(room)
         group = self._group if numbers.device.type == "cpu" else self._fast_group()
         self._wait(dist.all_to_all_single(parts, room, group=group, async_op=True))
@@ -132,7 +139,8 @@ class Processes(Team):
         for part in others:  # one after another: that is what makes the bits
             mine += part
         self._wait(dist.all_gather_single(total, mine, group=group, async_op=True))
-        numbers.copy_(total[: len(numbers)])
+        self._stopping = bool(total[count])
+        return total[:count]
 
     def gathered(self, mine: T) -> list[T]:
         sent = torch.frombuffer(bytearray(pickle.dumps(mine)), dtype=torch.uint8)
@@ -155,9 +163,6 @@ class Processes(Team):
             told = torch.empty(int(length), dtype=torch.uint8)
         self._wait(dist.broadcast(told, 0, group=self._group, async_op=True))
         return word if self.leads else pickle.loads(told.numpy().data)
-
-    def follow(self, stop: threading.Event) -> None:
-        self._stop = stop
 
     def remember(self, name: str, word: str) -> None:
         if self.leads:
@@ -222,10 +227,10 @@ class Processes(Team):
             try:
                 board.words.set(f"beat {self.rank}", str(self._beats))
                 self._beats += 1
-                if self._stop.is_set():
+                if self.stop.is_set():
                     board.words.set(STOPPED, "1")
                 elif board.words.check([STOPPED]) or board.words.check([ENDED]):
-                    self._stop.set()
+                    self.stop.set()
                 for rank in range(self.size):
                     mark = board.word(f"beat {rank}") or ""
                     missed[rank] = 0 if mark != marks[rank] else missed[rank] + 1
@@ -237,7 +242,7 @@ class Processes(Team):
                 self._cut_off = True
                 self._gone = f"What keeps the team together at {self.place.address}:{self.place.port} is gone"
             if self._gone:
-                self._stop.set()
+                self.stop.set()
                 return
             self._leaving.wait(BEAT_SECONDS)
 

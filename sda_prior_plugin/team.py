@@ -48,6 +48,9 @@ class Team:
 
     rank, size, restarts = 0, 1, 0
 
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+
     def __enter__(self) -> Team:
         return self
 
@@ -70,8 +73,9 @@ class Team:
         parts = self.gathered(done)
         return [parts[number % self.size][number // self.size] for number in range(count)]
 
-    def sum(self, numbers: Tensor) -> None:
-        """Replace float32 `[n]` by its sum over all members, taken in their order: the same bits for all of them."""
+    def sum(self, numbers: Tensor) -> Tensor:
+        """The sum of float32 `[n]` over all members, taken in their order: the same bits for all of them."""
+        return numbers
 
     def gathered(self, mine: T) -> list[T]:
         """What each member gives, in their order."""
@@ -82,10 +86,16 @@ class Team:
         return word
 
     def follow(self, stop: threading.Event) -> None:
-        """From now on have `stop` set within two seconds of any member's being set, or of one's end.
+        """From now on have `stop` set within two seconds of any member's being set, or of one's end."""
+        self.stop = stop
 
-        Members see it set at different moments; where they have to do the same, they have to agree first.
+    @property
+    def stopping(self) -> bool:
+        """Whether all members stop now: for several of them, whether any one's `stop` was set at the last `sum`.
+
+        So all see the same, while `stop` itself is set for each of them at another moment.
         """
+        return self.stop.is_set()
 
     def remember(self, name: str, word: str) -> None:
         """Keep a word of the leader's until the team is gone for good, over its being started again."""
