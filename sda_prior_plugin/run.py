@@ -182,14 +182,10 @@ class Run:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": moments(self.optimizer, self.network),
+            "kept_epochs": tuple(one.epoch for one in self.kept),
+            "kept_seconds": tuple(one.seconds for one in self.kept),
             "kept": [
-                {
-                    "epoch": checkpoint.epoch,
-                    "seconds": checkpoint.seconds,
-                    "weights": checkpoint.weights,
-                    "sequence_bits": torch.from_numpy(checkpoint.sequence_bits),
-                }
-                for checkpoint in self.kept
+                {"weights": one.weights, "sequence_bits": torch.from_numpy(one.sequence_bits)} for one in self.kept
             ],
             "random": random_streams(self.device),
         }
@@ -207,33 +203,30 @@ class Run:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         set_moments(self.optimizer, self.network, state["optimizer"])
-        self.kept = [self._checkpoint(**facts) for facts in state["kept"]]
         self.progress = Progress(**{field.name: state[field.name] for field in fields(Progress)})
+        self.kept = []
+        for epoch, seconds, one in zip(state["kept_epochs"], state["kept_seconds"], state["kept"], strict=True):
+            bits = one["sequence_bits"].numpy().copy()
+            weights = {name: tensor.to(self.device, copy=True) for name, tensor in one["weights"].items()}
+            self.kept.append(Checkpoint(epoch, float(bits.sum()) / self.judged_codes, bits, weights, seconds))
         try:
             self.watch.take_up(state["watch"])
             set_random_streams(state["random"], self.device)
-        except (PriorError, RuntimeError) as error:
+        except (PriorError, RuntimeError, TypeError) as error:
             raise NotResumable("it is damaged (what it knows of copies or random numbers cannot be)") from error
         self.started = self.clock() - state["seconds"]
         self.came_from = state["machine"]
-
-    def _checkpoint(
-        self, epoch: int, seconds: float, weights: Mapping[str, torch.Tensor], sequence_bits: torch.Tensor
-    ) -> Checkpoint:
-        bits = sequence_bits.numpy().copy()
-        own = {name: tensor.to(self.device, copy=True) for name, tensor in weights.items()}
-        return Checkpoint(epoch, float(bits.sum()) / self.judged_codes, bits, own, seconds)
 
     def snapshot(self) -> TrainingState:
         """Its state, as `train_prior` can go on from it later. On the CPU its tensors are the training's own."""
         return TrainingState.of(self.state_dict())
 
 
-def check_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSettings) -> None:
-    """See that a run over this corpus with these settings can go on from a state, before much memory is taken.
+def checked_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSettings) -> dict[str, Any]:
+    """The `state_dict` for a run over this corpus with these settings, seen to be one before much memory is taken.
 
     Raises:
-        NotResumable: it cannot.
+        NotResumable: the state is another training's, or damaged.
     """
     for knob in KNOBS:
         then, now = getattr(state.settings, knob.name), getattr(settings, knob.name)
@@ -243,7 +236,7 @@ def check_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSetting
         raise NotResumable("it has learned from other codes than those of these recordings")
     with torch.device("meta"):
         network = PriorNetwork(corpus.shape, corpus.codebooks, network_settings(settings, corpus.frame_seconds))
-    state.check_tensors(network.state_dict(), len(corpus.held_out))
+    return state.state_dict(network.state_dict(), len(corpus.held_out))
 
 
 def check_alike(run: Run) -> None:

@@ -40,7 +40,7 @@ from sda_prior_plugin.optimizing import (
 )
 from sda_prior_plugin.prior import Prior, perplexity
 from sda_prior_plugin.report import TrainingReport
-from sda_prior_plugin.run import Run, check_alike, check_state
+from sda_prior_plugin.run import Run, check_alike, checked_state
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team, joined
 from sda_prior_plugin.training_state import TrainingState, not_finite
@@ -102,13 +102,12 @@ def train_prior(
     device = team.device(chosen_device(settings.device))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        state = team.told(resume_from)
-        if state is not None:
-            check_state(state, corpus, settings)
+        broken_off = team.told(resume_from)
+        state = None if broken_off is None else checked_state(broken_off, corpus, settings)
         run = Run(corpus, settings, device, team=team)
         check_alike(run)
         if state is not None:
-            run.load_state_dict(state.state_dict())
+            run.load_state_dict(state)
         tell = on_event if on_event is not None and team.leads else lambda event: None
         return train(run, tell, stop or threading.Event())
 

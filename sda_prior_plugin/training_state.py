@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,6 @@ from sda_prior_plugin.settings import KNOBS_BY_NAME, PriorSettings
 
 NO_FACTS = frozenset({"settings", "tensors"})
 """Fields of a `TrainingState` that are no plain facts."""
-OF_KEPT = frozenset({"kept_epochs", "kept_seconds"})
-"""Facts that a `state_dict` has with each of the checkpoints."""
 
 
 class NotResumable(PriorError):  # noqa: N818 - what is the case, as callers would say it
@@ -94,42 +92,43 @@ class TrainingState(Progress):
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> TrainingState:
         """That of a run with this `state_dict`. Its tensors are on the CPU, the run's own where that is there, too."""
-        kept = state["kept"]
-        return cls(
-            **{name: state[name] for name in cls.__dataclass_fields__.keys() - NO_FACTS - OF_KEPT},
-            settings=PriorSettings(**state["settings"]),
-            kept_epochs=tuple(checkpoint["epoch"] for checkpoint in kept),
-            kept_seconds=tuple(checkpoint["seconds"] for checkpoint in kept),
-            tensors={name: tensor.detach().cpu() for name, tensor in named_tensors(state).items()},
-        )
+        facts = {field.name: state[field.name] for field in fields(cls) if field.name not in NO_FACTS}
+        tensors = {name: tensor.detach().cpu() for name, tensor in named_tensors(state).items()}
+        return cls(settings=PriorSettings(**state["settings"]), tensors=tensors, **facts)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `of` makes this state of."""
+    def state_dict(self, weights: Mapping[str, Tensor], sequences: int) -> dict[str, Any]:
+        """What `of` made it of: the `state_dict` of a run.
 
-        def below(way: str) -> dict[str, Tensor]:
-            return {name.removeprefix(way): one for name, one in self.tensors.items() if name.startswith(way)}
+        Args:
+            weights: what the network of that run has, by name; they may be without data. All of it is learned.
+            sequences: held-out sequences.
 
-        optimizer: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in below("optimizer.").items():
-            weights, _, moment = name.rpartition(".")
-            optimizer.setdefault(weights, {})[moment] = tensor
-        facts = {name: getattr(self, name) for name in self.__dataclass_fields__.keys() - NO_FACTS - OF_KEPT}
-        return facts | {
-            "settings": self.settings.as_dict(),
-            "network": below("network."),
-            "average": below("average."),
-            "optimizer": optimizer,
-            "kept": [
-                {
-                    "epoch": epoch,
-                    "seconds": seconds,
-                    "weights": below(f"kept.{number}.weights."),
-                    "sequence_bits": self.tensors[f"kept.{number}.sequence_bits"],
-                }
-                for number, (epoch, seconds) in enumerate(zip(self.kept_epochs, self.kept_seconds, strict=True))
-            ],
-            "random": below("random."),
+        Raises:
+            NotResumable: a tensor is missing, unknown, of another shape or type, or holds numbers that cannot be.
+        """
+        given = self.tensors
+        scalar, bits = torch.empty((), device="meta"), torch.empty(sequences, dtype=torch.float64, device="meta")
+        used = {name: like for name, like in weights.items() if f"optimizer.{name}.step" in given}
+        streams = {name: given[f"random.{name}"] for name in STREAMS if f"random.{name}" in given}
+        tensors = {
+            "network": weights,
+            "average": weights,
+            "optimizer": {name: {"step": scalar, "exp_avg": like, "exp_avg_sq": like} for name, like in used.items()},
+            "kept": [{"weights": weights, "sequence_bits": bits} for _ in self.kept_epochs],
+            "random": streams | {"cpu": torch.get_rng_state()},
         }
+        expected = named_tensors(tensors)
+        for name in sorted(expected.keys() | given.keys()):
+            if name not in given or name not in expected:
+                what = f"it lacks {name}" if name in expected else f"{name} is unknown"
+                raise NotResumable(f"it is damaged ({what})")
+            if (given[name].dtype, given[name].shape) != (expected[name].dtype, expected[name].shape):
+                found = f"{given[name].dtype} {list(given[name].shape)}"
+                raise NotResumable(f"it is damaged (its {name} is {found})")
+        if name := not_finite(given):
+            raise NotResumable(f"it is damaged (its {name} holds numbers that are not finite)")
+        facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in NO_FACTS}
+        return facts | {"settings": self.settings.as_dict()} | filled(tensors, given)
 
     def as_dict(self) -> dict[str, Any]:
         """All but the tensors, as plain JSON; a perplexity that is infinite is null."""
@@ -171,39 +170,6 @@ class TrainingState(Progress):
             return "looks are after its position"
         return ""
 
-    def check_tensors(self, weights: Mapping[str, Tensor], sequences: int) -> None:
-        """See that the tensors are those of a training with these `weights`, which may be without data.
-
-        Args:
-            weights: what the network has, by name; all of it is learned.
-            sequences: held-out sequences.
-
-        Raises:
-            NotResumable: a tensor is missing, unknown, of another shape or type, or holds numbers that cannot be.
-        """
-        given = self.tensors
-        scalar, bits = torch.empty((), device="meta"), torch.empty(sequences, dtype=torch.float64, device="meta")
-        used = [name for name in weights if f"optimizer.{name}.step" in given]  # others were of no use yet
-        streams = {name: given[f"random.{name}"] for name in STREAMS if f"random.{name}" in given}
-        expected = named_tensors(
-            {
-                "network": weights,
-                "average": weights,
-                "optimizer": {n: {"step": scalar, "exp_avg": weights[n], "exp_avg_sq": weights[n]} for n in used},
-                "kept": [{"weights": weights, "sequence_bits": bits} for _ in self.kept_epochs],
-                "random": streams | {"cpu": torch.get_rng_state()},
-            }
-        )
-        for name in sorted(expected.keys() | given.keys()):
-            if name not in given or name not in expected:
-                what = f"it lacks {name}" if name in expected else f"{name} is unknown"
-                raise NotResumable(f"it is damaged ({what})")
-            one, wanted = given[name], expected[name]
-            if one.shape != wanted.shape or one.dtype != (torch.uint8 if name.startswith("random.") else wanted.dtype):
-                raise NotResumable(f"it is damaged (its {name} is {one.dtype} {list(one.shape)})")
-        if name := not_finite(given):
-            raise NotResumable(f"it is damaged (its {name} holds numbers that are not finite)")
-
 
 def corpus_digest(corpus: CodeCorpus) -> str:
     """SHA-256 of all that training knows of a corpus."""
@@ -218,16 +184,21 @@ def corpus_digest(corpus: CodeCorpus) -> str:
     return digest.hexdigest()
 
 
-def named_tensors(nested: object, way: str = "") -> dict[str, Tensor]:
-    """The tensors in nested dicts and lists, called by the names and numbers on the way to them with dots between."""
+def named_tensors(nested: Any, way: str = "") -> dict[str, Tensor]:
+    """The tensors in nested dicts and lists, called by the names and numbers on the way to them, with dots between."""
     if isinstance(nested, Tensor):
-        return {way: nested}
-    inner = nested.items() if isinstance(nested, Mapping) else enumerate(nested) if isinstance(nested, list) else ()
-    return {
-        name: tensor
-        for key, one in inner
-        for name, tensor in named_tensors(one, f"{way}.{key}" if way else str(key)).items()
-    }
+        return {way[1:]: nested}
+    inner = nested.items() if isinstance(nested, dict) else enumerate(nested) if isinstance(nested, list) else ()
+    return {name: one for key, value in inner for name, one in named_tensors(value, f"{way}.{key}").items()}
+
+
+def filled(nested: Any, tensors: Mapping[str, Tensor], way: str = "") -> Any:
+    """Nested dicts and lists of tensors with others in their places, by their `named_tensors` names."""
+    if isinstance(nested, Tensor):
+        return tensors[way[1:]]
+    if isinstance(nested, list):
+        return [filled(value, tensors, f"{way}.{number}") for number, value in enumerate(nested)]
+    return {key: filled(value, tensors, f"{way}.{key}") for key, value in nested.items()}
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:

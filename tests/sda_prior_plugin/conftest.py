@@ -7,6 +7,7 @@ import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,21 @@ def small_settings(corpus: CodeCorpus, **given: object) -> PriorSettings:
     if given.get("architecture") != "gru":
         small["heads"] = 2
     return PriorSettings.for_corpus(corpus, file_count=50, **{**small, **given})  # type: ignore[arg-type]
+
+
+def what_remains(run: PriorRun) -> dict[str, Any]:
+    """A report without what the clock says."""
+    facts = run.report.as_dict()
+    del facts["seconds"], facts["best_seconds"], facts["training_date"], facts["memorization"]["seconds"]
+    return facts
+
+
+def assert_same(run: PriorRun, other: PriorRun) -> None:
+    """Two runs gave the same prior bit for bit, and tell the same of it."""
+    mine, theirs = run.prior.weights, other.prior.weights
+    assert mine.keys() == theirs.keys()
+    assert all(mine[name].numpy().tobytes() == theirs[name].numpy().tobytes() for name in mine)
+    assert what_remains(run) == what_remains(other)
 
 
 @dataclass

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import threading
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,12 @@ from sda_prior_plugin import (
     train_prior,
 )
 from sda_prior_plugin.copy_meter import CopyMeter
-from sda_prior_plugin.pace import Pace
-from sda_prior_plugin.run import Run
-from sda_prior_plugin.training import train
+from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.watch import Bits, Watch
 
-from .conftest import LEVELS, SIZE, Recovering, loops, small_settings
+from .conftest import LEVELS, SIZE, Recovering, assert_same, loops, small_settings
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def states_of(corpus: CodeCorpus, settings: PriorSettings) -> tuple[PriorRun, list[TrainingState]]:
@@ -48,21 +49,6 @@ def states_of(corpus: CodeCorpus, settings: PriorSettings) -> tuple[PriorRun, li
             states.append(TrainingState.from_parts(facts, state.tensors))
 
     return train_prior(corpus, settings, on_event=on_event), states
-
-
-def what_remains(run: PriorRun) -> dict[str, Any]:
-    """A report without what the clock says."""
-    facts = run.report.as_dict()
-    del facts["seconds"], facts["best_seconds"], facts["training_date"], facts["memorization"]["seconds"]
-    return facts
-
-
-def assert_same(run: PriorRun, other: PriorRun) -> None:
-    """Two runs gave the same prior bit for bit, and tell the same of it."""
-    mine, theirs = run.prior.weights, other.prior.weights
-    assert mine.keys() == theirs.keys()
-    assert all(mine[name].numpy().tobytes() == theirs[name].numpy().tobytes() for name in mine)
-    assert what_remains(run) == what_remains(other)
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
@@ -138,6 +124,27 @@ def test_a_watch_keeps_nothing_back(corpus: CodeCorpus) -> None:
         other = Watch(meter)
         other.take_up(json.loads(json.dumps(watch.as_dict(), allow_nan=False)))
         assert vars(other) == vars(watch)
+
+
+def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> None:
+    """To the curves and the prior of the unbroken training, but for how another processor or torch rounds."""
+    shutil.copy(FIXTURES / "training-1.sda.training", tmp_path)
+    unfinished = StateFile(tmp_path / "training-1.sda").read()
+    assert unfinished is not None
+    kept = np.load(FIXTURES / "training-1.npz")
+    train, held_out = (np.split(kept[part], np.cumsum(kept[f"{part}_lengths"])[:-1]) for part in ("train", "held_out"))
+    corpus = CodeCorpus.from_sequences(train, held_out, codebooks=kept["codebooks"])
+    state, events = unfinished.state, list[TrainingEvent]()
+    assert (state.epochs, state.batches, state.kept_epochs) == (25, 2, (16, 25))
+    run = train_prior(corpus, state.settings, on_event=events.append, resume_from=state)
+    (resumed,) = [event for event in events if isinstance(event, TrainingResumed)]
+    if any(difference.startswith(("precision", "device")) for difference in resumed.differences):
+        pytest.skip("this machine trains in another precision")
+    assert run.report.train_perplexities == pytest.approx(kept["train_curve"].tolist(), rel=1e-4)
+    assert run.report.held_out_perplexities == pytest.approx(kept["held_out_curve"].tolist(), rel=1e-4)
+    assert run.report.best_epoch == kept["best_epoch"]
+    for name, tensor in run.prior.weights.items():
+        np.testing.assert_array_equal(tensor.numpy(), kept[f"weights.{name}"])  # its checkpoint is in the state
 
 
 def test_it_tells_what_went_before(corpus: CodeCorpus) -> None:
@@ -275,82 +282,3 @@ def test_facts_that_cannot_be_are_refused(corpus: CodeCorpus, state: TrainingSta
 def test_facts_that_do_not_agree_are_refused(state: TrainingState, facts: dict[str, Any], problem: str) -> None:
     with pytest.raises(NotResumable, match=f"its {problem}"):
         TrainingState.from_parts(state.as_dict() | facts, {})
-
-
-class Clock:
-    """A clock that stands still unless it is told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def paced(clock: Clock, epochs: list[list[float]], judging: float = 1.0) -> Pace:
-    """The pace of a training of ten epochs of ten batches, some of which took so many seconds each."""
-    pace = Pace(10, 10, clock)
-    for batches in epochs:
-        pace.epoch_begins()
-        for seconds in batches:
-            clock.now += seconds
-            pace.batch_done()
-        if len(batches) == 10:
-            clock.now += judging
-            pace.epoch_done()
-    return pace
-
-
-def test_time_left_follows_from_whole_epochs_with_their_judging() -> None:
-    assert paced(Clock(), [[2.0] * 10] * 4).seconds_left(5, 0) == pytest.approx(6 * 21)
-    assert paced(Clock(), [[2.0] * 10] * 4 + [[2.0] * 5]).seconds_left(5, 5) == pytest.approx(5.5 * 21)
-
-
-def test_before_an_epoch_is_over_it_follows_from_the_batches() -> None:
-    assert paced(Clock(), [[2.0] * 3]).seconds_left(1, 3) == pytest.approx(97 * 2)
-
-
-def test_at_the_end_nothing_is_left() -> None:
-    assert paced(Clock(), [[2.0] * 10] * 10).seconds_left(10, 10) == 0
-
-
-@pytest.mark.parametrize("asleep_in", ["the first epoch", "a later epoch", "judging"])
-def test_what_a_laptop_sleeps_through_changes_the_time_left_by_little(asleep_in: str) -> None:
-    night = 8 * 3600.0
-    clock = Clock()
-    if asleep_in == "the first epoch":
-        left = paced(clock, [[2.0, 2.0, 2.0, night, 2.0]]).seconds_left(1, 5)
-        assert 95 * 2 < left < 4 * 95 * 2
-    elif asleep_in == "a later epoch":
-        pace = paced(clock, [[2.0] * 10, [2.0] * 4 + [night] + [2.0] * 5, [2.0] * 10])
-        assert pace.seconds_left(4, 0) == pytest.approx(7 * 21, rel=0.01)
-    else:
-        pace = paced(clock, [[2.0] * 10] * 2)
-        pace.epoch_begins()
-        clock.now += night
-        pace.epoch_done()
-        assert pace.seconds_left(4, 0) == pytest.approx(7 * 21, rel=0.01)
-
-
-def test_a_machine_that_becomes_slower_is_followed() -> None:
-    assert paced(Clock(), [[2.0] * 10] * 4 + [[4.0] * 10] * 3).seconds_left(8, 0) == pytest.approx(3 * 41)
-
-
-def test_a_training_whose_laptop_slept_says_a_sensible_time_left(corpus: CodeCorpus) -> None:
-    """Every look at the clock is a hundredth of a second, and once it is the next morning."""
-    clock, left = Clock(), []
-    settings = small_settings(corpus, epochs=6)
-
-    def tick() -> float:
-        clock.now += 0.01
-        return clock.now
-
-    def on_event(event: TrainingEvent) -> None:
-        if isinstance(event, BatchDone):
-            left.append(event.seconds_left)
-            if (event.epoch, event.batch) == (3, 2):
-                clock.now += 8 * 3600
-
-    train(Run(corpus, settings, torch.device("cpu"), tick), on_event, threading.Event())
-    assert max(left) < 3
-    assert left[-1] == 0

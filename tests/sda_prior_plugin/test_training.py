@@ -26,7 +26,7 @@ from sda_prior_plugin import (
     train_prior,
 )
 from sda_prior_plugin.copy_meter import CopyMeter
-from sda_prior_plugin.judging import Checkpoint, held_out_bits
+from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.run import Run
 from sda_prior_plugin.training import train
 
@@ -52,18 +52,6 @@ def test_the_kept_checkpoint_is_the_one_with_the_lowest_held_out_perplexity(corp
     )
     codes = unheard.judged.sum() * tiny.shape.frame_codes
     assert 2 ** (bits.sum() / codes) == pytest.approx(run.report.final_perplexity, rel=0.02)
-
-
-def test_the_perplexity_of_recordings_longer_than_the_context_is_what_the_prior_states(codebooks: np.ndarray) -> None:
-    held_out = loops(5, seed=2, frames=(30, 60))
-    corpus = CodeCorpus.from_sequences(loops(40, seed=1), held_out, codebooks=codebooks)
-    prior = train_prior(corpus, small_settings(corpus, epochs=10)).prior
-    context = prior.network.settings.context_frames
-    assert context < 10
-    judged = np.ones(len(corpus.held_out.codes), bool)
-    bits = held_out_bits(prior.network, corpus, judged, context, 3, dtype=torch.float32)
-    stated = -np.concatenate([prior.log2_probs(grid).ravel() for grid in held_out]).mean()
-    assert bits.sum() / corpus.held_out.codes.size == pytest.approx(stated, abs=1e-4)
 
 
 def test_events_tell_the_whole_story_in_order(corpus: CodeCorpus) -> None:
@@ -206,24 +194,11 @@ def test_weights_that_become_infinite_end_the_run_with_the_best_checkpoint_befor
     assert report.held_out_perplexities[-1] == math.inf
 
 
-def test_a_checkpoint_that_is_not_finite_is_not_as_good_as_any() -> None:
-    best = Checkpoint(1, 2.0, np.array([4.0, 6.0]), {}, 0.0)
-    for bits in (math.nan, math.inf):
-        assert not Checkpoint(2, bits, np.array([5.0, bits]), {}, 0.0).as_good_as(best)
-
-
 def test_one_frame_to_train_on_and_one_held_out_are_enough(corpus: CodeCorpus) -> None:
     one = loops(2, seed=1, frames=(1, 2))
     least = CodeCorpus.from_sequences(one[:1], one[1:], codebooks=corpus.codebooks)
     run = train_prior(least, small_settings(least, epochs=2))
     assert run.prior.sample(frames=3, seed=1).shape[0] == 3
-
-
-def test_a_device_that_is_not_there_is_refused(corpus: CodeCorpus) -> None:
-    if torch.backends.mps.is_available():
-        pytest.skip("this machine has the device")
-    with pytest.raises(PriorError, match="--device is mps"):
-        train_prior(corpus, small_settings(corpus, device="mps"))
 
 
 @pytest.mark.slow
