@@ -7,6 +7,7 @@ benchmarks/RESULTS.md, for which everything that is compared is measured in turn
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -206,7 +207,7 @@ def small_rows() -> list[list[str]]:
         "batches of an epoch": lambda: seconds_per_batch(again_and_again(source, 1500)),
         "the same, planning each epoch": lambda: seconds_per_batch(epoch_after_epoch(source, 600)),
         "numpy.copyto of the same bytes": lambda: seconds_per_batch(copied(24_000)),
-        **{f"DataLoader, {workers} workers": lambda workers=workers: loader(workers) for workers in WORKERS},
+        **{f"DataLoader, {workers} workers": functools.partial(loader, workers) for workers in WORKERS},
     }
     for function in measured.values():
         function()

@@ -281,7 +281,11 @@ def fork(work: Callable[[], object]) -> int:
 def _forked(work: Callable[[Callable[[], None]], object]) -> Iterator[tuple[int, Callable[[int | None], bytes]]]:
     """A process that tells this one, a byte each time, how far it is; and what gives the bytes (None: all of them)."""
     out, into = os.pipe()
-    process = fork(lambda: work(lambda: os.write(into, b".") and None))
+
+    def tell() -> None:
+        os.write(into, b".")
+
+    process = fork(lambda: work(tell))
     os.close(into)
 
     def told(count: int | None) -> bytes:

@@ -109,8 +109,8 @@ def new_model(folder: Path) -> Path:
     recordings = folder / "recordings"
     host_stubs.write_demo_recordings(recordings, seed=3, count=RECORDINGS)
     manifest = host_stubs.build_manifest(recordings).manifest
-    parts = [[each.audio for each in manifest.recordings(part, 48_000)] for part in ("train", "held_out")]
-    run = host_stubs.train_vqvae(*parts, host_stubs.VqvaeSettings(codebook_size=32, epochs=1, batch_size=8))
+    heard, unheard = ([each.audio for each in manifest.recordings(part, 48_000)] for part in ("train", "held_out"))
+    run = host_stubs.train_vqvae(heard, unheard, host_stubs.VqvaeSettings(codebook_size=32, epochs=1, batch_size=8))
     path = folder / "model.sda"
     host_stubs.save_model(host_stubs.Model("model", run.codec, manifest, report=run.report), path)
     return path
@@ -118,7 +118,8 @@ def new_model(folder: Path) -> Path:
 
 def train(host: Host, path: Path) -> None:
     """Train a model's prior, going on where that is possible, and keeping every state."""
-    job = prepare_job(host, path, SMALL, resume=StateFile(path).path.exists())
+    resume = StateFile(path).path.exists()
+    job = prepare_job(host, path, SMALL, resume=resume)  # type: ignore[arg-type] # a host takes its own models alone
     job.save(job.train(keeper=job.keeper(print, seconds=0)), path)
 
 

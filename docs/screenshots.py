@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -131,8 +131,8 @@ def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_s
 
 def trained(recordings: Path) -> host_stubs.Model:
     manifest = host_stubs.build_manifest(recordings).manifest
-    parts = [[each.audio for each in manifest.recordings(part, 48_000)] for part in ("train", "held_out")]
-    run = host_stubs.train_vqvae(*parts, host_stubs.VqvaeSettings.for_dataset(len(manifest.files), epochs=8))
+    heard, unheard = ([each.audio for each in manifest.recordings(part, 48_000)] for part in ("train", "held_out"))
+    run = host_stubs.train_vqvae(heard, unheard, host_stubs.VqvaeSettings.for_dataset(len(manifest.files), epochs=8))
     return host_stubs.Model("strings", run.codec, manifest, report=run.report)
 
 
@@ -167,7 +167,7 @@ def train_vqvae(page: Any) -> None:
     page.wait_for_selector("#vqvae-cancel")
 
 
-def start(page: Any, name: str, knobs: dict[str, float]) -> None:
+def start(page: Any, name: str, knobs: Mapping[str, float]) -> None:
     page.click("#prior-model input")
     page.get_by_role("option", name=name, exact=True).click()
     page.wait_for_function("name => document.querySelector('#prior-card')?.innerText.includes(name + '.sda')", arg=name)

@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from sda_prior_plugin.compiled import compiled_in_order
+from sda_prior_plugin.compiled import compiled_in_order, inlined
 from sda_prior_plugin.dataset import CodeSequences
 
 NEAR = 0.6
@@ -58,6 +59,22 @@ def place_keys(codes: np.ndarray) -> np.ndarray:
     return (keys >> np.uint32(24)).astype(np.uint8)
 
 
+class PairIndex(NamedTuple):
+    """Where training windows may begin that are near to one.
+
+    Attributes:
+        before, after: int32 `[training frames]`, frames of the same sequence before each, and from it on.
+        places, bounds: int32 `[bands, listed frames]` and `[bands, PAIRS + 1]`: where each pair of keys occurs.
+        recordings: int32 `[training frames]`, which recording each is from.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    places: np.ndarray
+    bounds: np.ndarray
+    recordings: np.ndarray
+
+
 @compiled_in_order
 def _nearest(
     new: np.ndarray,
@@ -65,11 +82,7 @@ def _nearest(
     firsts: np.ndarray,
     frames: int,
     keys: np.ndarray,
-    before: np.ndarray,
-    after: np.ndarray,
-    places: np.ndarray,
-    bounds: np.ndarray,
-    recordings: np.ndarray,
+    index: PairIndex,
     most: int,
     seen: np.ndarray,
     held: np.ndarray,
@@ -78,48 +91,37 @@ def _nearest(
     spread: np.ndarray,
 ) -> None:
     """Fill `shares` and `found` `[windows]`: how much agrees with the nearest training window, and its first frame.
-
-    Fills `spread`, too: how many recordings hold a window that agrees in SAME or more.
+    And `spread`: how many recordings hold a window that agrees in SAME or more.
 
     Args:
         new: uint8 `[frames, bands]`, keys of what is looked at, and `bits` float32 of each.
         firsts: int `[windows]`, where each window of so many `frames` begins.
         keys: uint8 `[training frames, bands]`.
-        before, after: int32 `[training frames]`, frames of the same sequence before each, and from it on.
-        places, bounds: int32 `[bands, listed frames]` and `[bands, PAIRS + 1]`: where each pair of keys occurs.
-        recordings: int32 `[training frames]`, which recording each is from.
+        index: of these.
         most: training windows that one window is compared with.
         seen, held: int32 `[training frames]` and `[recordings]`, -1 everywhere: the last window that looked there.
         shares, found, spread: filled; a share of 0 and place -1 where nothing agrees.
     """
-    bands = new.shape[1]
+    before, after, places, bounds, recordings = index
     for window in range(len(firsts)):
         first = firsts[window]
-        total = np.float32(0)
-        for frame in range(frames):
-            for band in range(bands):
-                total += bits[first + frame, band]
-        best, at, checked = np.float32(0), -1, 0
-        least, limit = 0, 16
+        total = _bits(bits, first, frames)
+        best, at, checked, least, limit = np.float32(0), -1, 0, 0, 16
         while checked < most and least < len(keys):
             for frame in range(frames - 1):
-                for band in range(bands):
+                for band in range(new.shape[1]):
                     pair = np.int64(new[first + frame, band]) * 256 + np.int64(new[first + frame + 1, band])
                     begin, end = bounds[band, pair], bounds[band, pair + 1]
                     if end - begin <= least or end - begin > limit:
                         continue
-                    for index in range(begin, end):
-                        place = places[band, index]
+                    for number in range(begin, end):
+                        place = places[band, number]
                         start = place - frame
                         if before[place] < frame or after[place] < frames - frame or seen[start] == window:
                             continue
                         seen[start] = window
                         checked += 1
-                        agreed = np.float32(0)
-                        for step in range(frames):
-                            for other in range(bands):
-                                if keys[start + step, other] == new[first + step, other]:
-                                    agreed += bits[first + step, other]
+                        agreed = _agreed(new, bits, first, keys, start, frames)
                         if agreed > best:
                             best, at = agreed, start
                         if agreed >= SAME * total and held[recordings[start]] != window:
@@ -130,6 +132,27 @@ def _nearest(
             least, limit = limit, limit * 8
         shares[window] = best / max(total, np.float32(1e-6))
         found[window] = at
+
+
+@inlined
+def _bits(bits: np.ndarray, first: int, frames: int) -> np.float32:
+    """What so many frames say, from the first one on."""
+    total = np.float32(0)
+    for frame in range(frames):
+        for band in range(bits.shape[1]):
+            total += bits[first + frame, band]
+    return total
+
+
+@inlined
+def _agreed(new: np.ndarray, bits: np.ndarray, first: int, keys: np.ndarray, start: int, frames: int) -> np.float32:
+    """How much of that so many frames of `keys`, from `start` on, agree with."""
+    agreed = np.float32(0)
+    for frame in range(frames):
+        for band in range(new.shape[1]):
+            if keys[start + frame, band] == new[first + frame, band]:
+                agreed += bits[first + frame, band]
+    return agreed
 
 
 def near_window(frame_seconds: float, lengths: np.ndarray, shortest: int) -> int:
@@ -193,8 +216,7 @@ class Sketch:
         return TELLING * float(some.sum(axis=1).mean(dtype=np.float64)) * self.frames
 
     @cached_property
-    def _index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """`before`, `after`, `places`, `bounds` and `recordings` as `_nearest` takes them."""
+    def _index(self) -> PairIndex:
         lengths = np.diff(self.starts)
         before = (np.arange(len(self.keys)) - np.repeat(self.starts[:-1], lengths)).astype(np.int32)
         after = np.repeat(lengths, lengths).astype(np.int32) - before
@@ -205,7 +227,7 @@ class Sketch:
             places.append(listed[np.argsort(pairs, kind="stable")])
             bounds.append(np.concatenate([[0], np.cumsum(np.bincount(pairs, minlength=PAIRS))]).astype(np.int32))
         recordings = np.repeat(self.recordings, lengths).astype(np.int32)
-        return before, after, np.stack(places), np.stack(bounds), recordings
+        return PairIndex(before, after, np.stack(places), np.stack(bounds), recordings)
 
     def bits_of(self, keys: np.ndarray) -> np.ndarray:
         """What keys `[frames, bands]` say one after another, float32 of the same shape."""
@@ -235,7 +257,7 @@ class Sketch:
             begins = np.concatenate([one + offset for one, offset in zip(firsts, offsets[:-1], strict=True)])
             seen, held = np.full(len(self.keys), -1, np.int32), np.full(self.recordings.max() + 1, -1, np.int32)
             _nearest(
-                joined, bits, begins, self.frames, self.keys, *self._index, MOST_CHECKED, seen, held,
+                joined, bits, begins, self.frames, self.keys, self._index, MOST_CHECKED, seen, held,
                 shares, places, spread,
             )  # fmt: skip
         ends = np.cumsum([len(one) for one in firsts])[:-1]

@@ -21,6 +21,10 @@ from sda_prior_plugin.edge.tab.knobs import KnobControl, knob_controls
 ROOT = Path(__file__).parents[1]
 EDGE_LIBRARIES = frozenset({"click", "gradio", "rich", "pluggy", "soundfile", "soxr", "safetensors", "filelock"})
 PLUGIN, HOST = "sda_prior_plugin", "host_stubs"
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
+"""Lines; of a function from its `def` to its end, what stands inside it included."""
+SHORTER_MODULES = {f"{PLUGIN}.training": 299}
+"""What must stay readable from top to bottom."""
 NOT_KNOBS = frozenset({"model_path", "dataset", "output", "overwrite", "resume", "config", "no_cache", "as_json"})
 
 
@@ -146,6 +150,20 @@ def knobs_named_in(modules: Mapping[str, str], knobs: Sequence[Knob]) -> list[st
     ]
 
 
+def too_long(modules: Mapping[str, str]) -> list[str]:
+    """Modules and functions of more lines than one can keep in mind."""
+    found = []
+    for module, source in modules.items():
+        if (lines := len(source.splitlines())) > SHORTER_MODULES.get(module, LONGEST_MODULE):
+            found.append(f"{module} has {lines} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST_FUNCTION:
+                    found.append(f"{module}: {node.name} has {lines} lines")
+    return found
+
+
 def train_prior_command() -> click.Command:
     """The command as the host has it with the plugin."""
     plugins = Plugins()
@@ -264,3 +282,16 @@ def test_rule_3_is_seen_to_be_broken_by_a_flag_of_its_own() -> None:
 def test_rule_3_is_seen_to_be_broken_by_a_name(source: str) -> None:
     assert knobs_named_in({f"{PLUGIN}.edge.command": source}, KNOBS)
     assert not knobs_named_in({f"{PLUGIN}.settings": source}, KNOBS)
+
+
+def test_a_module_of_the_plugin_is_one_idea_and_a_function_can_be_taken_in_at_a_glance() -> None:
+    assert too_long(sources(PLUGIN)) == []
+
+
+def test_what_is_too_long_is_seen() -> None:
+    body = "    x = 1\n" * (LONGEST_FUNCTION - 1)
+    assert not too_long({"one": f"def f():\n{body}"})
+    assert too_long({"one": f"class A:\n  def f(self):\n{body}    x = 2\n"}) == ["one: f has 61 lines"]
+    assert not too_long({"one": "x = 1\n" * LONGEST_MODULE})
+    assert too_long({"one": "x = 1\n" * (LONGEST_MODULE + 1)}) == ["one has 401 lines"]
+    assert too_long({f"{PLUGIN}.training": "x = 1\n" * 300}) == [f"{PLUGIN}.training has 300 lines"]

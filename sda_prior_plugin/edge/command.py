@@ -69,21 +69,14 @@ def train_prior_command(host: Host) -> click.Command:
         untouched = f"{model_path} is exactly as it was."
         say(f"opening {model_path} and looking at its recordings")
         with host.claim(target, "trained"):
-            try:
-                job = edge.prepare_job(
-                    host, model_path, given, output=target, dataset=dataset, config=config, cache=not no_cache,
-                    resume=resume,
-                )  # fmt: skip
-                may_write(host, job, model_path, target, overwrite)
-            except KeyboardInterrupt as interrupt:
-                raise PriorError(f"Stopped. {untouched}") from interrupt
-            for line in describe(job):
-                say(line)
+            how = {"dataset": dataset, "config": config, "cache": not no_cache, "resume": resume}
+            job = _settled(host, model_path, target, given, overwrite, untouched, **how)
             command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
             run, saved, compiling_seconds = _run(host, job, target, untouched, command)
-        lines = [printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)]
-        facts = result(job, run, saved, target, compiling_seconds)
-        click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines))
+        if as_json:
+            click.echo(json.dumps(result(job, run, saved, target, compiling_seconds), indent=2))
+        else:
+            click.echo("\n".join(printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)))
         if saved.path != target:
             click.get_current_context().exit(SAVED_ELSEWHERE)
 
@@ -182,6 +175,26 @@ def result(job: PriorJob, run: PriorRun, saved: Saved, wanted: Path, compiling_s
         **report,
         "compiling_seconds": compiling_seconds,
     }
+
+
+def _settled(
+    host: Host,
+    model_path: Path,
+    target: Path,
+    given: dict[str, KnobValue],
+    overwrite: bool,
+    untouched: str,
+    **how: Any,
+) -> PriorJob:
+    """What is to be trained, once it is said and may be written; `how` is as for `prepare_job`."""
+    try:
+        job = edge.prepare_job(host, model_path, given, output=target, **how)
+        may_write(host, job, model_path, target, overwrite)
+    except KeyboardInterrupt as interrupt:
+        raise PriorError(f"Stopped. {untouched}") from interrupt
+    for line in describe(job):
+        say(line)
+    return job
 
 
 def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) -> tuple[PriorRun, Saved, float]:

@@ -177,6 +177,11 @@ class PriorSection:
         for looking in (opened, news, *moved):
             on(looking.then, PriorPage.look_at_recordings, long=True, first=looked_at)
         on(more.change, lambda own: None)
+        self._connect_knobs(on)
+        self._connect_training(on)
+        self._connect_listening(on)
+
+    def _connect_knobs(self, on: Callable[..., Any]) -> None:
         for control in self.knobs:
             own = [control.field, control.back, self.knob_problem]
             on(
@@ -185,6 +190,8 @@ class PriorSection:
             )  # fmt: skip
             on(control.field.blur, functools.partial(_leave, control), first=own)
             on(control.back.click, functools.partial(_give_back, control), first=own)
+
+    def _connect_training(self, on: Callable[..., Any]) -> None:
         starting = [self.asking, self.question, self.message, self.ending, self.progress, self.go_on]
         on(self.train.click, PriorPage.ask_to_train, first=starting)
         on(self.go_on.click, PriorPage.go_on, first=starting)
@@ -197,6 +204,8 @@ class PriorSection:
         on(self.player.play, PriorPage.play, first=[self.player])
         for event in (self.player.pause, self.player.stop):
             on(event, PriorPage.play_no_more, first=[self.player])
+
+    def _connect_listening(self, on: Callable[..., Any]) -> None:
         on(
             self.listen.click, PriorPage.draw, self.seconds, self.temperature, self.random, long=True, queue=True,
             preprocess=False, show_progress="minimal", show_progress_on=self.heard,
