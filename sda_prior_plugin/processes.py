@@ -143,17 +143,26 @@ class Processes(Team):
         return total[:count]
 
     def gathered(self, mine: T) -> list[T]:
+        padded, lengths = self._padded(mine)
+        found = torch.empty(self.size * len(padded), dtype=torch.uint8)
+        self._wait(dist.all_gather_single(found, padded, group=self._group, async_op=True))
+        parts = zip(found.view(self.size, -1), lengths, strict=True)
+        return [pickle.loads(part[:length].numpy().data) for part, length in parts]
+
+    def collected(self, mine: T) -> list[T] | None:
+        padded, lengths = self._padded(mine)
+        found = [torch.empty_like(padded) for _ in range(self.size)] if self.leads else None
+        self._wait(dist.gather(padded, found, 0, group=self._group, async_op=True))
+        if found is None:
+            return None
+        return [pickle.loads(part[:length].numpy().data) for part, length in zip(found, lengths, strict=True)]
+
+    def _padded(self, mine: object) -> tuple[Tensor, list[int]]:
+        """What this member sends, as bytes of the length that the longest of all members has, and all lengths."""
         sent = torch.frombuffer(bytearray(pickle.dumps(mine)), dtype=torch.uint8)
         lengths = torch.empty(self.size, dtype=torch.int64)
         self._wait(dist.all_gather_single(lengths, torch.tensor([len(sent)]), group=self._group, async_op=True))
-        longest = int(lengths.max())
-        found = torch.empty(self.size * longest, dtype=torch.uint8)
-        padded = torch.cat([sent, sent.new_zeros(longest - len(sent))])
-        self._wait(dist.all_gather_single(found, padded, group=self._group, async_op=True))
-        return [
-            pickle.loads(part[:length].numpy().data)
-            for part, length in zip(found.view(self.size, longest), lengths.tolist(), strict=True)
-        ]
+        return torch.cat([sent, sent.new_zeros(int(lengths.max()) - len(sent))]), lengths.tolist()
 
     def told(self, word: T) -> T:
         told = torch.frombuffer(bytearray(pickle.dumps(word if self.leads else None)), dtype=torch.uint8)
@@ -165,12 +174,11 @@ class Processes(Team):
         return word if self.leads else pickle.loads(told.numpy().data)
 
     def remember(self, name: str, word: str) -> None:
-        if self.leads:
-            self._board.lasting.set(f"prior/{name}", word)
+        self._board.lasting.set(f"prior/{name}", word)
 
     def remembered(self, name: str) -> str | None:
-        found = self._board.lasting.check([f"prior/{name}"]) and self._board.lasting.get(f"prior/{name}").decode()
-        return self.told(found or None)
+        kept = self._board.lasting
+        return kept.get(f"prior/{name}").decode() if kept.check([f"prior/{name}"]) else None
 
     def device(self, device: torch.device) -> torch.device:
         if device.type != "cuda":

@@ -81,6 +81,10 @@ class Team:
         """What each member gives, in their order."""
         return [mine]
 
+    def collected(self, mine: T) -> list[T] | None:
+        """What each member gives, in their order, for the leader alone; None for the others."""
+        return [mine]
+
     def told(self, word: T) -> T:
         """What the leader gives, for all; what the others give counts for nothing."""
         return word
@@ -98,10 +102,10 @@ class Team:
         return self.stop.is_set()
 
     def remember(self, name: str, word: str) -> None:
-        """Keep a word of the leader's until the team is gone for good, over its being started again."""
+        """Keep a word until the team is gone for good, over its being started again. This is the leader's alone."""
 
     def remembered(self, name: str) -> str | None:
-        """What `remember` has kept."""
+        """The word that was kept under a name. Nobody waits for it."""
         return None
 
     def device(self, device: torch.device) -> torch.device:

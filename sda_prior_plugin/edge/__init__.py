@@ -25,16 +25,20 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.recordings import counted, listed
     from sda_prior_plugin.edge.settling import prepare_job
     from sda_prior_plugin.edge.tab.section import PriorSection
+    from sda_prior_plugin.edge.together import Settled, follow, joined_team
 
 __all__ = [
     "ConsoleProgress",
     "PriorJob",
     "PriorSection",
+    "Settled",
     "card_lines",
     "checked_entries",
     "counted",
     "draw_training",
+    "follow",
     "generated",
+    "joined_team",
     "listed",
     "prepare_job",
     "read_entry",
@@ -58,5 +62,8 @@ __getattr__ = lazy_face(
         "listed": "recordings",
         "prepare_job": "settling",
         "PriorSection": "tab.section",
+        "Settled": "together",
+        "follow": "together",
+        "joined_team": "together",
     },
 )
