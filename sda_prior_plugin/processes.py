@@ -207,6 +207,7 @@ class Processes(Team):
                 self._cut_off = True
                 self._gone = self._gone or "This process is cut off from the others"
             if self._gone:
+                _never_let_go(work, self._group)
                 raise self._broken(self._gone)
 
     def _broken(self, found: str) -> TeamBroken:
@@ -253,6 +254,11 @@ class Processes(Team):
                 self.stop.set()
                 return
             self._leaving.wait(BEAT_SECONDS)
+
+
+def _never_let_go(*held: object) -> None:
+    """Hold something until the process ends: to let go of what a thread of gloo still waits in would wait with it."""
+    threading.Thread(target=lambda never, *held: never.wait(), args=(threading.Event(), *held), daemon=True).start()
 
 
 def _sentence(error: BaseException, team: Team) -> str:
