@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 BEAT_SECONDS = 1.0
 """Between two marks on the board."""
-MISSED_BEATS = 7
+MISSED_BEATS = 5
 """After so many of this member's own marks without one of another, that one is gone."""
 POLL = datetime.timedelta(seconds=0.5)
 """How long a member waits for the others before it looks whether they are still there."""

@@ -147,10 +147,10 @@ def step(run: Run, batch: Batch, codes: int) -> float:
     """
     for group in run.optimizer.param_groups:
         group["lr"] = run.settings.learning_rate * rate_at(run.progress.step, run.batches * run.settings.epochs)
-    run.optimizer.zero_grad(set_to_none=True)
     own_stream(run.settings, run.progress.step, run.team)
     code_bits, end_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
     loss = (code_bits + end_bits) / codes
+    run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     code_bits, loss = sum_over_team(run.network, run.team, code_bits, loss)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), GRADIENT_NORM)
