@@ -32,9 +32,9 @@ from sda_prior_plugin.edge import prepare_job
 from sda_prior_plugin.team import Team, joined
 
 SMALL = ["--hidden-size", "16", "--layers", "1", "--heads", "2", "--start-offsets", "2", "--batch-size", "4"]
-SHORT, ENDLESS = ["--epochs", "60", *SMALL], ["--epochs", "20000", "--overwrite", *SMALL]
+SHORT, ENDLESS = ["--epochs", "20", *SMALL], ["--epochs", "20000", "--overwrite", *SMALL]
 MEMBERS = 2
-MOST_SECONDS = 120.0
+MOST_SECONDS = 400.0
 EPOCHS = 6
 """Of a training whose steps are measured."""
 

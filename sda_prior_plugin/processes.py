@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import pickle
+import socket
+import struct
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,8 +27,13 @@ from torch import Tensor
 
 from sda_prior_plugin.team import Team, TeamBroken
 
+if sys.platform == "linux":
+    import fcntl
+
 T = TypeVar("T")
 
+ADDRESS_OF_INTERFACE = 0x8915
+"""Linux's SIOCGIFADDR (netdevice(7))."""
 BEAT_SECONDS = 1.0
 """Between two marks on the board."""
 MISSED_BEATS = 5
@@ -35,7 +44,7 @@ PATIENCE = datetime.timedelta(days=7)
 """How long members that are there are waited for."""
 TO_COME = datetime.timedelta(minutes=5)
 """How long members are waited for that have not come yet."""
-TO_SAY_WHY_SECONDS = 2.0
+TO_SAY_WHY_SECONDS = 1.0
 """How long a member waits for another one to say why the team is at its end."""
 STOPPED, ENDED = "stopped", "ended"
 
@@ -78,6 +87,22 @@ class Board:
         return self.words.compare_set(name, "", word).decode()
 
 
+def interface_to(address: str) -> str | None:
+    """The network interface over which an address is reached; None where that cannot be known.
+
+    By itself gloo takes the address that the machine's own name stands for, which often is one that only the machine
+    itself can reach.
+    """
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))  # which sends nothing
+        own = socket.inet_aton(probe.getsockname()[0])
+        for _, name in socket.if_nameindex() if sys.platform == "linux" else ():
+            with suppress(OSError):  # an interface without an address
+                if fcntl.ioctl(probe, ADDRESS_OF_INTERFACE, struct.pack("256s", name.encode()))[20:24] == own:
+                    return name
+    return None
+
+
 class Processes(Team):
     """This process among others.
 
@@ -91,6 +116,8 @@ class Processes(Team):
         self._leaving, self._stopping, self._gone = threading.Event(), False, ""
         self._beats, self._cut_off = 0, False
         self._nccl: Any = None
+        if (name := interface_to(place.address)) is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         try:
             self._board = Board(place, keeps=place.rank == 0 and not place.hosted)
             dist.init_process_group(
