@@ -36,7 +36,7 @@ from sda_prior_plugin.team import Team, joined
 from sda_prior_plugin.training import step
 
 SMALL = ["--hidden-size", "16", "--layers", "1", "--heads", "2", "--start-offsets", "2", "--batch-size", "4"]
-SHORT, ENDLESS = ["--epochs", "20", *SMALL], ["--epochs", "20000", "--overwrite", *SMALL]
+SHORT, ENDLESS = ["--epochs", "400", *SMALL], ["--epochs", "20000", "--overwrite", *SMALL]
 MEMBERS = 2
 MOST_SECONDS = 400.0
 SIZES, STEPS, GIGABITS = ((160, 2), (512, 4), (1024, 8)), 6, (1, 10, 100)

@@ -70,13 +70,19 @@ class Place:
 
 
 class Board:
-    """Words that all members can write and read: some until the team is started again, some for longer."""
+    """Words that all members can write and read: some as long as the team is one, some over its being started again.
 
-    def __init__(self, place: Place, *, keeps: bool) -> None:
+    Args:
+        keeps: whether this process keeps it.
+        turn: how often this process has been in a team before, if that is known: the next one has words of its own.
+    """
+
+    def __init__(self, place: Place, *, keeps: bool = False, turn: int | None = None) -> None:
         self.lasting = dist.TCPStore(
             place.address, place.port, None if place.hosted else place.size, keeps, TO_COME, wait_for_workers=False
         )
-        self.words = dist.PrefixStore(f"prior/{place.restarts}", self.lasting)
+        self.turn = self.lasting.add(f"turn {place.restarts} {place.rank}", 1) if turn is None else turn
+        self.words = dist.PrefixStore(f"prior {place.restarts} {self.turn}", self.lasting)
 
     def word(self, name: str) -> str | None:
         """What is written there under a name."""
@@ -120,15 +126,13 @@ class Processes(Team):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         try:
             self._board = Board(place, keeps=place.rank == 0 and not place.hosted)
-            dist.init_process_group(
-                "gloo",
-                store=dist.PrefixStore("gloo", self._board.words),
-                rank=place.rank,
-                world_size=place.size,
-                timeout=TO_COME,
-            )
+            self._makes_all = not dist.is_initialized()  # and not who called
+            if self._makes_all:
+                store = dist.PrefixStore("gloo", self._board.words)
+                dist.init_process_group("gloo", None, TO_COME, place.size, place.rank, store)
             self._group: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
-            self._pulse = threading.Thread(target=self._beat, args=(Board(place, keeps=False),), daemon=True)
+            own_board = Board(place, turn=self._board.turn)
+            self._pulse = threading.Thread(target=self._beat, args=(own_board,), daemon=True)
         except (RuntimeError, ValueError) as error:
             raise TeamBroken(
                 f"Not all {self.size} processes of the team came together at {place.address}:{place.port}: "
@@ -147,8 +151,9 @@ class Processes(Team):
         self._leaving.set()
         self._pulse.join(MISSED_BEATS * BEAT_SECONDS)  # in the middle of a word it must not be at the end
         self._group = self._nccl = None
-        with suppress(RuntimeError):
-            dist.destroy_process_group()
+        if self._makes_all:
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
 
     @property
     def stopping(self) -> bool:
@@ -201,11 +206,11 @@ class Processes(Team):
         return word if self.leads else pickle.loads(told.numpy().data)
 
     def remember(self, name: str, word: str) -> None:
-        self._board.lasting.set(f"prior/{name}", word)
+        self._board.lasting.set(f"kept {name}", word)
 
     def remembered(self, name: str) -> str | None:
         kept = self._board.lasting
-        return kept.get(f"prior/{name}").decode() if kept.check([f"prior/{name}"]) else None
+        return kept.get(f"kept {name}").decode() if kept.check([f"kept {name}"]) else None
 
     def device(self, device: torch.device) -> torch.device:
         if device.type != "cuda":
@@ -222,20 +227,22 @@ class Processes(Team):
     def _wait(self, work: Any) -> None:
         """Wait until all members have done their part in something. Raises TeamBroken where one never will."""
         beats, polls = self._beats, 0
-        while True:
-            try:
-                work.wait(POLL)
-                return
-            except RuntimeError as error:
+        try:
+            while True:
+                with suppress(RuntimeError):
+                    work.wait(POLL)
+                    return
                 if work.is_completed():
-                    raise self._broken("Another process of the team is gone") from error
-            beats, polls = self._beats, 0 if beats != self._beats else polls + 1
-            if polls * POLL.total_seconds() >= MISSED_BEATS * BEAT_SECONDS:  # its own marks do not get there
-                self._cut_off = True
-                self._gone = self._gone or "This process is cut off from the others"
-            if self._gone:
-                _never_let_go(work, self._group)
-                raise self._broken(self._gone)
+                    raise self._broken("Another process of the team is gone")
+                beats, polls = self._beats, 0 if beats != self._beats else polls + 1
+                if polls * POLL.total_seconds() >= MISSED_BEATS * BEAT_SECONDS:  # its own marks do not get there
+                    self._cut_off = True
+                    self._gone = self._gone or "This process is cut off from the others"
+                if self._gone:
+                    raise self._broken(self._gone)
+        except BaseException:
+            _never_let_go(work, self._group)
+            raise
 
     def _broken(self, found: str) -> TeamBroken:
         """The error to raise, once it is clear who says why."""
@@ -265,8 +272,10 @@ class Processes(Team):
                 self._beats += 1
                 if self.stop.is_set():
                     board.words.set(STOPPED, "1")
-                elif board.words.check([STOPPED]) or board.words.check([ENDED]):
+                elif board.words.check([STOPPED]):
                     self.stop.set()
+                if board.words.check([ENDED]):
+                    self._gone = "Another process of the team has ended"
                 for rank in range(self.size):
                     mark = board.word(f"beat {rank}") or ""
                     missed[rank] = 0 if mark != marks[rank] else missed[rank] + 1
@@ -291,7 +300,7 @@ def _never_let_go(*held: object) -> None:
 def _sentence(error: BaseException, team: Team) -> str:
     """Why a member has ended, for a person who does not see what that one writes."""
     if getattr(error, "for_user", False):
-        return str(error)
+        return str(error) if team.leads else f"{error} (Process {team.rank + 1} of {team.size}.)"
     if isinstance(error, KeyboardInterrupt):
         return "Stopped at once."
     return f"Process {team.rank + 1} of {team.size} has failed ({type(error).__name__}: {_first_line(error)})."

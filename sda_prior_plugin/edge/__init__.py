@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.recordings import counted, listed
     from sda_prior_plugin.edge.settling import prepare_job
     from sda_prior_plugin.edge.tab.section import PriorSection
-    from sda_prior_plugin.edge.together import Settled, follow, joined_team
+    from sda_prior_plugin.edge.together import Settled, follow
 
 __all__ = [
     "ConsoleProgress",
@@ -38,7 +38,6 @@ __all__ = [
     "draw_training",
     "follow",
     "generated",
-    "joined_team",
     "listed",
     "prepare_job",
     "read_entry",
@@ -64,6 +63,5 @@ __getattr__ = lazy_face(
         "PriorSection": "tab.section",
         "Settled": "together",
         "follow": "together",
-        "joined_team": "together",
     },
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,13 @@ from sda_prior_plugin import edge
 from sda_prior_plugin.edge.printed import printable, say
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
+from sda_prior_plugin.team import Team, TeamBroken, joined
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host
     from sda_prior_plugin.edge.job import PriorJob
     from sda_prior_plugin.edge.resumable import StateKeeper
     from sda_prior_plugin.edge.saving import Saved
-    from sda_prior_plugin.team import Team
     from sda_prior_plugin.training import PriorRun
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
@@ -68,7 +69,7 @@ def train_prior_command(host: Host) -> click.Command:
         """
         given = {name: value for name, value in knobs.items() if value is not None}
         wish = Wish(model_path, output or model_path, given, dataset, config, not no_cache, overwrite, resume)
-        with edge.joined_team() as team:
+        with joined_team() as team:
             if team.leads:
                 code, text = lead(host, team, wish, as_json=as_json)
                 team.told(code)
@@ -81,6 +82,21 @@ def train_prior_command(host: Host) -> click.Command:
     for knob in sorted(KNOBS, key=lambda knob: not knob.main):
         train_prior.params.append(knob_option(knob))
     return train_prior
+
+
+@contextmanager
+def joined_team() -> Iterator[Team]:
+    """The team of this process. A member that does not lead ends without a word, where another one says why."""
+    team = joined()
+    try:
+        with team:
+            yield team
+    except (Exception, KeyboardInterrupt) as error:
+        meant = isinstance(error, KeyboardInterrupt) or getattr(error, "for_user", False)
+        speaks = team.leads or (isinstance(error, TeamBroken) and error.first)
+        if speaks or not meant:
+            raise
+        raise click.exceptions.Exit(1) from error
 
 
 def knob_option(knob: Knob) -> click.Option:

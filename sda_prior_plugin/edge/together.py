@@ -7,12 +7,8 @@ more, as `torchrun --max-restarts` does when one has died.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import click
 
 from sda_prior_plugin.edge.corpora import Codes, Hearing
 from sda_prior_plugin.edge.corpus_cache import default_cache
@@ -20,28 +16,13 @@ from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.edge.settling import open_with_recordings
 from sda_prior_plugin.edge.unfinished import written
 from sda_prior_plugin.settings import PriorSettings
-from sda_prior_plugin.team import Team, TeamBroken, joined
+from sda_prior_plugin.team import Team
 from sda_prior_plugin.training import train_prior
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host
 
 AGREED, SAVED = "agreed", "saved"
-
-
-@contextmanager
-def joined_team() -> Iterator[Team]:
-    """The team of this process. A member that does not lead ends without a word, where another one says why."""
-    team = joined()
-    try:
-        with team:
-            yield team
-    except (Exception, KeyboardInterrupt) as error:
-        meant = isinstance(error, KeyboardInterrupt) or getattr(error, "for_user", False)
-        speaks = team.leads or (isinstance(error, TeamBroken) and error.first)
-        if speaks or not meant:
-            raise
-        raise click.exceptions.Exit(1) from error
 
 
 def follow(host: Host, team: Team, path: Path, *, dataset: Path | None, cache: bool) -> int:

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from sda_prior_plugin import (
 from sda_prior_plugin.encoding import Encoding
 from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.looking import drawn_grids
+from sda_prior_plugin.processes import Processes
 from sda_prior_plugin.run import Run
 from sda_prior_plugin.team import Team, TeamBroken, joined
 from tests.sda_prior_plugin.conftest import LevelCodec, Recording, small_settings
@@ -286,3 +288,13 @@ def test_each_recording_is_encoded_by_one_member_and_none_has_much_more_to_do(te
     assert corpus.train.names == alone.train.names
     np.testing.assert_array_equal(corpus.train.codes, alone.train.codes)
     np.testing.assert_array_equal(corpus.held_out.codes, alone.held_out.codes)
+
+
+def test_a_process_can_be_in_one_team_after_another(team_of: TeamOf) -> None:
+    def work(team: Team) -> list[int]:
+        assert isinstance(team, Processes)
+        place = team.place
+        with Processes(replace(place, hosted=True)) as again:  # while the first team's board is there
+            return again.gathered(team.rank)
+
+    assert team_of(2, work) == [[0, 1], [0, 1]]
