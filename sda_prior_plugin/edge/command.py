@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,9 @@ def train_prior_command(host: Host) -> click.Command:
         with joined_team() as team:
             if team.leads:
                 code, text = lead(host, team, wish, as_json=as_json)
-                team.told(code)
                 click.echo(text)
+                with suppress(TeamBroken):  # whoever is lost by now is no loss
+                    team.told(code)
             else:
                 code = edge.follow(host, team, model_path, dataset=dataset, cache=wish.cache)
         if code:
@@ -139,11 +140,11 @@ class Wish:
 
 def lead(host: Host, team: Team, wish: Wish, *, as_json: bool) -> tuple[int, str]:
     """Settle, train and save as the first process of a team. Gives the exit code, and the result to print."""
+    say(f"opening {wish.model_path} and looking at its recordings")
     settled = edge.Settled(team, wish.target)
     if (done := settled.saved()) is not None:
         team.told(None)  # there is nothing left to train
         return done
-    say(f"opening {wish.model_path} and looking at its recordings")
     with host.claim(wish.target, "trained"):
         try:
             job = edge.prepare_job(
