@@ -8,7 +8,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page kill-and-resume fuzz audit bench-files bench-large bench-archive clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page bench-team kill-and-resume fuzz audit bench-files bench-large bench-archive clean
 
 setup: $(VENV)/ready
 
@@ -63,6 +63,9 @@ bench-memorization: setup
 
 bench-page: setup
 	$(BIN)/python -m benchmarks.page
+
+bench-team: setup
+	$(BIN)/python -m benchmarks.team --threads 2 --write
 
 kill-and-resume: setup
 	$(BIN)/python -m benchmarks.kill_and_resume --write

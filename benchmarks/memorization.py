@@ -15,7 +15,6 @@ import copy
 import itertools
 import math
 import os
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -123,7 +122,7 @@ def learn_and_judge(run: Run, epochs: list[EpochDone]) -> None:
         if isinstance(event, EpochDone):
             epochs.append(event)
 
-    train_epoch(run, tell, threading.Event())
+    train_epoch(run, tell)
     end_epoch(run, tell)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import host_stubs
 from host_stubs.errors import HostError
-from host_stubs.interrupt import stop_on_interrupt
+from host_stubs.interrupt import STOPPING, stop_on_interrupt
 from host_stubs.known_datasets import is_known, note_dataset
 from host_stubs.plugins import Plugins, invoke
 from host_stubs.room import check_room, folders_elsewhere
@@ -101,12 +101,12 @@ class Host:
         """Raise HostError now if the disk of `path` has no room for so many bytes beside what is there."""
         check_room(Path(path), needed)
 
-    def stop_on_interrupt(self) -> AbstractContextManager[threading.Event]:
-        """Inside the block the first Ctrl-C, SIGTERM or SIGHUP sets the event and says so.
+    def stop_on_interrupt(self, *, quiet: bool = False) -> AbstractContextManager[threading.Event]:
+        """Inside the block the first Ctrl-C, SIGTERM or SIGHUP sets the event and, unless `quiet`, says so.
 
         The second Ctrl-C or SIGTERM raises KeyboardInterrupt.
         """
-        return stop_on_interrupt()
+        return stop_on_interrupt(b"" if quiet else STOPPING)
 
     def facts(self, model: Model) -> list[tuple[str, str]]:
         """The plugins' lines for the model card, each (label, text)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import NothingTrained
+from sda_prior_plugin.team import Team
 
 SAMPLES_PER_CALL = 2**20
 """About how much sound the codec is given at once."""
@@ -150,29 +151,73 @@ def encode_recordings(
         NothingTrained: stopped.
         PriorError: there is nothing to train on or nothing held out, or the codec gives codes of another shape.
     """
-    shape = code_shape(codec)
-    train_grids: list[np.ndarray] = []
-    held_out_grids: list[np.ndarray] = []
-    train_names: list[str] = []
-    held_out_names: list[str] = []
-    for recordings, offsets, grids, names in (
-        (train, start_offsets, train_grids, train_names),
-        (held_out, 1, held_out_grids, held_out_names),
-    ):
-        for recording in recordings:
-            if is_long(codec, recording):
-                variants = encode_long(codec, recording, offsets, on_part, stop)
+    encoding = Encoding(codec, train, held_out, start_offsets)
+    return encoding.corpus(encoding.grids(range(len(encoding)), on_recording, on_part, stop))
+
+
+class Encoding:
+    """The recordings that make a corpus, to be encoded by one process or shared out among several.
+
+    Args:
+        codec, train, held_out, start_offsets: as `encode_recordings` takes them.
+
+    Attributes:
+        names: of the recordings by number, those to train on first; one that is cut in two is there twice.
+    """
+
+    def __init__(
+        self, codec: Codec, train: Iterable[Recording], held_out: Iterable[Recording], start_offsets: int
+    ) -> None:
+        self.codec = codec
+        self._work = [(recording, start_offsets) for recording in train]
+        self._trained = len(self._work)
+        self._work += [(recording, 1) for recording in held_out]
+        self.names = [recording.name for recording, _ in self._work]
+
+    def __len__(self) -> int:
+        return len(self._work)
+
+    def share(self, team: Team) -> list[int]:
+        """The recordings that are this member's to encode: the longest go first, each to whom has least to do."""
+        costs = [offsets * getattr(recording, "seconds", 1.0) for recording, offsets in self._work]
+        loads, mine = [0.0] * team.size, []
+        for number in sorted(range(len(self)), key=lambda number: -costs[number]):
+            least = loads.index(min(loads))
+            loads[least] += costs[number]
+            if least == team.rank:
+                mine.append(number)
+        return sorted(mine)
+
+    def grids(
+        self,
+        numbers: Iterable[int],
+        on_recording: Callable[[str], object] | None = None,
+        on_part: Callable[[str, float], object] | None = None,
+        stop: threading.Event | None = None,
+    ) -> dict[int, list[np.ndarray]]:
+        """The codes of some recordings at every start offset, by number. Raises as `encode_recordings` does."""
+        shape, found = code_shape(self.codec), {}
+        for number in numbers:
+            recording, offsets = self._work[number]
+            if is_long(self.codec, recording):
+                variants = encode_long(self.codec, recording, offsets, on_part, stop)
             else:
-                variants = encode_variants(codec, recording.audio, offsets, stop)
-            grids += [shape.checked(grid, recording.name) for grid in variants]
-            names += [recording.name] * len(variants)
+                variants = encode_variants(self.codec, recording.audio, offsets, stop)
+            found[number] = [shape.checked(grid, recording.name) for grid in variants]
             if on_recording is not None:
                 on_recording(recording.name)
-    return CodeCorpus.from_sequences(
-        train_grids,
-        held_out_grids,
-        codebooks=codec.codebooks,
-        train_names=train_names,
-        held_out_names=held_out_names,
-        frame_seconds=codec.frame_samples / codec.sample_rate,
-    )
+        return found
+
+    def corpus(self, grids: Mapping[int, list[np.ndarray]]) -> CodeCorpus:
+        """The corpus, from the codes of all recordings. Raises as `encode_recordings` does."""
+        parts = range(self._trained), range(self._trained, len(self))
+        train, held_out = ([grid for number in part for grid in grids[number]] for part in parts)
+        train_names, held_out_names = ([self.names[number] for number in part for _ in grids[number]] for part in parts)
+        return CodeCorpus.from_sequences(
+            train,
+            held_out,
+            codebooks=self.codec.codebooks,
+            train_names=train_names,
+            held_out_names=held_out_names,
+            frame_seconds=self.codec.frame_samples / self.codec.sample_rate,
+        )

@@ -14,6 +14,7 @@ from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.near_copies import NEAR, Sketch
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.sampling import Draw, Wanted, draw_grids
+from sda_prior_plugin.team import Team
 
 GIVEN_SECONDS = 3.0
 BEGINNINGS = 12
@@ -62,7 +63,7 @@ def first_variants(sequences: CodeSequences) -> list[np.ndarray]:
 
 def extract(
     network: PriorNetwork, sketch: Sketch, train: list[np.ndarray], held_out: list[np.ndarray], frame_seconds: float,
-    seed: int,
+    seed: int, team: Team | None = None,
 ) -> Extraction | None:  # fmt: skip
     """Continue stretches of recordings and see how many go on as these do; None where none is long enough.
 
@@ -72,7 +73,9 @@ def extract(
         train, held_out: pieces of recordings `[frames, bands, levels]`.
         frame_seconds: seconds of a frame.
         seed: of the stretches and the draws.
+        team: what is to be drawn is shared out in it.
     """
+    team = team or Team()
     given, frames = max(2, round(GIVEN_SECONDS / frame_seconds)), sketch.frames
     rng = np.random.default_rng([seed, 1])
     chosen = [beginnings(pieces, given, frames, rng) for pieces in (train, held_out)]
@@ -80,12 +83,12 @@ def extract(
         return None
 
     def went_on(stretches: list[np.ndarray], draw: Draw, count: int) -> float:
-        agree = [
-            sketch.agreement(stretch[-frames:], new) >= NEAR
-            for number, stretch in enumerate(stretches)
-            for new in draw_grids(network, count, Wanted(frames, frames, seed + number, draw, start=stretch[:-frames]))
-        ]
-        return float(np.mean(agree)) if agree else 0.0
+        agree = []
+        for number, stretch in team.share(list(enumerate(stretches))):
+            wanted = Wanted(frames, frames, seed + number, draw, start=stretch[:-frames])
+            drawn = draw_grids(network, count, wanted)
+            agree.append([bool(sketch.agreement(stretch[-frames:], new) >= NEAR) for new in drawn])
+        return float(np.mean(team.shared_out(agree, len(stretches)))) if stretches else 0.0
 
     return Extraction(
         train=went_on(chosen[0], Draw(), DRAWS),

@@ -12,6 +12,7 @@ from sda_prior_plugin.batches import held_out_batches
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import window_log2_probs
+from sda_prior_plugin.team import Team
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,34 @@ class Checkpoint:
 
 @torch.no_grad()
 def held_out_bits(
-    network: PriorNetwork, corpus: CodeCorpus, judged: np.ndarray, context: int, batch_size: int, dtype: torch.dtype
+    network: PriorNetwork,
+    corpus: CodeCorpus,
+    judged: np.ndarray,
+    context: int,
+    batch_size: int,
+    dtype: torch.dtype,
+    team: Team | None = None,
 ) -> np.ndarray:
     """Bits of the codes of each held-out sequence, each code given all before it, as `Prior.log2_probs` has them.
 
     Only those of frames that are `judged`, bool `[held-out frames]`, are counted. Long recordings are read `context`
-    frames at a time. The sequences are in the order of `held_out_batches`.
+    frames at a time. The sequences are in the order of `held_out_batches`. The batches are shared out in the `team`.
     """
-    device = network.codebooks.device
+    device, team = network.codebooks.device, team or Team()
     found: list[np.ndarray] = []
     marks = np.split(judged, corpus.held_out.starts[1:-1])
     ordered = iter(np.argsort(-corpus.held_out.lengths, kind="stable"))  # as the batches have them
-    for batch in held_out_batches(corpus.held_out, corpus.shape, context=context, batch_size=batch_size):
+    batches = held_out_batches(corpus.held_out, corpus.shape, context=context, batch_size=batch_size)
+    count = 0
+    for count, batch in enumerate(batches, start=1):
+        here = [marks[next(ordered)] for _ in range(len(batch.lengths))]
+        if (count - 1) % team.size != team.rank:
+            continue
         frames = torch.as_tensor(batch.frames).to(device)
         lengths = torch.as_tensor(batch.lengths).to(device)
         bits = torch.zeros(len(lengths), device=device)
         counted = np.zeros((len(lengths), frames.shape[1] - 1), np.bool_)
-        for row, mark in zip(counted, (marks[next(ordered)] for _ in range(len(lengths))), strict=True):
+        for row, mark in zip(counted, here, strict=True):
             row[: len(mark)] = mark
         counts = torch.as_tensor(counted).to(device)
         state = None
@@ -68,4 +80,4 @@ def held_out_bits(
             logits, ends, state = network(block, torch.full_like(lengths, first), state, dtype=dtype)
             bits -= (window_log2_probs(logits, ends, block).sum(-1) * inside).sum(-1)
         found.append(bits.cpu().double().numpy())
-    return np.concatenate(found)
+    return np.concatenate(team.shared_out(found, count))

@@ -56,7 +56,9 @@ def drawn_grids(run: Run, count: int, seconds: float, stream: int) -> list[np.nd
     """What the averaged weights draw, `count` sounds of at most so many seconds."""
     meter = run.watch.meter
     frames = min(meter.sample_frames, max(2 * meter.shortest, round(min(seconds, 3600) / meter.frame_seconds)))
-    return draw_grids(run.average, count, Wanted(None, frames, run.settings.seed + stream))
+    wanted = Wanted(None, frames, run.settings.seed + stream)
+    mine = run.team.share(range(count))
+    return run.team.shared_out(draw_grids(run.average, count, wanted, mine), count)
 
 
 def chosen_checkpoint(run: Run) -> tuple[Checkpoint, MemorizationReport]:
@@ -75,7 +77,7 @@ def chosen_checkpoint(run: Run) -> tuple[Checkpoint, MemorizationReport]:
     run.average.load_state_dict(checkpoint.weights)
     extraction = extract(
         run.average, meter.sketch, first_variants(run.corpus.train), meter.pieces, meter.frame_seconds,
-        run.settings.seed,
+        run.settings.seed, run.team,
     )  # fmt: skip
     bits = Bits(math.log2(progress.train_perplexities[checkpoint.epoch - 1]), checkpoint.bits, run.kept[-1].bits)
     seconds = progress.looking_seconds + run.clock() - began

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +14,7 @@ from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import window_log2_probs
 from sda_prior_plugin.settings import PriorSettings
+from sda_prior_plugin.team import Team
 
 WARMUP_STEPS = 50
 FINAL_RATE = 0.03
@@ -39,10 +41,8 @@ def rate_at(step: int, steps: int) -> float:
     return warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
-def batch_loss(
-    network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Bits that the network needs for the codes of a batch, bits for its ends, and how many codes it has.
+def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Bits that the network needs for the codes of a batch, and bits for its ends.
 
     On the CPU they share the memory of the batch until `backward` is done.
     """
@@ -54,7 +54,37 @@ def batch_loss(
     codes = window_log2_probs(logits, ends, frames).sum(-1)
     over = F.logsigmoid(ends.gather(1, lengths[:, None]).squeeze(1).float()) / math.log(2)
     ended = torch.as_tensor(batch.ends).to(device)
-    return -(codes * inside).sum(), -(over * ended).sum(), lengths.sum() * frames.shape[2]
+    return -(codes * inside).sum(), -(over * ended).sum()
+
+
+def share_of_batch(batch: Batch, team: Team) -> Batch:
+    """The windows of a batch that are this member's to learn from; where there are none, one that counts nothing."""
+    if team.size == 1:
+        return batch
+    share = Batch(*(array[team.rank :: team.size] for array in batch))
+    if len(share.lengths):
+        return share
+    first = Batch(*(array[:1] for array in batch))
+    return first._replace(lengths=np.zeros_like(first.lengths), ends=np.zeros_like(first.ends))
+
+
+def own_stream(settings: PriorSettings, step: int, team: Team) -> None:
+    """Let what is left out at random in a step be this member's own choice; one alone goes on in torch's stream."""
+    if team.size > 1:
+        torch.manual_seed(int(np.random.SeedSequence([settings.seed, step, team.rank]).generate_state(1, np.uint64)[0]))
+
+
+def sum_over_team(network: PriorNetwork, team: Team, *numbers: Tensor) -> list[Tensor]:
+    """Make each gradient its sum over the team, and give that of some `numbers`; all of it is one message."""
+    if team.size == 1:
+        return list(numbers)
+    weights = [weights for weights in network.parameters() if weights.grad is not None]
+    gradients = [weights.grad for weights in weights if weights.grad is not None]
+    message = torch.cat([*(gradient.flatten() for gradient in gradients), torch.stack(numbers)]).detach()
+    *summed, rest = team.sum(message).split([*(gradient.numel() for gradient in gradients), len(numbers)])
+    for one, gradient in zip(weights, summed, strict=True):
+        one.grad = gradient.view_as(one)
+    return list(rest)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import network_settings, perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.settings import KNOBS, PriorSettings
+from sda_prior_plugin.team import Team
 from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
 from sda_prior_plugin.watch import Watch
 
@@ -39,6 +40,7 @@ class Run:
         settings: every knob.
         device: to train on.
         clock: gives seconds that only grow.
+        team: the processes that share it; each holds all of it.
 
     Attributes:
         network: that learns.
@@ -62,8 +64,10 @@ class Run:
         settings: PriorSettings,
         device: torch.device,
         clock: Callable[[], float] = time.monotonic,
+        team: Team | None = None,
     ) -> None:
         self.corpus, self.settings, self.device, self.clock = corpus, settings, device, clock
+        self.team = team or Team()
         sizes = network_settings(settings, corpus.frame_seconds)
         self.context = sizes.context_frames
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
@@ -122,6 +126,11 @@ class Run:
         """What tells the corpus from another one."""
         return corpus_digest(self.corpus)
 
+    @property
+    def machine(self) -> dict[str, str]:
+        """What decides, besides its state, whether going on gives the same prior bit for bit."""
+        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size)}
+
     def batch_is_done(self, bits: float, codes: int) -> None:
         """Count a batch of so many codes that cost so many bits; not finite where it was left out."""
         now, counts = self.progress, math.isfinite(bits)
@@ -168,7 +177,7 @@ class Run:
             "corpus": self.corpus_digest,
             "judged_codes": self.judged_codes,
             "seconds": self.seconds,
-            "machine": machine_facts(self.device, self.dtype),
+            "machine": self.machine,
             "watch": self.watch.as_dict(),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -228,3 +237,20 @@ def checked_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSetti
     with torch.device("meta"):
         network = PriorNetwork(corpus.shape, corpus.codebooks, network_settings(settings, corpus.frame_seconds))
     return state.state_dict(network.state_dict(), len(corpus.held_out))
+
+
+def check_alike(run: Run) -> None:
+    """See that all members of a run's team will compute the same.
+
+    Raises:
+        PriorError: they would not; each of them sees it.
+    """
+    own = run.machine | ({"codes": run.corpus_digest} if run.team.size > 1 else {})
+    first, *others = run.team.gathered(own)
+    for number, other in enumerate(others, start=2):
+        for name, value in other.items():
+            if value != first[name]:
+                raise PriorError(
+                    f"Process {number} of {run.team.size} has other {name} than the first one ({value}, not "
+                    f"{first[name]}): what trains one prior must be alike, or its weights would drift apart."
+                )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -336,8 +336,10 @@ class Wanted:
         )  # fmt: skip
 
 
-def draw_grids(network: PriorNetwork, count: int, wanted: Wanted) -> list[np.ndarray]:
-    """`count` new grids, each int `[frames, bands, levels]`.
+def draw_grids(
+    network: PriorNetwork, count: int, wanted: Wanted, numbers: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    """`count` new grids, each int `[frames, bands, levels]`, or those of them with these `numbers`, from 0 on.
 
     A sound that is over before `wanted.frames` is followed by another one. Every grid has a random stream of its own,
     and a stretch of it for each sound, so that it depends neither on how many are drawn beside it nor on the number of
@@ -346,8 +348,12 @@ def draw_grids(network: PriorNetwork, count: int, wanted: Wanted) -> list[np.nda
     Raises:
         PriorError: the guard leaves nothing to draw.
     """
-    weights, keys = weights_of(network), stream_keys(wanted.seed, count)
-    size, threads = rows_at_once(network, count, wanted), torch.get_num_threads()
+    keys = stream_keys(wanted.seed, count)
+    if numbers is not None:
+        keys = keys[list(numbers)]
+        count = len(keys)
+    weights, threads = weights_of(network), torch.get_num_threads()
+    size = rows_at_once(network, count, wanted)
 
     def drawn_rows(first: int) -> list[np.ndarray]:
         return wanted.sequences(network, weights, keys[first : first + size]).more(wanted.most_frames)

@@ -16,7 +16,7 @@ import torch
 
 from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.dataset import CodeCorpus
-from sda_prior_plugin.devices import chosen_device, machine_facts
+from sda_prior_plugin.devices import chosen_device
 from sda_prior_plugin.errors import Diverged, NothingTrained
 from sda_prior_plugin.events import (
     BatchDone,
@@ -30,11 +30,20 @@ from sda_prior_plugin.events import (
 from sda_prior_plugin.held_out_sample import judged_by_a_sample
 from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
-from sda_prior_plugin.optimizing import GRADIENT_NORM, batch_loss, follow, rate_at
+from sda_prior_plugin.optimizing import (
+    GRADIENT_NORM,
+    batch_loss,
+    follow,
+    own_stream,
+    rate_at,
+    share_of_batch,
+    sum_over_team,
+)
 from sda_prior_plugin.prior import Prior, perplexity
 from sda_prior_plugin.report import TrainingReport
-from sda_prior_plugin.run import Run, checked_state
+from sda_prior_plugin.run import Run, check_alike, checked_state
 from sda_prior_plugin.settings import PriorSettings
+from sda_prior_plugin.team import Team, joined
 from sda_prior_plugin.training_state import TrainingState, not_finite
 from sda_prior_plugin.watch import Bits
 
@@ -61,11 +70,17 @@ def train_prior(
     on_event: Tell | None = None,
     stop: threading.Event | None = None,
     resume_from: TrainingState | None = None,
+    team: Team | None = None,
 ) -> PriorRun:
     """Train a prior and give its best checkpoint: the one with the lowest held-out perplexity.
 
-    The same corpus, settings, kind of device and processor, thread count and torch give the same prior, bit for bit,
-    whether or not the training was broken off and resumed; the caller's random state is left as it was.
+    The same corpus, settings, kind of device and processor, thread count, number of processes and torch give the same
+    prior, bit for bit, whether or not the training was broken off and resumed; the caller's random state is left as it
+    was.
+
+    Where `torchrun` has started this process among others, they train one prior together: all of them call this with
+    the same corpus and settings and get the same prior. Of all but the first one `on_event` and `resume_from` count for
+    nothing.
 
     Args:
         corpus: what to learn from and be judged by; where hours are held out, by a sample of them, as
@@ -74,43 +89,52 @@ def train_prior(
         on_event: called with each `TrainingEvent`, in the thread that trains.
         stop: when set, training ends after the current batch with the best checkpoint so far.
         resume_from: go on from here; what an event's `state()` gave of a training with this corpus and these settings.
+        team: the processes that train together; those that this one was started with if None.
 
     Raises:
         NothingTrained: stopped before the first epoch was judged.
         NotResumable: the state is damaged, or that of another training.
         Diverged: no epoch was finite, or training broke down and had never been better than knowing nothing.
-        PriorError: the device is not there.
+        TeamBroken: another process of the team has ended.
+        PriorError: the device is not there, or the processes of the team are too different.
     """
-    device, corpus = chosen_device(settings.device), judged_by_a_sample(corpus)
+    if team is None:
+        with joined() as team:
+            return train_prior(corpus, settings, on_event=on_event, stop=stop, resume_from=resume_from, team=team)
+    device, corpus = team.device(chosen_device(settings.device)), judged_by_a_sample(corpus)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        state = None if resume_from is None else checked_state(resume_from, corpus, settings)
-        run = Run(corpus, settings, device)
+        broken_off = team.told(resume_from)
+        state = None if broken_off is None else checked_state(broken_off, corpus, settings)
+        run = Run(corpus, settings, device, team=team)
+        check_alike(run)
         if state is not None:
             run.load_state_dict(state)
-        return train(run, on_event or (lambda event: None), stop or threading.Event())
+        tell = on_event if on_event is not None and team.leads else lambda event: None
+        return train(run, tell, stop or threading.Event())
 
 
 def train(run: Run, tell: Tell, stop: threading.Event) -> PriorRun:
     """Move a run on from where it is to its end. Raises as `train_prior` does."""
+    run.team.follow(stop)
     tell_the_start(run, tell)
     ended = GOES_ON
     while not ended and run.epoch <= run.settings.epochs:
-        ended = train_epoch(run, tell, stop) or end_epoch(run, tell)
+        ended = train_epoch(run, tell) or end_epoch(run, tell)
     return prior_of(run, ended or FINISHED, tell)
 
 
-def train_epoch(run: Run, tell: Tell, stop: threading.Event) -> str:
+def train_epoch(run: Run, tell: Tell) -> str:
     """Learn from what is left of the epoch under way. Gives why training ends here, if it does."""
     epoch = run.epoch
     run.source.set_epoch(epoch, run.progress.batches)
     run.network.train()
     run.pace.epoch_begins(run.progress.batches)
     for batch in run.source:
-        if stop.is_set():
+        if run.team.stopping:
             return STOPPED
         codes = int(batch.lengths.sum()) * run.corpus.shape.frame_codes
-        run.batch_is_done(step(run, batch), codes)
+        run.batch_is_done(step(run, batch, codes), codes)
         run.pace.batch_done()
         done = run.progress.batches
         left = run.pace.seconds_left(epoch, done)
@@ -118,14 +142,19 @@ def train_epoch(run: Run, tell: Tell, stop: threading.Event) -> str:
     return GOES_ON if run.progress.epoch_codes else DIVERGED
 
 
-def step(run: Run, batch: Batch) -> float:
-    """Move the weights by one batch. Gives the bits of its codes, not finite where the weights stay as they are."""
+def step(run: Run, batch: Batch, codes: int) -> float:
+    """Move the weights by one batch of so many codes, of which each member of the team learns its share.
+
+    Gives the bits of its codes, not finite where the weights stay as they are.
+    """
     for group in run.optimizer.param_groups:
         group["lr"] = run.settings.learning_rate * rate_at(run.progress.step, run.batches * run.settings.epochs)
-    code_bits, end_bits, codes = batch_loss(run.network, batch, run.device, run.dtype)
+    own_stream(run.settings, run.progress.step, run.team)
+    code_bits, end_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
     loss = (code_bits + end_bits) / codes
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    code_bits, loss = sum_over_team(run.network, run.team, code_bits, loss)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), GRADIENT_NORM)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         return math.nan
@@ -140,7 +169,9 @@ def end_epoch(run: Run, tell: Tell) -> str:
     Gives why training ends here, if it does: what is averaged with weights that are not finite will never be again.
     """
     epoch, accused = run.epoch, run.watch.memorizing
-    sequence_bits = held_out_bits(run.average, run.corpus, run.judged, run.context, run.settings.batch_size, run.dtype)
+    sequence_bits = held_out_bits(
+        run.average, run.corpus, run.judged, run.context, run.settings.batch_size, run.dtype, run.team
+    )
     whole = not not_finite(run.average.state_dict())
     bits = float(sequence_bits.sum()) / run.judged_codes if whole else math.nan
     if math.isfinite(perplexity(bits)):
@@ -184,6 +215,7 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
         heard_seconds=meter.unheard.heard_seconds,
         held_out_seconds=meter.unheard.seconds,
     )
+    report = run.team.told(report)  # each has taken a little longer or shorter
     tell(TrainingEnded(ended, report.epochs_trained, report.best_epoch, report.final_perplexity))
     prior = Prior(run.average.cpu(), run.settings, report, run.corpus.frame_seconds, meter.heard, meter.sketch)
     return PriorRun(prior)
@@ -191,7 +223,6 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
 
 def tell_the_start(run: Run, tell: Tell) -> None:
     """Tell that a run begins, or from where it goes on."""
-    machine = machine_facts(run.device, run.dtype)
     tell(
         TrainingStarted(
             parameters=run.parameters,
@@ -201,13 +232,14 @@ def tell_the_start(run: Run, tell: Tell) -> None:
             held_out_codes=run.corpus.held_out.codes.size,
             unheard=run.watch.meter.unheard,
             device=str(run.device),
-            precision=machine["precision"],
+            precision=run.machine["precision"],
             threads=torch.get_num_threads(),
         )
     )
-    before, progress = run.came_from, run.progress
-    if before is None:
+    progress = run.progress
+    if run.came_from is None:
         return
+    before = {"processes": "1"} | run.came_from  # of which earlier versions knew no more
     tell(
         TrainingResumed(
             train_perplexities=progress.train_perplexities,
@@ -217,7 +249,7 @@ def tell_the_start(run: Run, tell: Tell) -> None:
             best_epoch=run.best_epoch,
             differences=tuple(
                 f"{name} {before.get(name, 'unknown')} before, {value} now"
-                for name, value in machine.items()
+                for name, value in run.machine.items()
                 if before.get(name) != value
             ),
         )

@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from sda_prior_plugin.edge.recordings import counted, listed
     from sda_prior_plugin.edge.settling import prepare_job
     from sda_prior_plugin.edge.tab.section import PriorSection
+    from sda_prior_plugin.edge.together import Settled, follow
 
 __all__ = [
     "ConsoleProgress",
     "PriorJob",
     "PriorSection",
+    "Settled",
     "card_lines",
     "checked_entries",
     "counted",
     "draw_training",
+    "follow",
     "generated",
     "listed",
     "prepare_job",
@@ -58,5 +61,7 @@ __getattr__ = lazy_face(
         "listed": "recordings",
         "prepare_job": "settling",
         "PriorSection": "tab.section",
+        "Settled": "together",
+        "follow": "together",
     },
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from sda_prior_plugin import edge
 from sda_prior_plugin.edge.printed import printable, say
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
+from sda_prior_plugin.team import Team, TeamBroken, joined
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host
@@ -65,30 +68,103 @@ def train_prior_command(host: Host) -> click.Command:
         training that was broken off can be continued with --resume.
         """
         given = {name: value for name, value in knobs.items() if value is not None}
-        target = output or model_path
-        untouched = f"{model_path} is exactly as it was."
-        say(f"opening {model_path} and looking at its recordings")
-        with host.claim(target, "trained"):
-            how = {"dataset": dataset, "config": config, "cache": not no_cache, "resume": resume}
-            job = _settled(host, model_path, target, given, overwrite, untouched, **how)
-            command = f"host train-prior {model_path} --resume" + (f" --output {output}" if output else "")
-            run, saved, compiling_seconds = _run(host, job, target, untouched, command)
-        if as_json:
-            click.echo(json.dumps(result(job, run, saved, target, compiling_seconds), indent=2))
-        else:
-            click.echo("\n".join(printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)))
-        if saved.path != target:
-            click.get_current_context().exit(SAVED_ELSEWHERE)
+        wish = Wish(model_path, output or model_path, given, dataset, config, not no_cache, overwrite, resume)
+        with joined_team() as team:
+            if team.leads:
+                code, text = lead(host, team, wish, as_json=as_json)
+                click.echo(text)
+                with suppress(TeamBroken):  # whoever is lost by now is no loss
+                    team.told(code)
+            else:
+                code = edge.follow(host, team, model_path, dataset=dataset, cache=wish.cache)
+        if code:
+            click.get_current_context().exit(code)
 
     for knob in sorted(KNOBS, key=lambda knob: not knob.main):
         train_prior.params.append(knob_option(knob))
     return train_prior
 
 
+@contextmanager
+def joined_team() -> Iterator[Team]:
+    """The team of this process. A member that does not lead ends without a word, where another one says why."""
+    team = joined()
+    try:
+        with team:
+            yield team
+    except (Exception, KeyboardInterrupt) as error:
+        meant = isinstance(error, KeyboardInterrupt) or getattr(error, "for_user", False)
+        speaks = team.leads or (isinstance(error, TeamBroken) and error.first)
+        if speaks or not meant:
+            raise
+        raise click.exceptions.Exit(1) from error
+
+
 def knob_option(knob: Knob) -> click.Option:
     """The flag of a knob; not given, it is None."""
     kind = click.Choice(knob.choices) if knob.choices else RANGES[knob.kind](knob.minimum, knob.maximum)
     return click.Option([knob.flag, knob.name], type=kind, help=f"{knob.help} [default: auto]")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command was asked for.
+
+    Attributes:
+        model_path, target: the model, and where it is saved with its prior.
+        given: knobs that the user set.
+        dataset, config, cache, resume: as `prepare_job` takes them.
+        overwrite: whether to replace without asking.
+    """
+
+    model_path: Path
+    target: Path
+    given: Mapping[str, KnobValue]
+    dataset: Path | None
+    config: Path | None
+    cache: bool
+    overwrite: bool
+    resume: bool
+
+    @property
+    def untouched(self) -> str:
+        """What is said where nothing was saved."""
+        return f"{self.model_path} is exactly as it was."
+
+    @property
+    def to_go_on(self) -> str:
+        """The command that continues the training, if it is broken off."""
+        output = "" if self.target == self.model_path else f" --output {self.target}"
+        return f"host train-prior {self.model_path} --resume{output}"
+
+
+def lead(host: Host, team: Team, wish: Wish, *, as_json: bool) -> tuple[int, str]:
+    """Settle, train and save as the first process of a team. Gives the exit code, and the result to print."""
+    say(f"opening {wish.model_path} and looking at its recordings")
+    settled = edge.Settled(team, wish.target)
+    if (done := settled.saved()) is not None:
+        team.told(None)  # there is nothing left to train
+        return done
+    with host.claim(wish.target, "trained"):
+        try:
+            job = edge.prepare_job(
+                host, wish.model_path, wish.given, output=wish.target, dataset=wish.dataset, config=wish.config,
+                cache=wish.cache, resume=wish.resume or settled.goes_on,
+            )  # fmt: skip
+            may_write(host, job, wish.model_path, wish.target, wish.overwrite or settled.agreed)
+        except KeyboardInterrupt as interrupt:
+            raise PriorError(f"Stopped. {wish.untouched}") from interrupt
+        settled.agree(resumed=job.resumed is not None)
+        team.told(job.settings)
+        for line in describe(job):
+            say(line)
+        run, saved, compiling_seconds = _run(host, job, wish, team)
+        lines = [printable(f"{label}: {text}") for label, text in edge.card_lines(job.model)]
+        facts = result(job, run, saved, wish.target, compiling_seconds)
+        text = json.dumps(facts, indent=2) if as_json else "\n".join(lines)
+        code = 0 if saved.path == wish.target else SAVED_ELSEWHERE
+        settled.save(code, text)
+    return code, text
 
 
 def may_write(host: Host, job: PriorJob, model_path: Path, target: Path, overwrite: bool) -> None:
@@ -197,10 +273,10 @@ def _settled(
     return job
 
 
-def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) -> tuple[PriorRun, Saved, float]:
+def _run(host: Host, job: PriorJob, wish: Wish, team: Team) -> tuple[PriorRun, Saved, float]:
     """Train and save, showing how it goes; every way out says what became of the file.
 
-    The last one given are the seconds that compiling took. `command` continues the training, if it is broken off.
+    The last one given are the seconds that compiling took.
     """
     saving, keeper, progress = False, None, edge.ConsoleProgress(job)
     try:
@@ -214,19 +290,20 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) 
                     on_event=progress.on_event,
                     stop=stop,
                     keeper=keeper,
+                    team=team,
                 )
             saving = True
-            saved = job.save(run, target)
+            saved = job.save(run, wish.target)
     except KeyboardInterrupt as interrupt:
         if saving:
             raise PriorError(
-                f"Interrupted while saving: {target} is whole, as it was or with the prior."
+                f"Interrupted while saving: {wish.target} is whole, as it was or with the prior."
             ) from interrupt
-        raise PriorError(f"Stopped at once. {untouched}{_to_go_on(keeper, command)}") from interrupt
+        raise PriorError(f"Stopped at once. {wish.untouched}{_to_go_on(keeper, wish)}") from interrupt
     except Exception as error:
         if not getattr(error, "for_user", False):
             raise
-        raise PriorError(f"{error} {'' if saving else untouched}{_to_go_on(keeper, command)}".strip()) from error
+        raise PriorError(f"{error} {'' if saving else wish.untouched}{_to_go_on(keeper, wish)}".strip()) from error
     ended = {
         "finished": "Training is finished.",
         "stopped": "Training was stopped; the best checkpoint so far is kept.",
@@ -238,8 +315,8 @@ def _run(host: Host, job: PriorJob, target: Path, untouched: str, command: str) 
     return run, saved, progress.compiling.seconds
 
 
-def _to_go_on(keeper: StateKeeper | None, command: str) -> str:
+def _to_go_on(keeper: StateKeeper | None, wish: Wish) -> str:
     """How to continue what was broken off, where that is possible."""
     if keeper is None or keeper.kept is None:
         return ""
-    return f" {keeper.kept.sentence} To continue it: {command}"
+    return f" {keeper.kept.sentence} To continue it: {wish.to_go_on}"

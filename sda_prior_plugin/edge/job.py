@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +10,17 @@ from typing import TYPE_CHECKING
 
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.edge.bundle_entry import codebooks_digest
-from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key
+from sda_prior_plugin.edge.corpora import Codes, Hearing, ignore
+from sda_prior_plugin.edge.corpus_cache import CorpusCache
 from sda_prior_plugin.edge.file_state import FileState
-from sda_prior_plugin.edge.recordings import counted, manifest_of, recording_hashes, recording_states
+from sda_prior_plugin.edge.recordings import manifest_of
 from sda_prior_plugin.edge.resumable import SECONDS_BETWEEN_STATES, StateFile, StateKeeper, Unfinished, now
 from sda_prior_plugin.edge.saving import Saved, save_prior
 from sda_prior_plugin.edge.unfinished import not_resumable
-from sda_prior_plugin.encoding import encode_recordings
 from sda_prior_plugin.errors import Diverged, PriorError
 from sda_prior_plugin.events import TrainingEvent
 from sda_prior_plugin.settings import PriorSettings
+from sda_prior_plugin.team import Team
 from sda_prior_plugin.training import PriorRun, train_prior
 from sda_prior_plugin.training_state import NotResumable, TrainingState
 
@@ -83,8 +83,9 @@ class PriorJob:
         on_event: Callable[[TrainingEvent], object] | None = None,
         stop: threading.Event | None = None,
         keeper: StateKeeper | None = None,
+        team: Team | None = None,
     ) -> PriorRun:
-        """Encode the recordings and train, or go on with `resumed`.
+        """Encode the recordings and train, or go on with `resumed`, in a `team` or alone.
 
         Touches no file but the cache, and the one that a `keeper` keeps. Raises as `corpus` and `train_prior` do.
         """
@@ -97,10 +98,13 @@ class PriorJob:
             if keeper is not None:
                 keeper.on_event(event)
 
-        corpus = self.corpus(on_recording=on_recording, on_part=on_part, on_note=on_note, stop=stop)
+        team = team or Team()
+        if stop is not None:
+            team.follow(stop)
+        corpus = self.corpus(on_recording=on_recording, on_part=on_part, on_note=on_note, stop=stop, team=team)
         state = None if self.resumed is None else self.resumed.state
         try:
-            return train_prior(corpus, self.settings, on_event=tell, stop=stop, resume_from=state)
+            return train_prior(corpus, self.settings, on_event=tell, stop=stop, resume_from=state, team=team)
         except NotResumable as error:
             if keeper is not None:
                 keeper.kept = None
@@ -132,50 +136,20 @@ class PriorJob:
         on_part: Callable[[str, float], object] | None = None,
         on_note: Callable[[str], object] | None = None,
         stop: threading.Event | None = None,
+        team: Team | None = None,
     ) -> CodeCorpus:
-        """The codes of the recordings: those of an earlier training, or else encoded now and kept for a later one.
+        """The codes of the recordings, as `Codes.corpus` gives them.
 
         Args:
             on_recording: called with a recording's name once it is encoded.
             on_part: called with a long recording's name, again and again, and the share of it that is encoded.
             on_note: called with each sentence on where the codes come from that a person should read.
             stop: when set, encoding ends.
-
-        Raises:
-            PriorError: as `encode_recordings` does. That codes cannot be kept is no reason.
+            team: that encodes; None for this process alone.
         """
-        note = on_note or (lambda sentence: None)
-        encode = functools.partial(
-            encode_recordings,
-            self.model.codec,
-            self.host.recordings(self.model, "train"),
-            self.host.recordings(self.model, "held_out"),
-            start_offsets=self.settings.start_offsets,
-            on_recording=on_recording,
-            on_part=on_part,
-            stop=stop,
-        )
-        if self.cache is None:
-            return encode()
-        codec, manifest = self.model.codec, manifest_of(self.model)
-        key = corpus_key(codec, manifest.files, recording_hashes(manifest, self.changed), self.settings.start_offsets)
-        try:
-            found = self.cache.read(key, codec.codebooks)
-        except DamagedCorpus as error:
-            note(f"the codes kept from an earlier training are damaged ({error}); encoding again")
-        else:
-            if found is not None:
-                note(f"codes of {counted(self.files)} found from an earlier training")
-                return found
-        corpus = encode()
-        if recording_states(manifest) != self.recordings:
-            return corpus  # what has changed meanwhile would be kept under the name of what it was before
-        try:
-            return self.cache.keep(key, corpus)
-        except (OSError, DamagedCorpus) as error:
-            reason = getattr(error, "strerror", None) or error
-            note(f"the codes cannot be kept in {self.cache.folder} for the next training ({reason}); this one goes on")
-            return corpus
+        codes = Codes(self.host, self.model, self.settings.start_offsets, self.changed, self.recordings, self.cache)
+        hearing = Hearing(on_recording or ignore, on_part or ignore, on_note or ignore, stop)
+        return codes.corpus(hearing, team or Team())
 
     def save(self, run: PriorRun, output: Path) -> Saved:
         """Bundle the prior into the model and save it as `save_prior` does; its state is then of no use, and goes.

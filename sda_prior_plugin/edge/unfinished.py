@@ -53,6 +53,15 @@ def left_unfinished(states: StateFile, model: Model) -> tuple[str, str]:
     return unfinished.sentence, ""
 
 
+def written(states: StateFile) -> str:
+    """When what there is of a training that was broken off was written; empty where nothing can be made of it."""
+    try:
+        unfinished = states.look()
+    except NotResumable:
+        return ""
+    return "" if unfinished is None else unfinished.written
+
+
 def check_belongs(unfinished: Unfinished, states: StateFile, model: Model) -> None:
     """See that a training is one of this model's; that its recordings are the same shows once they are encoded.
 

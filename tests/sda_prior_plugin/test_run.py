@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def epochs_of(run: Run, count: int) -> None:
     for _ in range(count):
-        assert not train_epoch(run, lambda event: None, threading.Event())
+        assert not train_epoch(run, lambda event: None)
         assert not end_epoch(run, lambda event: None)
 
 
