@@ -182,7 +182,7 @@ def test_a_training_that_recites_is_told_of_and_the_best_checkpoint_is_from_befo
 @pytest.mark.slow
 def test_a_training_that_learns_is_left_alone(corpus: CodeCorpus) -> None:
     events: list[TrainingEvent] = []
-    train_prior(corpus, small_settings(corpus, epochs=60), on_event=events.append)
+    train_prior(corpus, small_settings(corpus, epochs=30), on_event=events.append)
     assert not any(isinstance(event, MemorizingFound) for event in events)
 
 
