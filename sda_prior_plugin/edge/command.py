@@ -253,26 +253,6 @@ def result(job: PriorJob, run: PriorRun, saved: Saved, wanted: Path, compiling_s
     }
 
 
-def _settled(
-    host: Host,
-    model_path: Path,
-    target: Path,
-    given: dict[str, KnobValue],
-    overwrite: bool,
-    untouched: str,
-    **how: Any,
-) -> PriorJob:
-    """What is to be trained, once it is said and may be written; `how` is as for `prepare_job`."""
-    try:
-        job = edge.prepare_job(host, model_path, given, output=target, **how)
-        may_write(host, job, model_path, target, overwrite)
-    except KeyboardInterrupt as interrupt:
-        raise PriorError(f"Stopped. {untouched}") from interrupt
-    for line in describe(job):
-        say(line)
-    return job
-
-
 def _run(host: Host, job: PriorJob, wish: Wish, team: Team) -> tuple[PriorRun, Saved, float]:
     """Train and save, showing how it goes; every way out says what became of the file.
 
