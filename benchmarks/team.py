@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -30,8 +30,9 @@ from benchmarks.results import RESULTS, machine, write_section
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
 from sda_prior_plugin import BatchDone, TrainingEvent, train_prior
-from sda_prior_plugin.edge import prepare_job
+from sda_prior_plugin.edge import PriorJob, prepare_job
 from sda_prior_plugin.run import Run
+from sda_prior_plugin.settings import KnobValue
 from sda_prior_plugin.team import Team, joined
 from sda_prior_plugin.training import step
 
@@ -118,6 +119,12 @@ ENDS: dict[str, Callable[[Started], object]] = {
 }
 
 
+def job_for(path: Path, knobs: Mapping[str, KnobValue], *, cache: bool = True) -> PriorJob:
+    """What there is to train for a model with these knobs."""
+    host = Host(load_plugins())
+    return prepare_job(host, path, knobs, cache=cache)  # type: ignore[arg-type] # a host takes its own models alone
+
+
 def train(path: Path, settings: list[str]) -> list[object]:
     """The command that trains a model's prior."""
     return ["host_stubs.cli", "train-prior", path, *settings]
@@ -198,7 +205,7 @@ def ends(folder: Path, model: Path, times: int) -> list[list[str]]:
 
 def step_seconds(path: Path, architecture: str, team: Team) -> float:
     """The median step of a training with the defaults for a model's recordings."""
-    job = prepare_job(Host(load_plugins()), path, {"architecture": architecture, "epochs": EPOCHS})  # type: ignore[arg-type]
+    job = job_for(path, {"architecture": architecture, "epochs": EPOCHS})
     corpus, moments = job.corpus(team=team), [0.0]
 
     def on_event(event: TrainingEvent) -> None:
@@ -211,7 +218,7 @@ def step_seconds(path: Path, architecture: str, team: Team) -> float:
 
 def encoding_seconds(path: Path, architecture: str, team: Team) -> float:
     """Encoding all recordings of a model by the defaults, and bringing the codes together."""
-    job = prepare_job(Host(load_plugins()), path, {"architecture": architecture}, cache=False)  # type: ignore[arg-type]
+    job = job_for(path, {"architecture": architecture}, cache=False)
     team.gathered(None)
     begun = time.perf_counter()
     job.corpus(team=team)
@@ -270,7 +277,7 @@ def second_machine(path: Path, threads: int) -> list[list[str]]:
     rows = []
     for hidden_size, layers in SIZES:
         knobs = {"hidden_size": hidden_size, "layers": layers, "heads": hidden_size // 40 if hidden_size < 512 else 8}
-        job = prepare_job(Host(load_plugins()), path, knobs)  # type: ignore[arg-type] # a host takes its own models alone
+        job = job_for(path, knobs)
         run = Run(job.corpus(), job.settings, torch.device("cpu"))
         run.network.train()
         seconds = []

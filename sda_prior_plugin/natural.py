@@ -23,8 +23,8 @@ from sda_prior_plugin.unheard import Unheard, found_again, stretches
 FEWEST_TRAINED = 8
 """Recordings trained on. Each is compared with one fewer than sounds are: of few that is much less to share with.
 Seconds of unheard loops made of the same 4, 16 or 40 bars were accused in 2, 2 and 20 % of 40 trials with six
-recordings, in 0, 0 and 2 % with eight, and never with ten or more; seconds of drums, bells and long notes never with
-twelve or fewer."""
+recordings, in 0, 0 and 2 % with eight, and never with ten or more; the nearest tenth of the natural windows weighed as
+near then, not the nearest twentieth as now."""
 MOST_TWICE = 0.25
 """Share of the sound trained on that other recordings hold, too. If it is more, takes that are there twice cannot be
 told from material that all is made of, and what is natural cannot be known."""

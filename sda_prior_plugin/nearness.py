@@ -1,8 +1,8 @@
 """How near what a prior draws lies to the recordings, against how near recordings lie to each other.
 
 The data-copying test of Meehan et al. (2020): distances from samples to their nearest training examples are compared
-with those from examples that are held out, or left out one by one, by
-their ranks. It moves before copying begins, and informs; it accuses nobody.
+with those from examples that are held out, or left out one by one, by their ranks. It moves before copying begins, and
+informs; it accuses nobody.
 """
 
 from __future__ import annotations
