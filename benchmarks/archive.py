@@ -147,7 +147,8 @@ def mapped_hour(pieces: PieceCorpus, folder: Path) -> CodeCorpus:
     for name, array in arrays.items():
         np.save(folder / name, array)
         arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
-    return dataclasses.replace(corpus, train=dataclasses.replace(corpus.train, **arrays))  # type: ignore[arg-type]
+    train = dataclasses.replace(corpus.train, **arrays)  # type: ignore[arg-type]  # these three fields are arrays
+    return dataclasses.replace(corpus, train=train)
 
 
 def opened(folder: Path, codebooks: np.ndarray) -> CodeCorpus:
