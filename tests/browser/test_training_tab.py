@@ -19,6 +19,7 @@ from sda_prior_plugin import BatchDone, Prior, TrainingEvent
 from sda_prior_plugin.edge import prepare_job
 
 pytestmark = pytest.mark.slow
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright, which drives the browser, is not installed")
 
 SMALL = {"hidden_size": 32, "layers": 1, "heads": 2, "batch_size": 8, "start_offsets": 1, "context_seconds": 2}
 LONG = {**SMALL, "epochs": 20_000}
@@ -41,10 +42,19 @@ def see(page: Any, selector: str, text: str | re.Pattern[str]) -> None:
 
 
 def choose(page: Any, name: str) -> None:
-    """Choose a model by its name in the list, which needs room below."""
-    page.locator("#prior-model").evaluate("element => element.scrollIntoView()")
-    page.click("#prior-model input")
-    page.get_by_role("option", name=name, exact=True).click()
+    """Choose a model by its name: what is typed leaves a list of a few, which fits on a screen wherever it opens.
+
+    The list stays where it opened. Where the page grew above it, it may lie outside the screen: a user opens it again.
+    """
+    option = page.get_by_role("option", name=name, exact=True)
+    for wait in (2_000, 5_000, 60_000):
+        page.locator("#prior-model").evaluate("element => element.scrollIntoView()")
+        page.fill("#prior-model input", name)
+        try:
+            option.click(timeout=wait)
+            break
+        except playwright.TimeoutError:
+            page.keyboard.press("Escape")
     page.wait_for_function("name => document.querySelector('#prior-card').innerText.includes(name + '.sda')", arg=name)
     page.wait_for_selector("#prior-train:enabled")
 
