@@ -182,7 +182,8 @@ class PriorSettings:
         tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds), codes_per_second)
         values = {name: KNOBS_BY_NAME[name].checked(value) for name, value in {**tier.knobs, **given}.items()}
         windows = windows_once(train_seconds, float(values["context_seconds"]))
-        batch = round(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
+        batch = tier.batch_seconds * windows / max(sum(train_seconds), 1e-3)
+        batch = EVEN_SHARES * round(batch / EVEN_SHARES) if batch >= EVEN_SHARES else round(batch)
         batch_size = int(values.setdefault("batch_size", min(max(batch, 1), LARGEST_AUTO_BATCH)))
         visits = visits_per_round(windows, int(values["start_offsets"]) if variants is None else variants)
         parts = epochs_per_round(windows * visits)
@@ -260,6 +261,8 @@ LARGEST_NUMBER = 1e15
 LIMITS = ("up_to_files", "up_to_minutes", "up_to_codes")
 BUDGET = ("steps", "batch_seconds", "rounds")
 LARGEST_AUTO_BATCH = 64
+EVEN_SHARES = 4
+"""The default batch is a multiple of it: of 9 windows one member of a team of two would learn 5, and the other wait."""
 MOST_AUTO_EPOCHS = 100_000
 
 

@@ -154,6 +154,12 @@ def test_a_dataset_with_nothing_to_train_on_is_refused() -> None:
         PriorSettings.for_size(file_count=3, train_seconds=[])
 
 
+@pytest.mark.parametrize("file_count", [8, 46, 300])
+def test_the_default_batch_can_be_shared_out_evenly_by_teams_of_two_and_four(file_count: int) -> None:
+    seconds = [1.9] * file_count
+    assert PriorSettings.for_size(file_count=file_count, train_seconds=seconds).batch_size % 4 == 0
+
+
 def test_a_config_with_steps_sets_epochs_and_batch_size(tmp_path: Path) -> None:
     config = tmp_path / "prior.toml"
     config.write_text("[every]\nsteps = 1e9\n")
