@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,20 @@ def chosen_device(name: str) -> torch.device:
     if not present[name]:
         raise PriorError(f"--device is {name}, but this machine has none; leave it out to use what there is.")
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def moved(codec: Any, device: torch.device) -> Iterator[None]:
+    """A codec on a device inside the block, and where it was after it; one that cannot be moved stays where it is."""
+    if device.type == "cpu" or not hasattr(codec, "to"):
+        yield
+        return
+    before = codec.device
+    codec.to(device)
+    try:
+        yield
+    finally:
+        codec.to(before)
 
 
 def fastest_precision(device: torch.device) -> torch.dtype:

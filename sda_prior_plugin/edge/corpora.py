@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sda_prior_plugin.dataset import CodeCorpus
+from sda_prior_plugin.devices import chosen_device, moved
 from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key
 from sda_prior_plugin.edge.file_state import FileState
 from sda_prior_plugin.edge.recordings import counted, manifest_of, recording_hashes, recording_states
@@ -47,6 +48,7 @@ class Codes:
         changed: recordings that are not as they were when the codec was trained.
         recordings: what was known of each recording's file before it was compared with what the model says of it.
         cache: where codes are kept; None for nowhere.
+        device: where the codec encodes, as the knob has it.
     """
 
     host: Host
@@ -55,6 +57,7 @@ class Codes:
     changed: tuple[str, ...]
     recordings: tuple[FileState, ...]
     cache: CorpusCache | None
+    device: str
 
     def corpus(self, hearing: Hearing, team: Team) -> CodeCorpus:
         """Those of an earlier training, or else encoded now and kept for a later one.
@@ -103,7 +106,8 @@ class Codes:
         """The leader's corpus of what all have encoded; None for the others."""
         train, held_out = (self.host.recordings(self.model, part) for part in ("train", "held_out"))
         encoding = Encoding(self.model.codec, train, held_out, self.start_offsets)
-        mine = encoding.grids(encoding.share(team), hearing.on_recording, hearing.on_part, hearing.stop)
+        with moved(self.model.codec, team.device(chosen_device(self.device))):
+            mine = encoding.grids(encoding.share(team), hearing.on_recording, hearing.on_part, hearing.stop)
         parts = team.collected(mine)
         if parts is None:
             return None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sda_prior_plugin import CodeCorpus, PriorError, train_prior
-from sda_prior_plugin.devices import chosen_device
+from sda_prior_plugin.devices import chosen_device, moved
 
 from .conftest import small_settings
 
@@ -22,3 +22,29 @@ def test_a_device_that_is_not_there_is_refused(corpus: CodeCorpus) -> None:
         pytest.skip("this machine has the device")
     with pytest.raises(PriorError, match="--device is mps"):
         train_prior(corpus, small_settings(corpus, device="mps"))
+
+
+class MovedCodec:
+    """A codec that can be moved, and remembers where it has been."""
+
+    def __init__(self) -> None:
+        self.device, self.been = torch.device("cpu"), list[str]()
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+        self.been.append(device.type)
+
+
+def test_a_codec_encodes_on_the_device_of_the_training_and_is_then_back_where_it_was() -> None:
+    codec = MovedCodec()
+    with moved(codec, torch.device("cuda")):
+        assert codec.device.type == "cuda"
+    assert codec.been == ["cuda", "cpu"]
+
+
+def test_a_codec_that_cannot_be_moved_and_one_for_the_processor_stay_where_they_are() -> None:
+    codec = MovedCodec()
+    with moved(codec, torch.device("cpu")):
+        assert codec.been == []
+    with moved(object(), torch.device("cuda")):
+        pass
