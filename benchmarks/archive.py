@@ -33,6 +33,7 @@ from sda_prior_plugin.errors import NothingTrained
 from sda_prior_plugin.events import BatchDone, EpochDone, TrainingEvent, TrainingStarted
 from sda_prior_plugin.near_copies import Sketch, sequences_keys
 from sda_prior_plugin.settings import KnobValue, read_tiers
+from sda_prior_plugin.team import Team
 from sda_prior_plugin.window_hashes import frame_hashes
 
 HOURS = 1000.0
@@ -44,7 +45,7 @@ SMALL: dict[str, KnobValue] = {"hidden_size": 64, "layers": 1, "heads": 4}
 """The network of the training that is measured as a whole: what it waits for is to be the corpus."""
 LOOKED_AT, LENGTHS = 96, (2, 3, 6, 12, 23)
 """Sounds of a look, and frames of the windows that are looked for."""
-TIMED_STEPS = 12
+TIMED_STEPS, UNTIMED_STEPS = 12, 4
 
 
 def recording_lengths(hours: float, rng: np.random.Generator) -> np.ndarray:
@@ -177,8 +178,10 @@ def measured(folder: Path) -> dict[str, float]:
     return {**times, "opened": seconds, "grown": watched.grown, "look": time.perf_counter() - begun}
 
 
-def steps_per_second(corpus: CodeCorpus, tier: str, batch_size: int) -> tuple[float, float]:
-    """Of one process with a tier's network: steps a second, the first few not counted, and parameters."""
+def steps_per_second(
+    corpus: CodeCorpus, tier: str, batch_size: int, team: Team | None = None, steps: int = TIMED_STEPS
+) -> tuple[float, float]:
+    """Of a tier's network: steps a second, the first few not counted, and parameters; no numbers but for a leader."""
     (found,) = (one for one in read_tiers() if one.name == tier)
     settings = PriorSettings.for_size(
         file_count=1, train_seconds=[3600.0], given={**found.knobs, "batch_size": batch_size}, tiers=(found,)
@@ -191,12 +194,12 @@ def steps_per_second(corpus: CodeCorpus, tier: str, batch_size: int) -> tuple[fl
             parameters[0] = event.parameters
         elif isinstance(event, BatchDone):
             times.append(time.perf_counter())
-            if len(times) >= TIMED_STEPS:
+            if len(times) >= steps:
                 stop.set()
 
     with suppress(NothingTrained):
-        train_prior(corpus, settings, on_event=on_event, stop=stop)
-    return 1 / float(np.median(np.diff(times[3:]))), parameters[0]
+        train_prior(corpus, settings, on_event=on_event, stop=stop, team=team)
+    return 1 / float(np.median(np.diff(times[UNTIMED_STEPS - 1 :]))) if times else np.nan, parameters[0]
 
 
 def network_rows() -> list[list[str]]:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.archive import made_corpus, source, steps_per_second
 from benchmarks.kill_and_resume import Result, new_model
 from benchmarks.results import RESULTS, machine, write_section
 from host_stubs.host import Host
@@ -43,6 +44,9 @@ MOST_SECONDS = 400.0
 SIZES, STEPS, GIGABITS = ((160, 2), (512, 4), (1024, 8)), 6, (1, 10, 100)
 EPOCHS = 6
 """Of a training whose steps are measured."""
+ARCHIVE_HOURS, ARCHIVE_BATCH, ARCHIVE_STEPS = 2.0, 32, 8
+TEAMS = ((1, 1), (1, 2), (2, 1), (4, 1))
+"""Members and threads of each."""
 
 
 class Started:
@@ -226,7 +230,19 @@ def encoding_seconds(path: Path, architecture: str, team: Team) -> float:
     return time.perf_counter() - begun
 
 
-MEASURES: dict[str, Callable[[Path, str, Team], float]] = {"step": step_seconds, "encoding": encoding_seconds}
+def archive_step_seconds(path: Path, tier: str, team: Team) -> float:
+    """A step of a tier's network with an archive's batch, on codes that are made of a corpus; no model is needed."""
+    pieces = source()
+    corpus = made_corpus(pieces.train, pieces.codebooks, ARCHIVE_HOURS)
+    speed, _ = steps_per_second(corpus, tier, ARCHIVE_BATCH, team, ARCHIVE_STEPS)
+    return 1 / speed
+
+
+MEASURES: dict[str, Callable[[Path, str, Team], float]] = {
+    "step": step_seconds,
+    "encoding": encoding_seconds,
+    "archive step": archive_step_seconds,
+}
 
 
 def measure(what: str, path: Path, architecture: str) -> None:
@@ -268,6 +284,21 @@ def speeds(folder: Path, path: Path, rounds: int) -> list[list[str]]:
     return rows
 
 
+def steps_by_size(folder: Path, path: Path) -> list[list[str]]:
+    """Steps a second by the number of members, of the default for a model and of an archive's batch."""
+    rows = []
+    for name, what, of in (
+        ("default, transformer", "step", "transformer"),
+        ("default, gru", "step", "gru"),
+        ("large, 32 windows", "archive step", "large"),
+        ("archive, 32 windows", "archive step", "archive"),
+    ):
+        seconds = [measured(folder, what, path, of, members, threads) for members, threads in TEAMS]
+        rows.append([name, *(f"{1 / each:.2f}" for each in seconds)])
+        print(*rows[-1], flush=True)
+    return rows
+
+
 def second_machine(path: Path, threads: int) -> list[list[str]]:
     """For networks of three sizes a step of this process as measured, and what a second machine would make of it.
 
@@ -303,6 +334,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=50, help="trainings that lose a member; 0 for none")
     parser.add_argument("--ends", type=int, default=3, help="trainings for each way to end; 0 for none")
     parser.add_argument("--rounds", type=int, default=5, help="of measuring speed; 0 for none")
+    parser.add_argument("--sizes", action="store_true", help="measure steps by team size, too")
     parser.add_argument("--model", type=Path, help="whose training is measured; a small one is made if not given")
     parser.add_argument("--threads", type=int, help="to measure what a second machine brings")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -323,6 +355,15 @@ def main() -> int:
             heading = ["what", "threads of the one process", "one process, s", "two of one thread, s", "times faster"]
             text = f"A step is the median one of a training with the defaults. {machine()}, two cores."
             write_section("Two processes", text, [heading, *rows], where)
+        if arguments.sizes:
+            text = (
+                "The median step; the network and batch of a tier, or the defaults for a model of 46 recordings. "
+                f"{machine()}, two cores."
+            )
+            heading = ["what", *(f"processes {members}, threads {threads}" for members, threads in TEAMS)]
+            write_section(
+                "Steps a second by team size", text, [heading, *steps_by_size(folder, arguments.model or model)], where
+            )
         if arguments.threads:
             text = (
                 f"A step is the fastest of {STEPS} in one process of {arguments.threads} threads, measured; what is "
