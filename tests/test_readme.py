@@ -1,4 +1,4 @@
-"""The README keeps its word: its commands run, its links lead somewhere, its targets exist."""
+"""The README and the pages keep their word: commands and Python run, links lead somewhere, targets exist."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import host_stubs
+from host_stubs.host import Host
+from host_stubs.plugins import load_plugins
 from sda_prior_plugin import KNOBS, Knob
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+READ_ON = ("docs/commands.md", "docs/reciting.md")
+"""The pages whose commands go on where the README's end."""
+COMMANDS = [
+    command
+    for page in ("README.md", *READ_ON)
+    for command in re.findall(r"^\$ (.+)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+]
 HOST = [command for command in COMMANDS if command.startswith("host ")]
 SERVES = "ui"  # it goes on until it is told to end
 QUICKER = {"train": ["--epochs", "1"], "train-prior": ["--epochs", "1"], "demo": ["--epochs", "1"]}
@@ -59,7 +69,7 @@ def serve_and_end(arguments: list[str], folder: Path, environment: dict[str, str
     assert process.returncode == 0
 
 
-def test_the_readme_shows_every_command_of_the_host() -> None:
+def test_the_readme_or_the_page_of_commands_shows_every_command_of_the_host() -> None:
     text = subprocess.run(
         [sys.executable, "-m", "host_stubs.cli", "--help"], capture_output=True, text=True, check=True
     ).stdout
@@ -67,10 +77,11 @@ def test_the_readme_shows_every_command_of_the_host() -> None:
     assert set(names) <= {shlex.split(command)[1] for command in HOST}
 
 
-def test_every_make_target_in_the_readme_exists() -> None:
+def test_every_make_target_on_the_pages_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = {shlex.split(command)[1] for command in COMMANDS if command.startswith("make ")}
-    targets |= set(re.findall(r"`make ([a-z-]+)`", README))
+    for page in PAGES:
+        targets |= set(re.findall(r"`make ([a-z-]+)`", (ROOT / page).read_text("utf-8")))
     assert {"demo", "test", "screenshots"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
@@ -81,18 +92,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/hooks.md",
-        "docs/sda-format.md",
-        "docs/safety.md",
-        "docs/training-state.md",
-        "docs/dependencies.md",
-    ],
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_that_are_there(page: str) -> None:
     path = ROOT / page
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
@@ -101,6 +101,37 @@ def test_links_lead_to_files_that_are_there(page: str) -> None:
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
-def test_every_knob_stands_in_the_readme_with_its_help_and_bounds(knob: Knob) -> None:
+def test_every_knob_stands_on_the_page_of_settings_with_its_help_and_bounds(knob: Knob) -> None:
     values = " or ".join(knob.choices) if knob.choices else knob.bounds
-    assert f"| `{knob.flag}` | {knob.help} | {values} |" in README
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert f"| `{knob.flag}` | {knob.help} | {values} |" in page
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    assert README.count("\n") < 150
+    for page in PAGES:
+        if page.startswith("docs/"):
+            assert f"({page})" in README or page == "docs/dependencies.md", page
+
+
+@pytest.mark.slow
+def test_the_python_of_its_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written but for a smaller network; `train`, `held_out` and `codebooks` are those of a model made here."""
+    host_stubs.write_demo_recordings(tmp_path / "recordings", seed=1, count=6)
+    for command in ("train recordings -o tabla.sda", "train-prior tabla.sda"):
+        subprocess.run(
+            [sys.executable, "-m", "host_stubs.cli", *command.split(), "--epochs", "1"],
+            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=True,
+        )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    host, model = Host(load_plugins()), host_stubs.open_model("tabla.sda")
+    names: dict[str, Any] = {"codebooks": model.codec.codebooks}
+    for part in ("train", "held_out"):
+        names[part] = [model.codec.encode(recording.audio) for recording in host.recordings(model, part)]
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        quicker = block.replace("file_count=46", "file_count=46, epochs=1, hidden_size=16, heads=2")
+        exec(quicker, names)
+    assert names["audio"].ndim == 1
+    assert names["run"].prior.log2_probs(names["codes"]).shape == names["codes"].shape
