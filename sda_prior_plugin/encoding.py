@@ -96,8 +96,12 @@ def encode_copies(
     if not len(audio):
         return []
     leads = [number * codec.frame_samples // len(kinds) for number in range(len(kinds))]
-    copies = [copy_of(KINDS[kind], audio) for kind in kinds]
-    return encode_sounds(codec, list(zip(copies, leads, strict=True)), stop)
+    at_once = max(1, SAMPLES_PER_CALL // len(audio))  # so that few copies are in memory
+    grids: list[np.ndarray] = []
+    for first in range(0, len(kinds), at_once):
+        copies = [copy_of(KINDS[kind], audio) for kind in kinds[first : first + at_once]]
+        grids += encode_sounds(codec, list(zip(copies, leads[first:], strict=False)), stop)
+    return grids
 
 
 def encode_sounds(

@@ -246,10 +246,7 @@ class Prior:
         if (frames is not None and frames < 1) or max_frames < 1:
             raise PriorError(f"frames is {frames} and max_frames {max_frames}; they must be at least 1.")
         if kind is not None and kind not in self.kinds:
-            known = (
-                f"it knows {', '.join(self.kinds)}" if len(self.kinds) > 1 else "it has learned from recordings alone"
-            )
-            raise PriorError(f"This prior does not know {kind!r}; {known}.")
+            raise PriorError(f"This prior does not know {kind!r}; what it can be asked for: {', '.join(self.kinds)}.")
         return Wanted(
             frames=frames,
             max_frames=max_frames,
