@@ -176,7 +176,8 @@ def test_copies_are_recognized_at_any_start_offset(corpus: CodeCorpus) -> None:
 
 
 def test_a_passage_of_a_slower_copy_is_told_where_it_is_in_the_recording(corpus: CodeCorpus) -> None:
-    recorded, slower = loops(1, seed=9, frames=(20, 21))[0], loops(1, seed=8, frames=(30, 31))[0]
+    rng = np.random.default_rng(0)
+    recorded, slower = (rng.integers(0, SIZE, (frames, BANDS, LEVELS)) for frames in (20, 30))
     heard = Heard.of(CodeSequences.from_grids([slower, recorded], corpus.shape, ["a.wav"] * 2, [1, 0]))
     for copied, at in ((recorded[12:18], 12), (slower[18:26], 12)):
         (passage,) = heard.passages(copied, 6)

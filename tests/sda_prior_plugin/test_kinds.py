@@ -11,7 +11,7 @@ import torch
 from sda_prior_plugin import CodeCorpus, encode_recordings, kinds, train_prior
 from sda_prior_plugin.batches import CodeBatches
 from sda_prior_plugin.copies import copy_of, resampled
-from sda_prior_plugin.kinds import AS_RECORDED, KINDS, LONGEST_COPIED, copies_of_each, kinds_of
+from sda_prior_plugin.kinds import AS_RECORDED, KINDS, LONGEST_COPIED, Kind, copies_of_each, kinds_of
 from sda_prior_plugin.run import Run
 
 from .conftest import Recording, assert_same, small_settings
@@ -132,17 +132,26 @@ def test_batches_say_of_each_window_which_kind_it_is(melodic: CodeCorpus) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["transformer", "gru"])
-def test_what_is_drawn_as_recorded_has_the_pitch_and_level_of_the_recordings_and_what_is_asked_for_is_as_asked(
-    melodic: CodeCorpus, architecture: str
-) -> None:
-    settings = small_settings(melodic, epochs=30, architecture=architecture, augmented_share=0.75)
-    prior = train_prior(melodic, settings).prior
-    for name, moved, level in ((None, 0, 1.0), (AS_RECORDED, 0, 1.0), ("slower-2", -2, 1.0), ("quieter-6", 0, 0.5)):
-        codes = np.concatenate(prior.samples(24, 12, seed=3, kind=name))[:, 0]
-        wanted = {note + moved for note in NOTES}
-        assert np.mean([pitch in wanted for pitch in codes[:, 0]]) > (0.8 if moved or level < 1 else 0.9), name
-        assert np.mean(codes[:, 1]) == pytest.approx(LEVEL * level, abs=1), name
+def test_what_is_drawn_as_recorded_has_the_pitch_and_level_of_the_recordings_and_the_rest_is_as_asked() -> None:
+    """Though half of what is learned from is lower or quieter."""
+    codec, told = PitchCodec(), [Kind(), Kind(-2), Kind(decibels=6)]
+    grids, names, numbers = [], [], []
+    for recording in melodies(6, 1):
+        for number in (0, 0, 0, 1, 2):
+            lead = np.zeros(len(grids) * 200 % FRAME, np.float32)
+            grids.append(codec.encode(np.concatenate([lead, copy_of(told[number], recording.audio)])))
+            names.append(recording.name)
+            numbers.append(number)
+    held_out = [codec.encode(recording.audio) for recording in melodies(2, 2)]
+    corpus = CodeCorpus.from_sequences(
+        grids, held_out, codebooks=codec.codebooks, train_names=names, frame_seconds=FRAME / RATE,
+        train_kinds=numbers, kinds=[kind.name for kind in told],
+    )  # fmt: skip
+    prior = train_prior(corpus, small_settings(corpus, epochs=40, augmented_share=0.5)).prior
+    for name, kind in ((None, told[0]), *((kind.name, kind) for kind in told)):
+        pitch, level = np.concatenate(prior.samples(24, 12, seed=3, kind=name))[:, 0].T
+        assert np.mean(np.isin(pitch, np.add(NOTES, kind.semitones))) > 0.8, name
+        assert np.median(level) == pytest.approx(LEVEL * kind.level, abs=1), name
 
 
 def test_a_training_with_copies_goes_on_from_any_moment_as_if_it_had_not_been_broken_off(melodic: CodeCorpus) -> None:
