@@ -143,7 +143,7 @@ def test_settings_of_another_version_are_read_as_long_as_the_networks_shape_is_t
 def test_hours_of_sound_are_encoded_no_more_often_than_training_can_use() -> None:
     long = PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16)
     assert long.start_offsets == choose_tier(read_tiers(), 20, 16 * 3600).rounds
-    assert settings().start_offsets == 32
+    assert settings().start_offsets == 16
     assert (
         PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16, given={"start_offsets": 9}).start_offsets
         == 9
