@@ -120,7 +120,7 @@ class PriorSettings:
     )
     augmented_share: float = _knob(
         float,
-        "Share of what is learned from that is copies of the recordings at other speeds; 0 for none.",
+        "Share of what is learned from that is faster, slower or quieter copies of the recordings.",
         minimum=0.0,
         maximum=0.95,
     )

@@ -101,7 +101,7 @@ def read_kinds(facts: Mapping[str, Any]) -> tuple[str, ...]:
     names = facts.get("kinds", [])
     if isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
         return tuple(names)
-    raise PriorError("The prior in this file has no kinds of sound; train it again with train-prior --overwrite.")
+    raise PriorError("What this prior can be asked for is damaged; train it again with train-prior --overwrite.")
 
 
 def checked_entries(model: Model, bundle: Bundle) -> list[tuple[str, str]]:
