@@ -57,6 +57,7 @@ bench-quality: setup
 
 bench-sizes: setup
 	$(BIN)/python -m benchmarks.sizes
+	$(BIN)/python -m benchmarks.augmentation
 
 bench-memorization: setup
 	$(BIN)/python -m benchmarks.memorization

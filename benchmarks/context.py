@@ -27,7 +27,7 @@ def row(dataset: Dataset, seed: int) -> list[str]:
     """Train on whole recordings; the line of the table."""
     seconds = [end - start for _, (start, end) in dataset.manifest.part("train")]
     settings = PriorSettings.for_size(file_count=dataset.file_count, train_seconds=seconds, given={"seed": seed})
-    corpus = dataset.corpus(settings.start_offsets)
+    corpus = dataset.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
     prior = train_prior(corpus, settings).prior
     grids = [corpus.held_out[index] for index in range(len(corpus.held_out))]
     frames = math.ceil(PIECE_SECONDS / corpus.frame_seconds)

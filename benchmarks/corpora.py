@@ -62,11 +62,11 @@ class Dataset:
     codec: host_stubs.Codec
     file_count: int
 
-    def corpus(self, start_offsets: int) -> CodeCorpus:
-        """Every recording at full length, as `host train-prior` encodes it."""
+    def corpus(self, start_offsets: int, *, copies: bool = False) -> CodeCorpus:
+        """Every recording at full length, as `host train-prior` encodes it, with copies or without."""
         rate = self.codec.sample_rate
         train, held_out = (self.manifest.recordings(part, rate) for part in ("train", "held_out"))
-        return encode_recordings(self.codec, train, held_out, start_offsets=start_offsets)
+        return encode_recordings(self.codec, train, held_out, start_offsets=start_offsets, copies=copies)
 
     def sample(self, count: int, seed: int) -> Dataset:
         """As if there were `count` files: four fifths of those are trained on, and what is held out stays held out."""

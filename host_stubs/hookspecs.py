@@ -62,14 +62,16 @@ def generate_codes(
     top_k: int,
     max_copy: float | None,
     start: np.ndarray | None,
+    kind: str | None,
     seed: int,
 ) -> list[np.ndarray] | None:
     """Offer `count` new code grids, each int `[frames, bands, levels]`, or None to leave it to the next plugin.
 
     With `frames=None` a grid ends where the plugin says the sound is over, after at most `max_frames`. `top_p=1`
     and `top_k=0` mean no truncation. No stretch longer than `max_copy` seconds may be copied from the recordings. The
-    codes follow those of `start`, int `[frames, bands, levels]`, which are not part of the answer. While one of these
-    two is not None, plugins that do not take it are not asked. The same `seed` gives the same codes.
+    codes follow those of `start`, int `[frames, bands, levels]`, which are not part of the answer. `kind` is what they
+    are to be like, by a name that the plugin knows. While one of these three is not None, plugins that do not take it
+    are not asked. The same `seed` gives the same codes.
     """
 
 

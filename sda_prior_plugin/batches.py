@@ -33,12 +33,14 @@ class Batch(NamedTuple):
         first_frame: int64 `[batch]`, where in its recording each window starts.
         lengths: int64 `[batch]`, frames of each window that are not padding.
         ends: bool `[batch]`, whether the recording ends with the window.
+        kinds: int64 `[batch]`, which kind of copy of the recording each window is from, 0 for as recorded.
     """
 
     frames: np.ndarray
     first_frame: np.ndarray
     lengths: np.ndarray
     ends: np.ndarray
+    kinds: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ class BatchPlan:
     """What goes where in some batches of one size, as the compiled loop takes it.
 
     Attributes:
-        rows: int64 `[batches, batch, 6]`; of each row of a batch the place in the flat array of the first code to copy,
+        rows: int64 `[batches, batch, 7]`; of each row of a batch the place in the flat array of the first code to copy,
             how many codes of "no code" stand before it, how many are copied, and the window's first frame, its frames,
-            and whether the recording ends with it.
+            whether the recording ends with it, and its kind.
         windows: frames that each batch is padded to, without the frame before the window.
     """
 
@@ -62,13 +64,14 @@ class BatchPlan:
         sequence, first, frames = (vars(windows)[name][chosen] for name in ("sequence", "first_frame", "frames"))
         begin = sequences.starts[sequence] + first
         before = first > 0  # a frame of the recording stands before the window
-        rows = np.empty((*chosen.shape, 6), np.int64)
+        rows = np.empty((*chosen.shape, 7), np.int64)
         rows[..., 0] = (begin - before) * frame_codes
         rows[..., 1] = ~before * frame_codes
         rows[..., 2] = (frames + before) * frame_codes
         rows[..., 3] = first
         rows[..., 4] = frames
         rows[..., 5] = begin + frames == sequences.starts[sequence + 1]
+        rows[..., 6] = 0 if sequences.kinds is None else sequences.kinds[sequence]
         longest = frames.max(axis=1).tolist()
         return cls(
             rows=rows,
@@ -105,7 +108,7 @@ def fill(
         number: of the batch.
         no_code: what stands where there is no code.
         frames: int64 `[batch, (1 + window) * frame_codes]`, filled.
-        counts: int64 `[2, batch]`, filled with the windows' first frames and lengths.
+        counts: int64 `[3, batch]`, filled with the windows' first frames, lengths and kinds.
         ends: bool `[batch]`, filled.
     """
     for row in range(frames.shape[0]):
@@ -118,11 +121,12 @@ def fill(
             target[index] = source[index]
         for index in range(lead + copied, len(line)):
             line[index] = no_code
-        counts[0, row], counts[1, row], ends[row] = (
+        counts[0, row], counts[1, row], counts[2, row] = (
             rows[number, row, 3],
             rows[number, row, 4],
-            rows[number, row, 5] != 0,
+            rows[number, row, 6],
         )
+        ends[row] = rows[number, row, 5] != 0
 
 
 class BatchBuffers:
@@ -149,12 +153,13 @@ class BatchBuffers:
         if found is None:
             self.reserve(batch, window)
             frames = self._codes[: batch * (1 + window) * self.frame_codes].reshape(batch, -1)
-            counts = self._empty(2 * batch, torch.int64).reshape(2, batch)
+            counts = self._empty(3 * batch, torch.int64).reshape(3, batch)
             made = Batch(
                 frames=frames.reshape(batch, 1 + window, self.frame_codes),
                 first_frame=counts[0],
                 lengths=counts[1],
                 ends=self._empty(batch, torch.bool),
+                kinds=counts[2],
             )
             found = self._batches[batch, window] = made, frames, counts, made.ends
         return found
@@ -212,6 +217,7 @@ class CodeBatches(IterableDataset[Batch]):
         seed: of the windows and their order.
         rank, world_size: this process among those that share an epoch: it gets every `world_size`-th batch.
         pin_memory: whether a GPU will fetch the batches.
+        augmented_share: about the share of the windows that are of copies, where there are some.
     """
 
     def __init__(
@@ -224,13 +230,14 @@ class CodeBatches(IterableDataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
         pin_memory: bool = False,
+        augmented_share: float = 0.0,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}; of {world_size} processes it must be from 0 to {world_size - 1}")
         self.sequences, self.shape = corpus.train, corpus.shape
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.rounds = Rounds(corpus.train, context, seed)
+        self.rounds = Rounds(corpus.train, context, seed, augmented_share)
         self._buffers = BatchBuffers(corpus.shape.frame_codes, pin_memory=pin_memory)
         self.set_epoch(1)
 

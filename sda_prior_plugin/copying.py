@@ -53,8 +53,8 @@ class Passage:
         first: where it begins among the codes that were looked at, in frames.
         frames: how long it is.
         name: the recording.
-        at: where it begins in the recording, in frames; true to a frame where the recording was encoded from several
-            start offsets.
+        at: where it begins in the recording, in frames; true to a frame or two where the recording was encoded from
+            several start offsets, or it is from a copy at another speed.
     """
 
     first: int
@@ -150,8 +150,14 @@ class Heard:
             first=first,
             frames=int(differ[0]) if len(differ) else longest,
             name=self.names[self.recordings[sequence]],
-            at=place - int(self.starts[sequence]),
+            at=self._in_recording(sequence, place - int(self.starts[sequence])),
         )
+
+    def _in_recording(self, sequence: int, frame: int) -> int:
+        """Where in its recording a frame of a sequence is from, which may be a copy at another speed."""
+        first = int(np.flatnonzero(self.recordings == self.recordings[sequence])[0])
+        recorded, frames = (int(self.starts[one + 1] - self.starts[one]) for one in (first, sequence))
+        return frame if abs(frames - recorded) <= 1 else round(frame * recorded / frames)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What a network is made of. `context_frames` bounds how far back a transformer layer looks."""
+    """What a network is made of.
+
+    `context_frames` bounds how far back a transformer layer looks. `copy_kinds` are kinds of training copies that it is
+    told apart, beside what is as recorded.
+    """
 
     architecture: str
     hidden_size: int
@@ -22,6 +26,7 @@ class NetworkSettings:
     heads: int
     context_frames: int
     dropout: float = 0.0
+    copy_kinds: int = 0
 
 
 class Linear(nn.Linear):

@@ -32,6 +32,8 @@ class CodeSequences:
             where it is kept beside them.
         inside: bool `[sequences]`, which of them begin inside their recording; None for none.
         sample_of: how many frames these are a sample of; 0 where they are no sample.
+        kinds: int `[sequences]`, which of the corpus's kinds of copies each is, 0 for as recorded; None for all 0. Of
+            each recording those as recorded come first.
     """
 
     codes: np.ndarray
@@ -42,29 +44,36 @@ class CodeSequences:
     keys: np.ndarray | None = None
     inside: np.ndarray | None = None
     sample_of: int = 0
+    kinds: np.ndarray | None = None
 
     @classmethod
     def from_grids(
-        cls, grids: Sequence[np.ndarray], shape: CodeShape, names: Sequence[str] | None = None
+        cls,
+        grids: Sequence[np.ndarray],
+        shape: CodeShape,
+        names: Sequence[str] | None = None,
+        kinds: Sequence[int] | None = None,
     ) -> CodeSequences:
         """Sequences from grids `[frames, bands, levels]`; empty ones are left out.
 
         `names` tells which recording each grid is from, those of the same name being variants of one recording;
-        without it each grid is a recording of its own.
+        without it each grid is a recording of its own. `kinds` tells which kind of copy each is, if any is one.
         """
         labels = [f"sequence {index}" for index in range(len(grids))] if names is None else list(names)
         if len(labels) != len(grids):
             raise PriorError(f"{len(labels)} names were given for {len(grids)} code sequences.")
-        variants: dict[str, list[np.ndarray]] = {}
-        for label, grid in zip(labels, grids, strict=True):
+        variants: dict[str, list[tuple[int, np.ndarray]]] = {}
+        for label, grid, kind in zip(labels, grids, kinds or [0] * len(grids), strict=True):
             if len(grid):
-                variants.setdefault(label, []).append(shape.checked(grid, label))
-        ordered = [grid for group in variants.values() for grid in group]
+                variants.setdefault(label, []).append((kind, shape.checked(grid, label)))
+        pairs = [pair for group in variants.values() for pair in sorted(group, key=lambda pair: pair[0] > 0)]
+        ordered = [grid for _, grid in pairs]
         return cls(
             codes=np.concatenate(ordered) if ordered else np.zeros((0, shape.bands, shape.levels), shape.dtype),
             starts=np.cumsum([0, *(len(grid) for grid in ordered)]),
             recordings=np.repeat(np.arange(len(variants)), [len(group) for group in variants.values()]),
             names=tuple(variants),
+            kinds=None if kinds is None else np.array([kind for kind, _ in pairs], np.int64),
         )
 
     def __len__(self) -> int:
@@ -87,6 +96,11 @@ class CodeSequences:
         """The index of each recording's first variant, and the number of sequences at the end."""
         return np.searchsorted(self.recordings, np.arange(self.recording_count + 1))
 
+    @property
+    def copies(self) -> np.ndarray:
+        """bool `[sequences]`: which are copies, and not as recorded."""
+        return np.zeros(len(self), np.bool_) if self.kinds is None else self.kinds > 0
+
 
 @dataclass(frozen=True)
 class CodeCorpus:
@@ -96,6 +110,7 @@ class CodeCorpus:
         shape: bands, levels and codebook size of the codec.
         codebooks: float32 `[levels, codebook_size, dim]`, the vectors that the codes stand for.
         frame_seconds: seconds that one frame stands for.
+        kinds: names of the kinds of training copies, the first being as recorded; none where there are no copies.
     """
 
     shape: CodeShape
@@ -103,6 +118,7 @@ class CodeCorpus:
     train: CodeSequences
     held_out: CodeSequences
     frame_seconds: float = HOST_FRAME_SECONDS
+    kinds: tuple[str, ...] = ()
 
     @classmethod
     def from_sequences(
@@ -114,6 +130,8 @@ class CodeCorpus:
         train_names: Sequence[str] | None = None,
         held_out_names: Sequence[str] | None = None,
         frame_seconds: float = HOST_FRAME_SECONDS,
+        train_kinds: Sequence[int] | None = None,
+        kinds: Sequence[str] = (),
     ) -> CodeCorpus:
         """A corpus from lists of int `[frames, bands, levels]`.
 
@@ -124,6 +142,7 @@ class CodeCorpus:
             train_names, held_out_names: the recording that each sequence is from; sequences of one name are variants of
                 one recording.
             frame_seconds: seconds of one frame.
+            train_kinds, kinds: which of some kinds of copies each training sequence is, and the names of these.
 
         Raises:
             PriorError: either list has no codes, or codes and codebooks do not agree.
@@ -141,9 +160,10 @@ class CodeCorpus:
         return cls(
             shape=shape,
             codebooks=vectors,
-            train=CodeSequences.from_grids(train, shape, train_names),
+            train=CodeSequences.from_grids(train, shape, train_names, train_kinds),
             held_out=CodeSequences.from_grids(held_out, shape, held_out_names),
             frame_seconds=frame_seconds,
+            kinds=tuple(kinds),
         )
 
     @property

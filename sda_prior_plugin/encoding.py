@@ -1,24 +1,28 @@
-"""From recordings to the corpus: each is encoded once per start offset."""
+"""From recordings to the corpus: each is encoded once per start offset, and so are copies of it."""
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from sda_prior_plugin.codes import CodeShape
+from sda_prior_plugin.copies import copy_of
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import NothingTrained
+from sda_prior_plugin.kinds import KINDS, LONGEST_COPIED, copies_of_each, kinds_of
 from sda_prior_plugin.team import Team
 
 SAMPLES_PER_CALL = 2**20
 """About how much sound the codec is given at once."""
 
-LONG_SECONDS = 120.0
+LONG_SECONDS = LONGEST_COPIED
 """A recording that is longer is encoded as it is read."""
+Grids = list[tuple[int, np.ndarray]]
+"""Codes of a recording, int `[frames, bands, levels]` each, and which of `KINDS` of copies each is of."""
 
 
 class Codec(Protocol):
@@ -78,13 +82,44 @@ def encode_variants(
     if not len(audio):
         return []
     leads = [number * codec.frame_samples // start_offsets for number in range(start_offsets)]
-    together = hasattr(codec, "encode_many")
-    at_once = max(1, SAMPLES_PER_CALL // (len(audio) + codec.frame_samples)) if together else 1
+    return encode_sounds(codec, [(audio, lead) for lead in leads], stop)
+
+
+def encode_copies(
+    codec: Any, audio: np.ndarray, kinds: Sequence[int], stop: threading.Event | None = None
+) -> list[np.ndarray]:
+    """Codes of a copy of `audio`, float32 `[samples]`, of each of these `KINDS`; each starts elsewhere in a code frame.
+
+    Raises:
+        NothingTrained: `stop` was set.
+    """
+    if not len(audio):
+        return []
+    leads = [number * codec.frame_samples // len(kinds) for number in range(len(kinds))]
+    at_once = max(1, SAMPLES_PER_CALL // len(audio))  # so that few copies are in memory
     grids: list[np.ndarray] = []
-    for first in range(0, len(leads), at_once):
+    for first in range(0, len(kinds), at_once):
+        copies = [copy_of(KINDS[kind], audio) for kind in kinds[first : first + at_once]]
+        grids += encode_sounds(codec, list(zip(copies, leads[first:], strict=False)), stop)
+    return grids
+
+
+def encode_sounds(
+    codec: Any, sounds: Sequence[tuple[np.ndarray, int]], stop: threading.Event | None = None
+) -> list[np.ndarray]:
+    """Codes of sounds, float `[samples]`, each after so many samples of silence; as many at once as is good.
+
+    Raises:
+        NothingTrained: `stop` was set.
+    """
+    together = hasattr(codec, "encode_many")
+    longest = max((len(audio) for audio, _ in sounds), default=0)
+    at_once = max(1, SAMPLES_PER_CALL // (longest + codec.frame_samples)) if together else 1
+    grids: list[np.ndarray] = []
+    for first in range(0, len(sounds), at_once):
         _go_on(stop)
-        sounds = [np.concatenate([np.zeros(lead, np.float32), audio]) for lead in leads[first : first + at_once]]
-        grids += codec.encode_many(sounds) if together else map(codec.encode, sounds)
+        some = [np.concatenate([np.zeros(lead, np.float32), audio]) for audio, lead in sounds[first : first + at_once]]
+        grids += codec.encode_many(some) if together else map(codec.encode, some)
     return grids
 
 
@@ -133,6 +168,7 @@ def encode_recordings(
     held_out: Iterable[Recording],
     *,
     start_offsets: int,
+    copies: bool = False,
     on_recording: Callable[[str], object] | None = None,
     on_part: Callable[[str, float], object] | None = None,
     stop: threading.Event | None = None,
@@ -143,6 +179,7 @@ def encode_recordings(
         codec: what encodes them.
         train, held_out: read one at a time.
         start_offsets: how many starting points inside a code frame.
+        copies: whether those to train on are also encoded as copies of some `KINDS`, if they are not too long.
         on_recording: called with a recording's name once it is encoded.
         on_part: called with a long recording's name, again and again, and the share of it that is encoded.
         stop: when set, encoding ends as soon as what the codec is at is done.
@@ -151,7 +188,7 @@ def encode_recordings(
         NothingTrained: stopped.
         PriorError: there is nothing to train on or nothing held out, or the codec gives codes of another shape.
     """
-    encoding = Encoding(codec, train, held_out, start_offsets)
+    encoding = Encoding(codec, train, held_out, start_offsets, copies=copies)
     return encoding.corpus(encoding.grids(range(len(encoding)), on_recording, on_part, stop))
 
 
@@ -159,27 +196,39 @@ class Encoding:
     """The recordings that make a corpus, to be encoded by one process or shared out among several.
 
     Args:
-        codec, train, held_out, start_offsets: as `encode_recordings` takes them.
+        codec, train, held_out, start_offsets, copies: as `encode_recordings` takes them.
 
     Attributes:
         names: of the recordings by number, those to train on first; one that is cut in two is there twice.
     """
 
     def __init__(
-        self, codec: Codec, train: Iterable[Recording], held_out: Iterable[Recording], start_offsets: int
+        self,
+        codec: Codec,
+        train: Iterable[Recording],
+        held_out: Iterable[Recording],
+        start_offsets: int,
+        *,
+        copies: bool = False,
     ) -> None:
         self.codec = codec
-        self._work = [(recording, start_offsets) for recording in train]
+        trained = list(train)
+        count = copies_of_each(sum(map(_seconds, trained))) if copies else 0
+        self._work = [
+            (recording, start_offsets, kinds_of(number, count if _seconds(recording) <= LONGEST_COPIED else 0))
+            for number, recording in enumerate(trained)
+        ]
         self._trained = len(self._work)
-        self._work += [(recording, 1) for recording in held_out]
-        self.names = [recording.name for recording, _ in self._work]
+        self._work += [(recording, 1, []) for recording in held_out]
+        self._copied = any(kinds for *_, kinds in self._work)
+        self.names = [recording.name for recording, *_ in self._work]
 
     def __len__(self) -> int:
         return len(self._work)
 
     def share(self, team: Team) -> list[int]:
         """The recordings that are this member's to encode: the longest go first, each to whom has least to do."""
-        costs = [offsets * getattr(recording, "seconds", 1.0) for recording, offsets in self._work]
+        costs = [(offsets + len(kinds)) * _seconds(recording) for recording, offsets, kinds in self._work]
         loads, mine = [0.0] * team.size, []
         for number in sorted(range(len(self)), key=lambda number: -costs[number]):
             least = loads.index(min(loads))
@@ -194,24 +243,33 @@ class Encoding:
         on_recording: Callable[[str], object] | None = None,
         on_part: Callable[[str, float], object] | None = None,
         stop: threading.Event | None = None,
-    ) -> dict[int, list[np.ndarray]]:
-        """The codes of some recordings at every start offset, by number. Raises as `encode_recordings` does."""
-        shape, found = code_shape(self.codec), {}
+    ) -> dict[int, Grids]:
+        """The codes of some recordings at every start offset, and of their copies, by number.
+
+        Raises as `encode_recordings` does.
+        """
+        shape, found = code_shape(self.codec), dict[int, Grids]()
         for number in numbers:
-            recording, offsets = self._work[number]
+            recording, offsets, kinds = self._work[number]
+            copies: list[np.ndarray] = []
             if is_long(self.codec, recording):
                 variants = encode_long(self.codec, recording, offsets, on_part, stop)
             else:
-                variants = encode_variants(self.codec, recording.audio, offsets, stop)
-            found[number] = [shape.checked(grid, recording.name) for grid in variants]
+                audio = recording.audio
+                variants = encode_variants(self.codec, audio, offsets, stop)
+                copies = encode_copies(self.codec, audio, kinds, stop) if kinds else []
+            found[number] = [
+                (kind, shape.checked(grid, recording.name))
+                for kind, grid in [*((0, grid) for grid in variants), *zip(kinds, copies, strict=False)]
+            ]
             if on_recording is not None:
                 on_recording(recording.name)
         return found
 
-    def corpus(self, grids: Mapping[int, list[np.ndarray]]) -> CodeCorpus:
+    def corpus(self, grids: Mapping[int, Grids]) -> CodeCorpus:
         """The corpus, from the codes of all recordings. Raises as `encode_recordings` does."""
         parts = range(self._trained), range(self._trained, len(self))
-        train, held_out = ([grid for number in part for grid in grids[number]] for part in parts)
+        train, held_out = ([grid for number in part for _, grid in grids[number]] for part in parts)
         train_names, held_out_names = ([self.names[number] for number in part for _ in grids[number]] for part in parts)
         return CodeCorpus.from_sequences(
             train,
@@ -220,4 +278,12 @@ class Encoding:
             train_names=train_names,
             held_out_names=held_out_names,
             frame_seconds=self.codec.frame_samples / self.codec.sample_rate,
+            train_kinds=[kind for number in parts[0] for kind, _ in grids[number]] if self._copied else None,
+            kinds=[kind.name for kind in KINDS] if self._copied else (),
         )
+
+
+def _seconds(recording: Recording) -> float:
+    """How long a recording is, where it says so."""
+    seconds: float = getattr(recording, "seconds", 1.0)
+    return seconds

@@ -123,6 +123,7 @@ class PriorNetwork(nn.Module):
         self.band = random_weights(shape.bands, size, spread=0.02)  # which band is next
         self.time = random_weights(KNOWN_FRAMES, size, spread=0.02)  # its frame in the recording
         self.level = random_weights(shape.levels, size, spread=0.02)
+        self.kind = random_weights(settings.copy_kinds, size, spread=0.02) if settings.copy_kinds else None
         self.dropout = Dropout(settings.dropout)
         self.core: TransformerCore | GruCore = (
             GruCore(settings) if settings.architecture == "gru" else TransformerCore(settings, shape.bands)
@@ -152,6 +153,7 @@ class PriorNetwork(nn.Module):
         frame: Tensor,
         state: CoreState | None,
         dtype: torch.dtype = torch.float32,
+        kinds: Tensor | None = None,
     ) -> tuple[Tensor, CoreState]:
         """What the network knows before each of T bands, `[B, T, D]`, and the state to go on from.
 
@@ -163,11 +165,14 @@ class PriorNetwork(nn.Module):
             frame: int `[B, T]`, its frame, counted from the recording's start.
             state: where an earlier call on the bands just before left off.
             dtype: the precision to compute in.
+            kinds: int `[B]`, which kind of copy each sequence is; None for all as recorded, to which nothing is added.
         """
         # lookups by F.embedding throughout: the gradient of plain indexing is summed in no fixed order
         x = F.embedding(self.rows(previous), tables.previous).sum(2)
         x = x + F.embedding(self.rows(frame_back), tables.frame_back).sum(2)
         x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
+        if kinds is not None and self.kind is not None:
+            x = x + F.embedding(kinds, F.pad(self.kind, (0, 0, 1, 0)))[:, None]
         return self.core(self.dropout(x.to(dtype)), state)
 
     def level_logits(self, tables: Tables, y: Tensor, known: Tensor, first: int = 0) -> Tensor:
@@ -200,6 +205,7 @@ class PriorNetwork(nn.Module):
         *,
         look_past: bool = False,
         dtype: torch.dtype = torch.float32,
+        kinds: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, CoreState]:
         """Logits of every code of a window, each from all before it.
 
@@ -209,6 +215,7 @@ class PriorNetwork(nn.Module):
             state: where an earlier call on the stretch just before left off.
             look_past: also say whether the recording ends with the window; the state is then one position too far.
             dtype: the precision to compute in; weights and results are in single precision all the same.
+            kinds: int `[B]`, which kind of copy each row is of; None for all as recorded.
 
         Returns:
             code logits `[B, window, bands, L, C]`; logits that the recording is over before each frame of the window
@@ -228,6 +235,7 @@ class PriorNetwork(nn.Module):
             first_frame[:, None] + place // bands,
             state,
             dtype,
+            kinds,
         )
         coarser = F.embedding(self.rows(codes[:, bands:])[..., :-1], tables.coarser).cumsum(2)
         known = F.pad(coarser, (0, 0, 1, 0)) + F.embedding(self.rows(codes[:, :count]), tables.same_level)

@@ -41,20 +41,24 @@ def rate_at(step: int, steps: int) -> float:
     return warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
-def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Bits that the network needs for the codes of a batch, and bits for its ends.
+def batch_loss(
+    network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Bits that the network needs for the codes of a batch, bits for its ends, and those for what is as recorded of it.
 
     On the CPU they share the memory of the batch until `backward` is done.
     """
     frames = torch.as_tensor(batch.frames).to(device)
     lengths = torch.as_tensor(batch.lengths).to(device)
     first_frame = torch.as_tensor(batch.first_frame).to(device)
-    logits, ends, _ = network(frames, first_frame, look_past=True, dtype=dtype)
+    kinds = torch.as_tensor(batch.kinds).to(device)
+    logits, ends, _ = network(frames, first_frame, look_past=True, dtype=dtype, kinds=kinds)
     inside = torch.arange(frames.shape[1] - 1, device=device) < lengths[:, None]  # [B, window]
     codes = window_log2_probs(logits, ends, frames).sum(-1)
     over = F.logsigmoid(ends.gather(1, lengths[:, None]).squeeze(1).float()) / math.log(2)
     ended = torch.as_tensor(batch.ends).to(device)
-    return -(codes * inside).sum(), -(over * ended).sum()
+    recorded = inside & (kinds == 0)[:, None]
+    return -(codes * inside).sum(), -(over * ended).sum(), -(codes.detach() * recorded).sum()
 
 
 def share_of_batch(batch: Batch, team: Team) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortest_window
 from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.kinds import AS_RECORDED
 from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
@@ -45,8 +46,11 @@ def window_log2_probs(logits: Tensor, ends: Tensor, frames: Tensor) -> Tensor:
     return torch.cat([taken[..., :1] + goes_on[..., None], taken[..., 1:]], dim=-1) / math.log(2)
 
 
-def network_settings(settings: PriorSettings, frame_seconds: float) -> NetworkSettings:
-    """The part of the settings that shapes the network; its context is whole frames, at least one."""
+def network_settings(settings: PriorSettings, frame_seconds: float, kinds: Sequence[str] = ()) -> NetworkSettings:
+    """The part of the settings that shapes the network; its context is whole frames, at least one.
+
+    `kinds` are those of training copies that it is told apart, the first being as recorded; none where there are none.
+    """
     return NetworkSettings(
         architecture=settings.architecture,
         hidden_size=settings.hidden_size,
@@ -54,6 +58,7 @@ def network_settings(settings: PriorSettings, frame_seconds: float) -> NetworkSe
         heads=settings.heads,
         context_frames=max(1, math.ceil(settings.context_seconds / frame_seconds - 1e-6)),
         dropout=settings.dropout,
+        copy_kinds=max(0, len(kinds) - 1),
     )
 
 
@@ -67,6 +72,7 @@ class Prior:
         frame_seconds: seconds of sound in a frame.
         heard: what it was trained on, as far as it takes to recognize copies; None in a file that does not hold it.
         sketch: the same for near copies.
+        kinds: names of what it can be asked for, the first being as recorded: the kinds of copies it has learned from.
     """
 
     def __init__(
@@ -77,10 +83,12 @@ class Prior:
         frame_seconds: float,
         heard: Heard | None = None,
         sketch: Sketch | None = None,
+        kinds: Sequence[str] = (),
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.settings, self.report, self.frame_seconds = settings, report, frame_seconds
         self.heard, self.sketch = heard, sketch
+        self.kinds = tuple(kinds) or (AS_RECORDED,)
 
     @classmethod
     def from_weights(
@@ -94,13 +102,14 @@ class Prior:
         frame_seconds: float,
         heard: Heard | None = None,
         sketch: Sketch | None = None,
+        kinds: Sequence[str] = (),
     ) -> Prior:
         """The prior whose `weights` gave these. Nothing is allocated before the weights are known to fit.
 
         Raises:
             PriorError: the weights are not those of a network with these settings for these codes.
         """
-        sizes = network_settings(settings, frame_seconds)
+        sizes = network_settings(settings, frame_seconds, kinds)
         with torch.device("meta"):
             network = PriorNetwork(shape, codebooks, sizes)
         expected = network.state_dict()
@@ -117,7 +126,7 @@ class Prior:
                 raise PriorError(f"The prior's {name} holds numbers that are not finite.")
         network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
         network.codebooks = normalized(codebooks)
-        return cls(network, settings, report, frame_seconds, heard, sketch)
+        return cls(network, settings, report, frame_seconds, heard, sketch, kinds)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -173,6 +182,7 @@ class Prior:
         max_frames: int = 4096,
         max_copy: float | None = None,
         start: np.ndarray | None = None,
+        kind: str | None = None,
     ) -> list[np.ndarray]:
         """New code grids, each int `[frames, bands, levels]`; the same arguments give the same ones.
 
@@ -189,6 +199,7 @@ class Prior:
                 complete one is not drawn; where no other is left, the sound ends. Near copies, some of whose codes
                 differ, are not kept out.
             start: int `[any, bands, levels]`, codes that each grid goes on from, and does not repeat.
+            kind: one of `kinds`, what the sounds are to be like; None for as recorded.
 
         Raises:
             PriorError: an argument is out of bounds, or `max_copy` is given and `heard` is not known or leaves nothing
@@ -197,7 +208,7 @@ class Prior:
         if count < 1:
             raise PriorError(f"count is {count}; it must be at least 1.")
         draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
-        return draw_grids(self.network, count, self._wanted(frames, max_frames, seed, draw, max_copy, start))
+        return draw_grids(self.network, count, self._wanted(frames, max_frames, seed, draw, max_copy, start, kind))
 
     def stream(
         self,
@@ -210,6 +221,7 @@ class Prior:
         max_frames: int = 4096,
         max_copy: float | None = None,
         start: np.ndarray | None = None,
+        kind: str | None = None,
     ) -> Iterator[np.ndarray]:
         """The grid that `sample` gives for the same arguments, in pieces int `[some, bands, levels]` as it is drawn.
 
@@ -217,7 +229,7 @@ class Prior:
         but for a guard that leaves nothing to draw.
         """
         draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
-        return draw_stream(self.network, self._wanted(frames, max_frames, seed, draw, max_copy, start))
+        return draw_stream(self.network, self._wanted(frames, max_frames, seed, draw, max_copy, start, kind))
 
     def _wanted(
         self,
@@ -227,11 +239,14 @@ class Prior:
         draw: Draw,
         max_copy: float | None,
         start: np.ndarray | None,
+        kind: str | None,
     ) -> Wanted:
         if seed < 0:
             raise PriorError(f"seed is {seed}; it must be at least 0.")
         if (frames is not None and frames < 1) or max_frames < 1:
             raise PriorError(f"frames is {frames} and max_frames {max_frames}; they must be at least 1.")
+        if kind is not None and kind not in self.kinds:
+            raise PriorError(f"This prior does not know {kind!r}; what it can be asked for: {', '.join(self.kinds)}.")
         return Wanted(
             frames=frames,
             max_frames=max_frames,
@@ -239,6 +254,7 @@ class Prior:
             draw=draw,
             guard=None if max_copy is None else self.guard(max_copy),
             start=None if start is None else self.shape.checked(start, "start"),
+            kind=0 if kind is None else self.kinds.index(kind),
         )
 
     def guard(self, seconds: float) -> CopyGuard:

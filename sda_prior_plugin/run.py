@@ -52,6 +52,7 @@ class Run:
         source: of the batches; an epoch has about `batches` of them, a few more or less where long recordings are cut
             at random.
         context: frames that the network reads at a time.
+        kinds: names of the kinds of copies that the network is told apart; none where it learns from no copies.
         judged: bool `[held-out frames]`, those that it is judged by, which have `judged_codes` codes.
         dtype: precision to compute in.
         pace: how fast it goes; measured, and no part of its state.
@@ -68,7 +69,8 @@ class Run:
     ) -> None:
         self.corpus, self.settings, self.device, self.clock = corpus, settings, device, clock
         self.team = team or Team()
-        sizes = network_settings(settings, corpus.frame_seconds)
+        self.kinds = kinds_told(corpus, settings)
+        sizes = network_settings(settings, corpus.frame_seconds, self.kinds)
         self.context = sizes.context_frames
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
         self.average = copy.deepcopy(self.network).eval()
@@ -80,6 +82,7 @@ class Run:
             batch_size=settings.batch_size,
             seed=settings.seed,
             pin_memory=device.type == "cuda",
+            augmented_share=settings.augmented_share,
         )
         self.batches = len(self.source)
         self.progress = Progress()
@@ -222,6 +225,11 @@ class Run:
         return TrainingState.of(self.state_dict())
 
 
+def kinds_told(corpus: CodeCorpus, settings: PriorSettings) -> tuple[str, ...]:
+    """The kinds of copies that a network is told apart in a training; none where it learns from no copies."""
+    return corpus.kinds if settings.augmented_share else ()
+
+
 def checked_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSettings) -> dict[str, Any]:
     """The `state_dict` for a run over this corpus with these settings, seen to be one before much memory is taken.
 
@@ -235,7 +243,8 @@ def checked_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSetti
     if state.corpus != corpus_digest(corpus):
         raise NotResumable("it has learned from other codes than those of these recordings")
     with torch.device("meta"):
-        network = PriorNetwork(corpus.shape, corpus.codebooks, network_settings(settings, corpus.frame_seconds))
+        sizes = network_settings(settings, corpus.frame_seconds, kinds_told(corpus, settings))
+        network = PriorNetwork(corpus.shape, corpus.codebooks, sizes)
     return state.state_dict(network.state_dict(), len(corpus.held_out))
 
 

@@ -313,6 +313,7 @@ class Wanted:
         seed: of the random streams.
         draw, guard: how, and what not.
         start: int `[frames, bands, levels]`, what to go on from; it is not part of what is drawn.
+        kind: of copies, of those that the network was told apart; 0 is as recorded.
     """
 
     frames: int | None
@@ -321,6 +322,7 @@ class Wanted:
     draw: Draw = Draw()
     guard: CopyGuard | None = None
     start: np.ndarray | None = None
+    kind: int = 0
 
     @property
     def most_frames(self) -> int:
@@ -352,7 +354,7 @@ def draw_grids(
     if numbers is not None:
         keys = keys[list(numbers)]
         count = len(keys)
-    weights, threads = weights_of(network), torch.get_num_threads()
+    weights, threads = weights_of(network, wanted.kind), torch.get_num_threads()
     size = rows_at_once(network, count, wanted)
 
     def drawn_rows(first: int) -> list[np.ndarray]:
@@ -381,7 +383,7 @@ def draw_stream(network: PriorNetwork, wanted: Wanted) -> Iterator[np.ndarray]:
     Raises:
         PriorError: the guard leaves nothing to draw.
     """
-    sequences = wanted.sequences(network, weights_of(network), stream_keys(wanted.seed, 1))
+    sequences = wanted.sequences(network, weights_of(network, wanted.kind), stream_keys(wanted.seed, 1))
     left, block = wanted.most_frames, 1
     while left and not sequences.over:
         (grid,) = sequences.more(min(block, left))

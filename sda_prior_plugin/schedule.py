@@ -26,6 +26,16 @@ def visits_per_round(windows: int, variants: int) -> int:
     return min(variants, max(1, round(ROUND_WINDOWS / max(windows, 1))))
 
 
+def variants_heard(recorded: int, copies: int, augmented_share: float) -> int:
+    """How many of a recording's variants a round can visit that about `augmented_share` of are copies.
+
+    Args:
+        recorded, copies: its variants as recorded, and those that are copies.
+        augmented_share: below 1.
+    """
+    return recorded + min(copies, round(recorded * augmented_share / (1 - augmented_share)))
+
+
 def epochs_per_round(windows: int) -> int:
     """Over how many epochs a round of so many windows is shared out: one, but for large corpora."""
     return min(max(1, round(windows / EPOCH_WINDOWS)), MOST_PARTS)

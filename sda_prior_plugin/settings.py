@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import tomli
 
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.schedule import epochs_per_round, visits_per_round, windows_once
+from sda_prior_plugin.kinds import LONGEST_COPIED, copies_of_each
+from sda_prior_plugin.schedule import epochs_per_round, variants_heard, visits_per_round, windows_once
 
 if TYPE_CHECKING:
     from sda_prior_plugin.dataset import CodeCorpus
@@ -117,6 +118,12 @@ class PriorSettings:
     start_offsets: int = _knob(
         int, "Starting points inside a code frame from which each recording is encoded.", minimum=1, maximum=256
     )
+    augmented_share: float = _knob(
+        float,
+        "Share of what is learned from that is faster, slower or quieter copies of the recordings.",
+        minimum=0.0,
+        maximum=0.95,
+    )
     seed: int = _knob(int, "Seed of every random choice.", minimum=0, maximum=2**32 - 1)
     device: str = _knob(
         str,
@@ -136,10 +143,14 @@ class PriorSettings:
     @classmethod
     def for_corpus(cls, corpus: CodeCorpus, *, file_count: int, **given: KnobValue) -> PriorSettings:
         """The adaptive defaults for a corpus from `file_count` recordings; `given` knobs win."""
+        copies = int(corpus.train.copies.sum())
+        if not copies:
+            given = {"augmented_share": 0.0, **given}
         return cls.for_size(
             file_count=file_count,
             train_seconds=[frames * corpus.frame_seconds for frames in corpus.train_frames.tolist()],
-            variants=round(len(corpus.train) / corpus.train.recording_count),
+            variants=round((len(corpus.train) - copies) / corpus.train.recording_count),
+            copies=round(copies / corpus.train.recording_count),
             codes_per_second=corpus.shape.frame_codes / corpus.frame_seconds,
             given=given,
         )
@@ -151,6 +162,7 @@ class PriorSettings:
         file_count: int,
         train_seconds: Sequence[float],
         variants: int | None = None,
+        copies: int | None = None,
         codes_per_second: float = HOST_CODES_PER_SECOND,
         given: Mapping[str, KnobValue] | None = None,
         tiers: tuple[Tier, ...] | None = None,
@@ -165,7 +177,8 @@ class PriorSettings:
         Args:
             file_count: recordings, held-out ones included.
             train_seconds: length of each recording to train on.
-            variants: of each recording; as many as `start_offsets` if None.
+            variants: of each recording as it is; as many as `start_offsets` if None.
+            copies: of each recording; as many as there will be if None.
             codes_per_second: that the codec makes of sound.
             given: knobs that the user set.
             tiers: to choose from, as `read_tiers` gives them; the package's own if None.
@@ -185,7 +198,10 @@ class PriorSettings:
         batch = tier.batch_seconds * windows / max(sum(train_seconds), 1e-3)
         batch = EVEN_SHARES * round(batch / EVEN_SHARES) if batch >= EVEN_SHARES else round(batch)
         batch_size = int(values.setdefault("batch_size", min(max(batch, 1), LARGEST_AUTO_BATCH)))
-        visits = visits_per_round(windows, int(values["start_offsets"]) if variants is None else variants)
+        if copies is None:
+            copies = copies_of_each(sum(train_seconds)) if min(train_seconds) <= LONGEST_COPIED else 0
+        recorded = int(values["start_offsets"]) if variants is None else variants
+        visits = visits_per_round(windows, variants_heard(recorded, copies, float(values["augmented_share"])))
         parts = epochs_per_round(windows * visits)
         steps_per_epoch = math.ceil(windows * visits / parts / batch_size)
         epochs = min(max(math.ceil(tier.rounds * parts), round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
@@ -214,7 +230,8 @@ class PriorSettings:
         if missing := [name for name in NETWORK_KNOBS if name not in values]:
             raise PriorError(f"The prior's settings lack {', '.join(missing)}.")
         known = {name: value for name, value in values.items() if name in KNOBS_BY_NAME}
-        return cls(**{"epochs": 1, "batch_size": 1, **read_tiers()[0].knobs, **known})
+        earlier = {**read_tiers()[0].knobs, "augmented_share": 0.0}
+        return cls(**{"epochs": 1, "batch_size": 1, **earlier, **known})
 
     def as_dict(self) -> dict[str, KnobValue]:
         """Every knob and its value."""

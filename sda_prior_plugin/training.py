@@ -133,8 +133,9 @@ def train_epoch(run: Run, tell: Tell) -> str:
     for batch in run.source:
         if run.team.stopping:
             return STOPPED
-        codes = int(batch.lengths.sum()) * run.corpus.shape.frame_codes
-        run.batch_is_done(step(run, batch, codes), codes)
+        codes, recorded = batch.lengths.sum(), batch.lengths[batch.kinds == 0].sum()
+        size = run.corpus.shape.frame_codes
+        run.batch_is_done(step(run, batch, int(codes) * size), int(recorded) * size)
         run.pace.batch_done()
         done = run.progress.batches
         left = run.pace.seconds_left(epoch, done)
@@ -145,22 +146,22 @@ def train_epoch(run: Run, tell: Tell) -> str:
 def step(run: Run, batch: Batch, codes: int) -> float:
     """Move the weights by one batch of so many codes, of which each member of the team learns its share.
 
-    Gives the bits of its codes, not finite where the weights stay as they are.
+    Gives the bits of those that are as recorded, not finite where the weights stay as they are.
     """
     for group in run.optimizer.param_groups:
         group["lr"] = run.settings.learning_rate * rate_at(run.progress.step, run.batches * run.settings.epochs)
     own_stream(run.settings, run.progress.step, run.team)
-    code_bits, end_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
+    code_bits, end_bits, recorded_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
     loss = (code_bits + end_bits) / codes
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    code_bits, loss = sum_over_team(run.network, run.team, code_bits, loss)
+    recorded_bits, loss = sum_over_team(run.network, run.team, recorded_bits, loss)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), GRADIENT_NORM)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         return math.nan
     run.optimizer.step()
     follow(run.average, run.network, run.progress.step + 1)
-    return code_bits.item()
+    return recorded_bits.item()
 
 
 def end_epoch(run: Run, tell: Tell) -> str:
@@ -217,7 +218,9 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
     )
     report = run.team.told(report)  # each has taken a little longer or shorter
     tell(TrainingEnded(ended, report.epochs_trained, report.best_epoch, report.final_perplexity))
-    prior = Prior(run.average.cpu(), run.settings, report, run.corpus.frame_seconds, meter.heard, meter.sketch)
+    prior = Prior(
+        run.average.cpu(), run.settings, report, run.corpus.frame_seconds, meter.heard, meter.sketch, run.kinds
+    )
     return PriorRun(prior)
 
 

@@ -23,6 +23,10 @@ NO_FACTS = frozenset({"settings", "tensors"})
 """Fields of a `TrainingState` that are no plain facts."""
 
 
+EARLIER_SETTINGS = {"augmented_share": 0.0}
+"""Settings that states of earlier versions lack, and what their trainings did."""
+
+
 class NotResumable(PriorError):  # noqa: N818 - what is the case, as callers would say it
     """A training cannot go on from a state; `reason` says why, beginning with "it" or "its"."""
 
@@ -180,6 +184,8 @@ def corpus_digest(corpus: CodeCorpus) -> str:
         digest.update(repr((part.names, part.codes.shape, part.codes.dtype.str)).encode())
         for array in (part.starts, part.recordings):
             digest.update(np.ascontiguousarray(array, dtype="<i8").data)
+        if part.kinds is not None:
+            digest.update(repr(corpus.kinds).encode() + np.ascontiguousarray(part.kinds, dtype="<i8").tobytes())
         for rows in parts(part.codes):
             digest.update(np.ascontiguousarray(part.codes[rows]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
@@ -209,6 +215,8 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 def _settings(values: object) -> PriorSettings:
     """The settings of a state, all of them, as this version knows them."""
+    if isinstance(values, dict):
+        values = {**EARLIER_SETTINGS, **values}
     if not isinstance(values, dict) or values.keys() != KNOBS_BY_NAME.keys():
         raise NotResumable("its settings are not those that this version of the program has")
     try:

@@ -81,18 +81,18 @@ Parts = TypeVar("Parts", CodeWeights, Attention, Recurrence)
 
 
 @torch.no_grad()
-def weights_of(network: PriorNetwork) -> Weights:
-    """What drawing reads of a network, wherever it is."""
+def weights_of(network: PriorNetwork, kind: int = 0) -> Weights:
+    """What drawing reads of a network, wherever it is, to draw a kind of copies: 0 is as recorded."""
     learned = {name: _array(tensor) for name, tensor in network.state_dict().items()}
     recurs = isinstance(network.core, GruCore)
     return Weights(
-        codes=_contiguous(_code_weights(network, learned)),
+        codes=_contiguous(_code_weights(network, learned, kind)),
         attention=None if recurs else _contiguous(_attention(network, learned)),
         recurrence=_contiguous(_recurrence(network, learned)) if recurs else None,
     )
 
 
-def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray]) -> CodeWeights:
+def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: int) -> CodeWeights:
     tables = network.tables()
     level_up, level_up_bias = _after_norm(learned, "within_band.0", "within_band.1")
     end, end_bias = _after_norm(learned, "norm", "end")
@@ -102,7 +102,7 @@ def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray]) -> Code
         frame_back=_array(tables.frame_back),
         coarser=_array(tables.coarser),
         same_level=_array(tables.same_level),
-        band=learned["band"],
+        band=learned["band"] + learned["kind"][kind - 1] if kind else learned["band"],
         time=learned["time"],
         level=learned["level"],
         level_up=level_up,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sda_prior_plugin.dataset import CodeSequences
-from sda_prior_plugin.schedule import epochs_per_round, visits_per_round, windows_once
+from sda_prior_plugin.schedule import epochs_per_round, variants_heard, visits_per_round, windows_once
 
 LARGE_BYTES = 2**27
 """Codes of more bytes are visited segment by segment, so that no more than a part of them need be in memory."""
@@ -51,12 +51,23 @@ def whole_windows(sequences: CodeSequences, context: int, chosen: np.ndarray, ph
     return Windows(sequence, begin, end - begin)
 
 
-def chosen_variants(sequences: CodeSequences, visits: int, rng: np.random.Generator) -> np.ndarray:
-    """Sequences to visit: of each recording `visits` variants at random, or all where it has no more."""
-    shuffled = np.lexsort((rng.random(len(sequences)), sequences.recordings))
-    first = sequences.first_variants
-    number = np.arange(len(sequences)) - np.repeat(first[:-1], np.diff(first))
-    return shuffled[number < visits]
+def chosen_variants(
+    sequences: CodeSequences, visits: int, rng: np.random.Generator, augmented_share: float = 0.0
+) -> np.ndarray:
+    """Sequences to visit: of each recording `visits` variants at random, or all where it has no more.
+
+    About `augmented_share` of these are copies, where it has some; of several at least one is as recorded.
+    """
+    of, first = sequences.recordings, sequences.first_variants
+    shuffled = np.lexsort((rng.random(len(of)), sequences.copies, of))  # the copies of a recording last
+    copies = np.bincount(of, sequences.copies, sequences.recording_count).astype(np.int64)
+    recorded, augmented = np.diff(first) - copies, np.zeros(len(copies), np.int64)
+    if augmented_share:
+        augmented = np.floor(augmented_share * visits + rng.random(len(copies))).astype(np.int64)
+        augmented = np.minimum(np.minimum(augmented, max(visits - 1, 1)), copies)
+    number = np.arange(len(of)) - first[of]
+    as_recorded = number < recorded[of]
+    return shuffled[np.where(as_recorded, number < (visits - augmented)[of], number < (recorded + augmented)[of])]
 
 
 def segments(sequences: CodeSequences, windows: Windows) -> np.ndarray:
@@ -70,16 +81,20 @@ def segments(sequences: CodeSequences, windows: Windows) -> np.ndarray:
 class Rounds:
     """The windows of one epoch after another; the same `seed` and epoch give the same ones.
 
+    About `augmented_share` of what it visits are copies, of recordings that have some.
+
     A round is planned once and kept while its epochs are read. Its windows come in random order. Those of large codes
     come segment by segment, the segments in random order and the windows of each in random order: memory that the whole
     would not fit, and disks, are fast only for what lies close together.
     """
 
-    def __init__(self, sequences: CodeSequences, context: int, seed: int) -> None:
-        self.sequences, self.context, self.seed = sequences, context, seed
+    def __init__(self, sequences: CodeSequences, context: int, seed: int, augmented_share: float = 0.0) -> None:
+        self.sequences, self.context, self.seed, self.augmented_share = sequences, context, seed, augmented_share
         first = sequences.first_variants
         once = windows_once(sequences.lengths[first[:-1]].tolist(), context)
-        self.visits = visits_per_round(once, int(np.diff(first).max()))
+        copies = np.bincount(sequences.recordings, sequences.copies)
+        variants = variants_heard(int((np.diff(first) - copies).max()), int(copies.max()), augmented_share)
+        self.visits = visits_per_round(once, variants)
         self.epochs = epochs_per_round(once * self.visits)
         self._planned: tuple[int, Windows] | None = None
 
@@ -97,7 +112,7 @@ class Rounds:
     def round(self, number: int) -> Windows:
         """The windows of one round, counted from 0, in the order in which its epochs take them."""
         rng = np.random.default_rng([self.seed, number])
-        chosen = chosen_variants(self.sequences, self.visits, rng)
+        chosen = chosen_variants(self.sequences, self.visits, rng, self.augmented_share)
         windows = whole_windows(self.sequences, self.context, chosen, rng.integers(0, self.context, len(chosen)))
         order = rng.permutation(len(windows))
         segment = segments(self.sequences, windows)

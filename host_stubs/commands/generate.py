@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 3600.0
 MAX_AUTO_SECONDS = 60.0
-_ABLE = {"max_copy": "keep to --max-copy", "start": "continue a recording"}  # what not every plugin can
+_ABLE = {  # what not every plugin can
+    "max_copy": "keep to --max-copy",
+    "start": "continue a recording",
+    "kind": "make what --as asks for",
+}
 
 
 class Seconds(click.ParamType):
@@ -89,6 +93,12 @@ class Seconds(click.ParamType):
     type=click.Path(path_type=Path),
     help="Go on from this recording, of up to 10 minutes; --seconds is the length of what is added.",
 )
+@click.option(
+    "--as",
+    "kind",
+    metavar="KIND",
+    help="What the sound is to be like, of what the prior has learned: slower-2, say (default: as the recordings are).",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same sound (default: random).")
 @overwrite_option
 @json_option
@@ -104,6 +114,7 @@ def generate(
     top_k: int,
     max_copy: float | None,
     recording: Path | None,
+    kind: str | None,
     seed: int | None,
     overwrite: bool,
     as_json: bool,
@@ -119,7 +130,7 @@ def generate(
     rate, frame = model.codec.sample_rate, model.codec.frame_samples
     frames = None if seconds is None else math.ceil(seconds * rate / frame)
     max_frames = math.ceil(MAX_AUTO_SECONDS * rate / frame) if frames is None else frames
-    special = [name for name, value in (("max_copy", max_copy), ("start", start)) if value is not None]
+    special = [name for name, value in (("max_copy", max_copy), ("start", start), ("kind", kind)) if value is not None]
     with commands.working_on("making new codes"):
         grids = host.plugins.first(
             "generate_codes",
@@ -133,6 +144,7 @@ def generate(
             top_k=top_k,
             max_copy=max_copy,
             start=None if start is None else start.codes,
+            kind=kind,
             seed=seed,
         )
     if grids is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +46,8 @@ def write_entry(model: Model, bundle: Bundle) -> None:
             **prior.report.as_dict(),
             "codebooks_sha256": codebooks_digest(model.codec),
         }
+        if len(prior.kinds) > 1:
+            facts["kinds"] = list(prior.kinds)
         tensors = prior.weights
         if prior.heard is not None:
             facts["heard"] = list(prior.heard.names)
@@ -85,7 +88,20 @@ def read_entry(model: Model, bundle: Bundle) -> Prior | None:
         frame_seconds=model.codec.frame_samples / model.codec.sample_rate,
         heard=heard,
         sketch=None if heard is None else read_sketch(entry, heard, shape.bands),
+        kinds=read_kinds(facts),
     )
+
+
+def read_kinds(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the kinds of copies that the prior has learned from, as recorded being the first; none where it has not.
+
+    Raises:
+        PriorError: they are damaged.
+    """
+    names = facts.get("kinds", [])
+    if isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+        return tuple(names)
+    raise PriorError("What this prior can be asked for is damaged; train it again with train-prior --overwrite.")
 
 
 def checked_entries(model: Model, bundle: Bundle) -> list[tuple[str, str]]:

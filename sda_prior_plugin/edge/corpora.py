@@ -13,6 +13,8 @@ from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpu
 from sda_prior_plugin.edge.file_state import FileState
 from sda_prior_plugin.edge.recordings import counted, manifest_of, recording_hashes, recording_states
 from sda_prior_plugin.encoding import Encoding
+from sda_prior_plugin.kinds import KINDS
+from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
 
 if TYPE_CHECKING:
@@ -45,19 +47,18 @@ class Codes:
     """The codes of a model's recordings, which may be in a cache.
 
     Attributes:
+        settings: from how many starting points they are encoded, and whether there are copies of them.
         changed: recordings that are not as they were when the codec was trained.
         recordings: what was known of each recording's file before it was compared with what the model says of it.
         cache: where codes are kept; None for nowhere.
-        device: where the codec encodes, as the knob has it.
     """
 
     host: Host
     model: Model
-    start_offsets: int
+    settings: PriorSettings
     changed: tuple[str, ...]
     recordings: tuple[FileState, ...]
     cache: CorpusCache | None
-    device: str
 
     def corpus(self, hearing: Hearing, team: Team) -> CodeCorpus:
         """Those of an earlier training, or else encoded now and kept for a later one.
@@ -87,7 +88,9 @@ class Codes:
 
     def _key(self) -> str:
         codec, manifest = self.model.codec, manifest_of(self.model)
-        return corpus_key(codec, manifest.files, recording_hashes(manifest, self.changed), self.start_offsets)
+        kinds = KINDS if self.settings.augmented_share else ()
+        hashes = recording_hashes(manifest, self.changed)
+        return corpus_key(codec, manifest.files, hashes, self.settings.start_offsets, kinds)
 
     def _found(self, key: str, hearing: Hearing) -> CodeCorpus | None:
         if self.cache is None or not key:
@@ -105,8 +108,9 @@ class Codes:
     def _encoded(self, hearing: Hearing, team: Team) -> CodeCorpus | None:
         """The leader's corpus of what all have encoded; None for the others."""
         train, held_out = (self.host.recordings(self.model, part) for part in ("train", "held_out"))
-        encoding = Encoding(self.model.codec, train, held_out, self.start_offsets)
-        with moved(self.model.codec, team.device(chosen_device(self.device))):
+        copies = self.settings.augmented_share > 0
+        encoding = Encoding(self.model.codec, train, held_out, self.settings.start_offsets, copies=copies)
+        with moved(self.model.codec, team.device(chosen_device(self.settings.device))):
             mine = encoding.grids(encoding.share(team), hearing.on_recording, hearing.on_part, hearing.stop)
         parts = team.collected(mine)
         if parts is None:

@@ -7,13 +7,14 @@ their checksums.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,9 +28,10 @@ from sda_prior_plugin.dataset import CodeCorpus, CodeSequences
 from sda_prior_plugin.edge.contract import ManifestEntry
 from sda_prior_plugin.edge.corpus_traces import traces_bytes, with_traces
 from sda_prior_plugin.encoding import Codec
+from sda_prior_plugin.kinds import LONGEST_COPIED, MOST_COPIED, Kind
 from sda_prior_plugin.windows import LARGE_BYTES
 
-FORMAT = 2
+FORMAT = 3
 """Of the files and of how recordings are encoded; what another version has written is not found."""
 MOST_BYTES = 4 * 2**30
 """Of all corpora together; the one that was not used for the longest time goes first."""
@@ -41,6 +43,8 @@ LEFT_BEHIND_SECONDS = 24 * 3600
 DOCUMENT = "corpus.json"
 PARTS = ("train", "held_out")
 ARRAYS = ("codes", "starts", "recordings")
+KINDS_OF_TRAIN = "train-kinds.npy"
+"""Which kind of copy each training sequence is, where there are copies."""
 
 
 class DamagedCorpus(Exception):  # noqa: N818 - a state of a file, not an error of the program
@@ -56,7 +60,13 @@ def default_cache() -> CorpusCache | None:
     return CorpusCache(folder / "codes") if folder.is_absolute() else None  # older versions give "~" as it stands
 
 
-def corpus_key(codec: Codec, files: Iterable[ManifestEntry], hashes: Mapping[str, str], start_offsets: int) -> str:
+def corpus_key(
+    codec: Codec,
+    files: Iterable[ManifestEntry],
+    hashes: Mapping[str, str],
+    start_offsets: int,
+    kinds: Sequence[Kind] = (),
+) -> str:
     """The name of the corpus that a codec makes of some recordings.
 
     A codec is known by its codebooks and by what it makes of a short sound, for its network is its own affair.
@@ -66,6 +76,7 @@ def corpus_key(codec: Codec, files: Iterable[ManifestEntry], hashes: Mapping[str
         files: of the dataset; their order, spans and parts count, and not the folder that they are in.
         hashes: SHA-256 of the contents of those files, by path, that are not as the manifest says.
         start_offsets: from how many starting points each recording is encoded.
+        kinds: of copies that are encoded, too.
     """
     made_of = {
         "format": FORMAT,
@@ -80,6 +91,7 @@ def corpus_key(codec: Codec, files: Iterable[ManifestEntry], hashes: Mapping[str
             [file.path, hashes.get(file.path, file.sha256), file.seconds, file.train, file.held_out] for file in files
         ],
         "variants": start_offsets,
+        "kinds": [[dataclasses.asdict(kind) for kind in kinds], LONGEST_COPIED, MOST_COPIED],
     }
     return _text_digest(made_of)
 
@@ -209,6 +221,7 @@ def _write(folder: Path, key: str, corpus: CodeCorpus) -> None:
         "key": key,
         "frame_seconds": corpus.frame_seconds,
         "names": {part: getattr(corpus, part).names for part in PARTS},
+        "kinds": corpus.kinds,
         "files": files,
     }
     text = json.dumps({"sha256": _text_digest(contents), "corpus": contents})
@@ -225,10 +238,14 @@ def _read(folder: Path, key: str, codebooks: np.ndarray) -> CodeCorpus:
     for part in PARTS:
         codes, starts, recordings = (_read_array(folder, _file_name(part, name), contents["files"]) for name in ARRAYS)
         parts[part] = CodeSequences(codes, starts, recordings, tuple(contents["names"][part]))
+    kinds = tuple(contents["kinds"])
+    if kinds:
+        which = _read_array(folder, KINDS_OF_TRAIN, contents["files"])
+        parts["train"] = dataclasses.replace(parts["train"], kinds=which)
     parts["train"] = with_traces(folder, "train", parts["train"])
     vectors = np.ascontiguousarray(codebooks, dtype=np.float32)
     shape = CodeShape(parts["train"].codes.shape[1], *vectors.shape[:2])
-    return CodeCorpus(shape, vectors, **parts, frame_seconds=contents["frame_seconds"])
+    return CodeCorpus(shape, vectors, **parts, frame_seconds=contents["frame_seconds"], kinds=kinds)
 
 
 def _read_array(folder: Path, name: str, checksums: Mapping[str, str]) -> np.ndarray:
@@ -240,7 +257,8 @@ def _read_array(folder: Path, name: str, checksums: Mapping[str, str]) -> np.nda
 
 def _arrays(corpus: CodeCorpus) -> dict[str, np.ndarray]:
     """A corpus's arrays by the names of their files."""
-    return {_file_name(part, array): getattr(getattr(corpus, part), array) for part in PARTS for array in ARRAYS}
+    arrays = {_file_name(part, array): getattr(getattr(corpus, part), array) for part in PARTS for array in ARRAYS}
+    return arrays if corpus.train.kinds is None else {**arrays, KINDS_OF_TRAIN: corpus.train.kinds}
 
 
 def _file_name(part: str, array: str) -> str:

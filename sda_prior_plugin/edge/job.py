@@ -147,8 +147,7 @@ class PriorJob:
             stop: when set, encoding ends.
             team: that encodes; None for this process alone.
         """
-        offsets, device = self.settings.start_offsets, self.settings.device
-        codes = Codes(self.host, self.model, offsets, self.changed, self.recordings, self.cache, device)
+        codes = Codes(self.host, self.model, self.settings, self.changed, self.recordings, self.cache)
         hearing = Hearing(on_recording or ignore, on_part or ignore, on_note or ignore, stop)
         return codes.corpus(hearing, team or Team())
 

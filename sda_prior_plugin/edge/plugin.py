@@ -53,6 +53,7 @@ def generate_codes(
     top_k: int,
     max_copy: float | None,
     start: np.ndarray | None,
+    kind: str | None,
     seed: int,
 ) -> list[np.ndarray] | None:
     return edge.generated(
@@ -66,6 +67,7 @@ def generate_codes(
         max_frames=max_frames,
         max_copy=max_copy,
         start=start,
+        kind=kind,
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.encoding import code_shape
+from sda_prior_plugin.kinds import copies_of_each
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import network_settings
 from sda_prior_plugin.settings import PriorSettings
@@ -31,7 +32,8 @@ def needed_bytes(model: Model, settings: PriorSettings, train_seconds: float, st
         sizes = network_settings(settings, frame_seconds)
         network = PriorNetwork(code_shape(model.codec), model.codec.codebooks, sizes)
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    frames = settings.start_offsets * round(train_seconds / frame_seconds)
+    copies = copies_of_each(train_seconds) if settings.augmented_share else 0
+    frames = (settings.start_offsets + copies) * round(train_seconds / frame_seconds)
     heard = frames * (HASH_BYTES + model.codec.bands)
     before = 0 if model.path is None else model.path.stat().st_size
     states_there = states.path.stat().st_size if states.path.is_file() else 0

@@ -32,7 +32,7 @@ def follow(host: Host, team: Team, path: Path, *, dataset: Path | None, cache: b
         settings: PriorSettings | None = team.told(None)
         if settings is not None:
             kept = default_cache() if cache else None
-            codes = Codes(host, opened.model, settings.start_offsets, (), opened.recordings, kept, settings.device)
+            codes = Codes(host, opened.model, settings, (), opened.recordings, kept)
             team.follow(stop)
             train_prior(codes.corpus(Hearing(stop=stop), team), settings, stop=stop, team=team)
         return team.told(0)

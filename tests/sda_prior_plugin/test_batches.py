@@ -65,7 +65,9 @@ def reference(sequences: CodeSequences, windows: Windows, shape: CodeShape, cont
             if first + step >= 0:
                 frames[row, 1 + step] = sequence[first + step].ravel()
         ends.append(first + length == len(sequence))
-    return Batch(frames, windows.first_frame.astype(np.int64), windows.frames.astype(np.int64), np.array(ends))
+    kinds = np.zeros(len(sequences), np.int64) if sequences.kinds is None else sequences.kinds
+    first, lengths = windows.first_frame.astype(np.int64), windows.frames.astype(np.int64)
+    return Batch(frames, first, lengths, np.array(ends), kinds[windows.sequence])
 
 
 @settings(deadline=None)
@@ -83,7 +85,8 @@ def test_a_batch_holds_each_window_the_frame_before_it_and_no_code_elsewhere(
     """As a plain reference has it, for codes of each integer type, in buffers that held something else before."""
     rng = np.random.default_rng(seed)
     shape = CodeShape(bands=bands, levels=2, codebook_size=size)
-    sequences = CodeSequences.from_grids([rng.integers(0, size, (n, bands, 2)) for n in lengths], shape)
+    grids, kinds = [rng.integers(0, size, (n, bands, 2)) for n in lengths], rng.integers(0, 3, len(lengths)).tolist()
+    sequences = CodeSequences.from_grids(grids, shape, kinds=kinds)
     windows = whole_windows(sequences, context, np.arange(len(lengths)), rng.integers(0, context, len(lengths)))
     chosen = rng.integers(0, len(windows), (3, batch_size))
     plan = BatchPlan.of(sequences, windows, chosen, context)

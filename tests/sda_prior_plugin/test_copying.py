@@ -173,3 +173,12 @@ def test_copies_are_recognized_at_any_start_offset(corpus: CodeCorpus) -> None:
     heard = Heard.of(CodeSequences.from_grids(grids, corpus.shape, ["a.wav", "a.wav", "b.wav"]))
     (passage,) = heard.passages(grids[1][2:9], 2)[:1]
     assert (passage.first, passage.frames, passage.name) == (0, 7, "a.wav")
+
+
+def test_a_passage_of_a_slower_copy_is_told_where_it_is_in_the_recording(corpus: CodeCorpus) -> None:
+    rng = np.random.default_rng(0)
+    recorded, slower = (rng.integers(0, SIZE, (frames, BANDS, LEVELS)) for frames in (20, 30))
+    heard = Heard.of(CodeSequences.from_grids([slower, recorded], corpus.shape, ["a.wav"] * 2, [1, 0]))
+    for copied, at in ((recorded[12:18], 12), (slower[18:26], 12)):
+        (passage,) = heard.passages(copied, 6)
+        assert (passage.frames, passage.at) == (len(copied), at)

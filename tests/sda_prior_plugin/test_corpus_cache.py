@@ -26,6 +26,7 @@ from sda_prior_plugin import CodeCorpus, encode_recordings, train_prior
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.edge import PriorJob, corpus_cache, prepare_job
 from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key
+from sda_prior_plugin.kinds import KINDS
 
 from .conftest import LevelCodec, Recording, small_settings
 
@@ -33,18 +34,18 @@ KEY = "a" * 64
 CODEBOOKS = LevelCodec().codebooks
 
 
-def corpus_of(seconds: int, seed: int = 0) -> CodeCorpus:
-    """The corpus of some noise, in three variants, and some more held out."""
+def corpus_of(seconds: int, seed: int = 0, *, copies: bool = False) -> CodeCorpus:
+    """The corpus of some noise, in three variants and perhaps in copies, and some more held out."""
     rng = np.random.default_rng(seed)
     sound = [Recording(name, rng.random(80 * seconds, dtype=np.float32)) for name in ("a ö.wav", "b.wav", "c.wav")]
-    return encode_recordings(LevelCodec(), sound[:2], sound[2:], start_offsets=3)
+    return encode_recordings(LevelCodec(), sound[:2], sound[2:], start_offsets=3, copies=copies)
 
 
 def same(first: CodeCorpus, second: CodeCorpus) -> bool:
     def sequences_same(one: CodeSequences, other: CodeSequences) -> bool:
-        arrays = ("codes", "starts", "recordings")
+        arrays = ("codes", "starts", "recordings", "copies")
         return one.names == other.names and all(
-            np.array_equal(getattr(one, name), getattr(other, name)) and getattr(one, name).dtype.kind in "iu"
+            np.array_equal(getattr(one, name), getattr(other, name)) and getattr(one, name).dtype.kind in "iub"
             for name in arrays
         )
 
@@ -63,13 +64,16 @@ def cache(tmp_path: Path) -> CorpusCache:
     return CorpusCache(tmp_path / "cache" / "codes")
 
 
-def test_a_corpus_comes_back_as_it_was(cache: CorpusCache) -> None:
-    corpus = corpus_of(20)
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_corpus_comes_back_as_it_was(cache: CorpusCache, copies: bool) -> None:
+    corpus = corpus_of(20, copies=copies)
     assert cache.read(KEY, CODEBOOKS) is None
     assert same(cache.keep(KEY, corpus), corpus)
     again = cache.read(KEY, CODEBOOKS)
     assert again is not None
     assert same(again, corpus)
+    assert again.kinds == corpus.kinds
+    assert bool(again.kinds) == copies
 
 
 def flip(path: Path, place: int) -> None:
@@ -239,6 +243,8 @@ def test_the_key_is_the_same_for_the_same_and_another_for_whatever_changes_the_c
         corpus_key(OtherCodec(), files, {}, 4),
         corpus_key(LevelCodec(sample_rate=81), files, {}, 4),
         corpus_key(LevelCodec(), files, {}, 5),
+        corpus_key(LevelCodec(), files, {}, 4, KINDS),
+        corpus_key(LevelCodec(), files, {}, 4, KINDS[:-1]),
         changed,
         corpus_key(LevelCodec(), files[:1], {}, 4),
         corpus_key(LevelCodec(), files[::-1], {}, 4),

@@ -17,12 +17,16 @@ from sda_prior_plugin.prior import perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.weights import weights_of
 
+COPY_KINDS = 2
+
 
 def random_network(architecture: str, hidden_size: int = 48, heads: int = 4, bands: int = 4) -> PriorNetwork:
     """A network with weights that leave nothing at zero, one or the other way round."""
     torch.manual_seed(0)
     shape, rng = CodeShape(bands=bands, levels=3, codebook_size=40), np.random.default_rng(0)
-    settings = NetworkSettings(architecture, hidden_size=hidden_size, layers=2, heads=heads, context_frames=20)
+    settings = NetworkSettings(
+        architecture, hidden_size=hidden_size, layers=2, heads=heads, context_frames=20, copy_kinds=COPY_KINDS
+    )
     network = PriorNetwork(shape, rng.normal(size=(3, 40, 16)).astype(np.float32), settings).eval()
     with torch.no_grad():
         for weights in network.parameters():
@@ -31,31 +35,43 @@ def random_network(architecture: str, hidden_size: int = 48, heads: int = 4, ban
 
 
 @torch.no_grad()
-def logits_of(network: PriorNetwork, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def logits_of(network: PriorNetwork, codes: np.ndarray, kind: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """What the torch module says of codes `[frames, frame codes]`: logits of each, and how probable each end is."""
+    kinds = None if kind is None else torch.tensor([kind])
     before = np.full((1, codes.shape[1]), network.shape.codebook_size)
     frames, found, state = torch.as_tensor(np.concatenate([before, codes])[None]), [], None
     for first in range(0, len(codes), 10):
-        logits, ends, state = network(frames[:, first : first + 11], torch.tensor([first]), state)
+        logits, ends, state = network(frames[:, first : first + 11], torch.tensor([first]), state, kinds=kinds)
         found.append((logits[0].flatten(1, 2), torch.sigmoid(ends[0])))
     return torch.cat([logits for logits, _ in found]).numpy(), torch.cat([ends for _, ends in found]).numpy()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("architecture", "hidden_size", "heads"), [("transformer", 48, 4), ("transformer", 20, 2), ("gru", 42, 1)]
+    ("architecture", "hidden_size", "heads", "kind"),
+    [("transformer", 48, 4, 2), ("transformer", 20, 2, 0), ("gru", 42, 1, 1)],
 )
-def test_logits_and_ends_are_those_of_the_torch_module(architecture: str, hidden_size: int, heads: int) -> None:
+def test_logits_and_ends_are_those_of_the_torch_module(
+    architecture: str, hidden_size: int, heads: int, kind: int
+) -> None:
     """Over more than 2 000 random codes, several times the context, so that the transformer's window slides."""
     network = random_network(architecture, hidden_size, heads)
     codes = np.random.default_rng(1).integers(0, 40, (180, network.shape.frame_codes))
-    expected, expected_ends = logits_of(network, codes)
+    expected, expected_ends = logits_of(network, codes, kind)
     memory, found, ends = Memory.of_nothing(network, 1, len(codes)), np.empty_like(expected), np.empty(len(codes))
     room = Room.for_rows(network, 1, memory.keys.shape[3])
-    follow(*weights_of(network), memory, room, codes, found, ends)
+    follow(*weights_of(network, kind), memory, room, codes, found, ends)
     assert codes.size >= 2000
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_allclose(ends, expected_ends, atol=1e-5)
+
+
+def test_what_is_as_recorded_is_told_nothing() -> None:
+    network = random_network("transformer")
+    codes = np.random.default_rng(1).integers(0, 40, (10, network.shape.frame_codes))
+    (untold, _), (recorded, _), (copy, _) = (logits_of(network, codes, kind) for kind in (None, 0, 1))
+    np.testing.assert_array_equal(untold, recorded)
+    assert np.abs(copy - recorded).max() > 0.1
 
 
 @pytest.mark.slow

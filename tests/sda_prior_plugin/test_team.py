@@ -272,10 +272,10 @@ def test_processes_that_would_not_compute_the_same_are_no_team(team_of: TeamOf, 
 def test_each_recording_is_encoded_by_one_member_and_none_has_much_more_to_do(team_of: TeamOf) -> None:
     codec, rng = LevelCodec(), np.random.default_rng(0)
     sounds = [Recording(f"{number}", rng.uniform(0, 1, 40 * (1 + number)).astype(np.float32)) for number in range(9)]
-    alone = encode_recordings(codec, sounds[:7], sounds[7:], start_offsets=4)
+    alone = encode_recordings(codec, sounds[:7], sounds[7:], start_offsets=4, copies=True)
 
     def work(team: Team) -> tuple[list[int], CodeCorpus | None]:
-        encoding = Encoding(codec, sounds[:7], sounds[7:], 4)
+        encoding = Encoding(codec, sounds[:7], sounds[7:], 4, copies=True)
         mine = encoding.share(team)
         parts = team.collected(encoding.grids(mine))
         found = None if parts is None else encoding.corpus({one: part[one] for part in parts for one in part})
@@ -287,6 +287,7 @@ def test_each_recording_is_encoded_by_one_member_and_none_has_much_more_to_do(te
     assert corpus is not None
     assert corpus.train.names == alone.train.names
     np.testing.assert_array_equal(corpus.train.codes, alone.train.codes)
+    np.testing.assert_array_equal(corpus.train.copies, alone.train.copies)
     np.testing.assert_array_equal(corpus.held_out.codes, alone.held_out.codes)
 
 

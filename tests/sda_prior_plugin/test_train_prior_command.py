@@ -43,6 +43,7 @@ from sda_prior_plugin.edge import ConsoleProgress, prepare_job
 from sda_prior_plugin.edge.picture import training_figure
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.encoding import encode_long, encode_variants, is_long
+from sda_prior_plugin.kinds import KINDS
 from sda_prior_plugin.memorization import CopyRate
 from sda_prior_plugin.watch import Finding
 
@@ -185,6 +186,31 @@ def test_a_recording_is_continued_by_the_prior(trained: Path, recordings: Path, 
     assert sound["given_seconds"] == pytest.approx(soundfile.info(recording).duration, abs=1e-3)
     assert (sound["new_seconds"], sound["frames"]) == (1.0, 6)
     assert sound["verbatim"]["share"] <= 1
+
+
+def test_what_a_prior_was_told_it_can_be_asked_for(trained: Path, tmp_path: Path) -> None:
+    """By its name, which the file keeps; without one it draws as recorded."""
+    prior = host_stubs.open_model(trained).prior
+    assert prior.kinds == tuple(kind.name for kind in KINDS)
+    wav, asked = tmp_path / "new.wav", ("generate", trained, "--seconds", 1, "--seed", 7, "--json", "--overwrite")
+    written = {}
+    for kind in (None, *prior.kinds[:2]):
+        result = host(*asked, "-o", wav, *(() if kind is None else ("--as", kind)))
+        assert result.exit_code == 0, result.output
+        written[kind] = wav.read_bytes()
+    assert written[None] == written["as-recorded"]
+    assert written[None] != written[prior.kinds[1]]
+    other = host(*asked, "-o", wav, "--as", "sideways")
+    assert (other.exit_code, other.stdout) == (1, "")
+    assert "does not know 'sideways'; what it can be asked for: as-recorded, slower-1" in other.stderr
+
+
+def test_a_prior_of_recordings_alone_is_told_of_no_kinds(model: Path) -> None:
+    assert host("train-prior", model, *QUICK, "--augmented-share", 0).exit_code == 0
+    prior = host_stubs.open_model(model).prior
+    assert prior.kinds == ("as-recorded",)
+    assert "kind" not in prior.weights
+    assert "kinds" not in document(model)["prior"]
 
 
 def test_a_fresh_process_samples_the_same_codes(model: Path) -> None:

@@ -140,3 +140,21 @@ def test_codes_that_are_not_large_come_in_the_plain_random_order(small_segments:
     expected = windows[rng.permutation(len(windows))]
     found = Rounds(sequences, 8, seed=5).round(0)
     assert all(np.array_equal(a, b) for a, b in zip(vars(expected).values(), vars(found).values(), strict=True))
+
+
+@pytest.mark.parametrize(("share", "visits"), [(0.0, 4), (0.5, 4), (0.75, 2), (0.6, 1)])
+def test_about_the_wanted_share_of_visits_are_copies_of_recordings_that_have_some(share: float, visits: int) -> None:
+    """Of several visits of a recording one is as recorded; without copies all are."""
+    names = [*["a"] * 12, *["b"] * 6]
+    kinds = [0] * 6 + [1, 2, 3, 4, 5, 6] + [0] * 6
+    sequences = CodeSequences.from_grids(counting_grids([5] * 18), SHAPE, names, kinds)
+    rng = np.random.default_rng(0)
+    rounds = [windows_module.chosen_variants(sequences, visits, rng, share) for _ in range(400)]
+    of_a = [chosen[chosen < 12] for chosen in rounds]
+    assert all(len(chosen) == 2 * visits and len(set(chosen)) == 2 * visits for chosen in rounds)
+    assert all(len(chosen) == visits for chosen in of_a)
+    wanted = share if visits == 1 else min(share, (visits - 1) / visits)
+    assert np.mean(np.concatenate(of_a) >= 6) == pytest.approx(wanted, abs=0.07)
+    assert visits == 1 or all((chosen < 6).any() for chosen in of_a)
+    visited = np.bincount(np.concatenate(rounds), minlength=18)
+    assert (visited[6:12] > 0).all() == (share > 0)

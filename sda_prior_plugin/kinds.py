@@ -1,0 +1,65 @@
+"""Kinds of training copies: what recordings are turned into, for a prior to hear more than there is.
+
+A prior is told the kind of whatever it learns from, and draws as recorded unless it is asked for another (distribution
+augmentation: Jun et al. 2020). What kinds there are stands here alone; `copies.py` makes the sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AS_RECORDED = "as-recorded"
+"""Kind 0: no copy."""
+LONGEST_COPIED = 120.0
+"""Seconds of a recording that there are copies of, at most: a longer one is encoded as it is read, never as a whole."""
+MOST_COPIED = 2 * 3600.0
+"""Seconds of copies of all recordings together, at most: of hours of sound there are few copies, or none."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of copies.
+
+    Attributes:
+        semitones: by which it is played faster and sounds higher, as a tape does; slower and lower below 0.
+        decibels: by which it is quieter.
+    """
+
+    semitones: int = 0
+    decibels: int = 0
+
+    @property
+    def name(self) -> str:
+        """What a user calls it."""
+        moved = f"{'faster' if self.semitones > 0 else 'slower'}-{abs(self.semitones)}"
+        parts = [moved] * bool(self.semitones) + [f"quieter-{self.decibels}"] * bool(self.decibels)
+        return "-".join(parts) or AS_RECORDED
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast it is."""
+        return 2.0 ** (self.semitones / 12)
+
+    @property
+    def level(self) -> float:
+        """What its samples are multiplied by."""
+        return 10.0 ** (-self.decibels / 20)
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(),
+    *(Kind(semitones) for semitones in (-1, 1, -2, 2, -3, 3, -4, 4)),
+    *(Kind(decibels=decibels) for decibels in (6, 12)),
+    *(Kind(semitones, decibels=6) for semitones in (-1, 1, -2, 2, -3, 3)),
+)
+"""All kinds; a prior is told their numbers, and its file their names."""
+
+
+def copies_of_each(train_seconds: float) -> int:
+    """Copies of each recording, each of another kind, of so many seconds in all."""
+    return min(len(KINDS) - 1, int(MOST_COPIED / max(train_seconds, 1e-3)))
+
+
+def kinds_of(recording: int, copies: int) -> list[int]:
+    """The kinds of so many copies of a recording: other ones of the next, so that there are as many of each kind."""
+    return [1 + (recording * copies + number) % (len(KINDS) - 1) for number in range(copies)]
