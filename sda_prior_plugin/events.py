@@ -46,7 +46,9 @@ class TrainingResumed:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """One of about `batches` batches of an epoch is done; `seconds_left` is for the whole run.
+    """One of about `batches` batches of an epoch is done.
+
+    The whole run takes `seconds_left` more: if it gets no better from now on, and at most.
 
     `state()` gives all that the training is now, as `train_prior` can go on from it later. It may be called for as long
     as the event is being handled, and its tensors are the training's own, which then change.
@@ -55,13 +57,13 @@ class BatchDone:
     epoch: int
     batch: int
     batches: int
-    seconds_left: float
+    seconds_left: tuple[float, float]
     state: Callable[[], TrainingState] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch has ended and been judged on the held-out codes.
+    """An epoch has ended and been judged on the held-out codes; there will be `epochs`, as far as is known.
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end; either is infinite where the epoch diverged. `best_epoch` is 0, and `best_perplexity`
@@ -82,7 +84,7 @@ class EpochDone:
     memorizing_epochs: tuple[tuple[int, int], ...]
     skipped_batches: int
     seconds: float
-    seconds_left: float
+    seconds_left: tuple[float, float]
     draw: Callable[[int, int], np.ndarray] = field(repr=False, compare=False)
     state: Callable[[], TrainingState] = field(repr=False, compare=False)
 
@@ -106,8 +108,27 @@ class MemorizingFound:
 
 
 @dataclass(frozen=True)
+class FinishingBegan:
+    """After this epoch it was decided to end with epoch `epochs`, for it had got no better for so long.
+
+    Told after its EpochDone, and again where a training is resumed that finishes.
+    """
+
+    epoch: int
+    best_epoch: int
+    epochs: int
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        ago = self.epoch - self.best_epoch  # below 0 where finishing has made it better
+        better = f"no better for {ago} epochs: finishing" if ago > 0 else "finishing"
+        return f"{better}, with ever smaller steps from epoch {self.epoch + 1} to {self.epochs}"
+
+
+@dataclass(frozen=True)
 class TrainingEnded:
-    """Training is over, for `reason`: "finished", "stopped" or "diverged"."""
+    """Training is over, for `reason`: "finished", "no better", "stopped" or "diverged"."""
 
     reason: str
     epochs_trained: int
@@ -115,4 +136,6 @@ class TrainingEnded:
     best_perplexity: float
 
 
-TrainingEvent = TrainingStarted | TrainingResumed | BatchDone | EpochDone | MemorizingFound | TrainingEnded
+TrainingEvent = (
+    TrainingStarted | TrainingResumed | BatchDone | EpochDone | MemorizingFound | FinishingBegan | TrainingEnded
+)

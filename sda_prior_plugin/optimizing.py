@@ -1,4 +1,4 @@
-"""What a step does to the weights: the loss of a batch, AdamW and its rate, and the average that follows them."""
+"""What a step does to the weights: the loss of a batch, AdamW, and the average that follows them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from sda_prior_plugin.prior import window_log2_probs
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
 
-WARMUP_STEPS = 50
-FINAL_RATE = 0.03
-"""Share of the learning rate that is left when the last epoch ends."""
 AVERAGE_DECAY = 0.995
 """Of the running average of the weights that is judged and kept (Polyak and Juditsky 1992)."""
 GRADIENT_NORM = 1.0
@@ -32,13 +29,6 @@ def optimizer_for(network: PriorNetwork, settings: PriorSettings) -> torch.optim
         {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), fused=True)
-
-
-def rate_at(step: int, steps: int) -> float:
-    """Share of the learning rate at a step: a short warm-up, then half a cosine (Loshchilov and Hutter 2017)."""
-    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    return warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
 def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

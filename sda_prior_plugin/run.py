@@ -18,16 +18,21 @@ from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.devices import fastest_precision, machine_facts, random_streams, set_random_streams
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.half import round_to_half
 from sda_prior_plugin.judging import Checkpoint
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.optimizing import moments, optimizer_for, set_moments
 from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import network_settings, perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.schedule import last_epoch_from, rate_at
 from sda_prior_plugin.settings import KNOBS, PriorSettings
 from sda_prior_plugin.team import Team
 from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
 from sda_prior_plugin.watch import Watch
+
+SCHEDULE = "a constant rate that falls at the end"
+"""What the rate is like; states of older versions do not say that theirs was half a cosine."""
 
 
 class Run:
@@ -44,7 +49,8 @@ class Run:
 
     Attributes:
         network: that learns.
-        average: the running average of its weights, which is judged, drawn from and kept.
+        average: the running average of its weights.
+        candidate: that average as a model file holds it, which is judged, drawn from and kept; see `settle`.
         optimizer: of the network.
         progress: how far it has come.
         kept: checkpoints, all finite: the best one at the end, and before it the oldest that is as good within noise.
@@ -72,6 +78,7 @@ class Run:
         self.context = sizes.context_frames
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
         self.average = copy.deepcopy(self.network).eval()
+        self.candidate = copy.deepcopy(self.average)
         self.optimizer = optimizer_for(self.network, settings)
         self.dtype = fastest_precision(device)
         self.source = CodeBatches(
@@ -87,7 +94,7 @@ class Run:
         self.watch = Watch(CopyMeter(corpus))
         self.judged = self.watch.meter.unheard.judged
         self.judged_codes = int(self.judged.sum()) * corpus.shape.frame_codes
-        self.pace = Pace(settings.epochs, self.batches, clock)
+        self.pace = Pace(self.batches, clock)
         self.started = clock()
         self.came_from: dict[str, str] | None = None
 
@@ -95,6 +102,22 @@ class Run:
     def epoch(self) -> int:
         """The epoch under way, counted from 1."""
         return self.progress.epochs + 1
+
+    @property
+    def last_epoch(self) -> int:
+        """The last one there will be, as far as is known."""
+        since = self.progress.finishing_since
+        return last_epoch_from(since) if since else self.settings.epochs
+
+    @property
+    def finishing(self) -> bool:
+        """Whether it ends before all its epochs, as it got no better."""
+        return self.progress.finishing_since > 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.settings.learning_rate * rate_at(self.progress.step, self.batches * self.last_epoch)
 
     @property
     def seconds(self) -> float:
@@ -129,7 +152,7 @@ class Run:
     @property
     def machine(self) -> dict[str, str]:
         """What decides, besides its state, whether going on gives the same prior bit for bit."""
-        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size)}
+        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size), "schedule": SCHEDULE}
 
     def batch_is_done(self, bits: float, codes: int) -> None:
         """Count a batch of so many codes that cost so many bits; not finite where it was left out."""
@@ -143,13 +166,17 @@ class Run:
             skipped_batches=now.skipped_batches + (not counts),
         )
 
+    def settle(self) -> None:
+        """Let the candidate be what the averaged weights are now."""
+        round_to_half(self.average.state_dict(), self.candidate.state_dict())
+
     def keep(self, bits: float, sequence_bits: np.ndarray) -> None:
-        """Keep the averaged weights as the best ones, and of the others the oldest that is as good within noise.
+        """Keep the candidate as the best one, and of the others the oldest that is as good within noise.
 
         Args:
             bits, sequence_bits: of theirs, as a `Checkpoint` has them.
         """
-        weights = {name: value.clone() for name, value in self.average.state_dict().items()}
+        weights = {name: value.clone() for name, value in self.candidate.state_dict().items()}
         best = Checkpoint(self.epoch, bits, sequence_bits, weights, self.seconds)
         self.kept = [*[one for one in self.kept if one.as_good_as(best)][:1], best]
 
@@ -166,9 +193,29 @@ class Run:
             memorizing=(*now.memorizing, self.watch.memorizing),
         )
 
+    def finish_if_done(self) -> bool:
+        """Begin to finish where the latest epochs were no better, as many as the patience has. Gives whether it does.
+
+        It goes by what all members of a team have alike, and not where that would end it no sooner.
+        """
+        patience, epochs = self.settings.patience, self.progress.epochs
+        done = patience and not self.finishing and epochs - self.best_epoch >= patience
+        if not done or last_epoch_from(epochs) >= self.settings.epochs:
+            return False
+        self.progress = replace(self.progress, finishing_since=epochs)
+        return True
+
+    def seconds_left(self, batch: int) -> tuple[float, float]:
+        """Seconds until the end, if it gets no better from now on, and at most; after so many batches of this epoch."""
+        most = self.last_epoch
+        least = most
+        if self.settings.patience and not self.finishing:
+            least = min(most, last_epoch_from(max(self.best_epoch + self.settings.patience, self.progress.epochs, 1)))
+        return self.pace.seconds_left(self.epoch, batch, least), self.pace.seconds_left(self.epoch, batch, most)
+
     def draw(self, frames: int, seed: int) -> np.ndarray:
-        """What the averaged weights draw now, int `[frames, bands, levels]`."""
-        return draw_grids(self.average, 1, Wanted(frames, frames, seed))[0]
+        """What the candidate draws, int `[frames, bands, levels]`."""
+        return draw_grids(self.candidate, 1, Wanted(frames, frames, seed))[0]
 
     def state_dict(self) -> dict[str, Any]:
         """All that the training is now: plain values, and tensors, which are the training's own."""

@@ -21,6 +21,7 @@ from sda_prior_plugin.errors import Diverged, NothingTrained
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
+    FinishingBegan,
     MemorizingFound,
     TrainingEnded,
     TrainingEvent,
@@ -35,7 +36,6 @@ from sda_prior_plugin.optimizing import (
     batch_loss,
     follow,
     own_stream,
-    rate_at,
     share_of_batch,
     sum_over_team,
 )
@@ -48,7 +48,7 @@ from sda_prior_plugin.training_state import TrainingState, not_finite
 from sda_prior_plugin.watch import Bits
 
 Tell = Callable[[TrainingEvent], object]
-GOES_ON, FINISHED, STOPPED, DIVERGED = "", "finished", "stopped", "diverged"
+GOES_ON, FINISHED, NO_BETTER, STOPPED, DIVERGED = "", "finished", "no better", "stopped", "diverged"
 """Why a training ends, as its report says it; the first where it does not."""
 
 
@@ -119,9 +119,9 @@ def train(run: Run, tell: Tell, stop: threading.Event) -> PriorRun:
     run.team.follow(stop)
     tell_the_start(run, tell)
     ended = GOES_ON
-    while not ended and run.epoch <= run.settings.epochs:
+    while not ended and run.epoch <= run.last_epoch:
         ended = train_epoch(run, tell) or end_epoch(run, tell)
-    return prior_of(run, ended or FINISHED, tell)
+    return prior_of(run, ended or (NO_BETTER if run.finishing else FINISHED), tell)
 
 
 def train_epoch(run: Run, tell: Tell) -> str:
@@ -137,8 +137,7 @@ def train_epoch(run: Run, tell: Tell) -> str:
         run.batch_is_done(step(run, batch, codes), codes)
         run.pace.batch_done()
         done = run.progress.batches
-        left = run.pace.seconds_left(epoch, done)
-        tell(BatchDone(epoch, done, max(done, run.batches), left, run.snapshot))
+        tell(BatchDone(epoch, done, max(done, run.batches), run.seconds_left(done), run.snapshot))
     return GOES_ON if run.progress.epoch_codes else DIVERGED
 
 
@@ -148,7 +147,7 @@ def step(run: Run, batch: Batch, codes: int) -> float:
     Gives the bits of its codes, not finite where the weights stay as they are.
     """
     for group in run.optimizer.param_groups:
-        group["lr"] = run.settings.learning_rate * rate_at(run.progress.step, run.batches * run.settings.epochs)
+        group["lr"] = run.rate
     own_stream(run.settings, run.progress.step, run.team)
     code_bits, end_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
     loss = (code_bits + end_bits) / codes
@@ -164,13 +163,14 @@ def step(run: Run, batch: Batch, codes: int) -> float:
 
 
 def end_epoch(run: Run, tell: Tell) -> str:
-    """Judge the averaged weights, keep them if they are the best, look for copies, and tell.
+    """Judge the averaged weights as a file would hold them, keep them if they are the best, look for copies, and tell.
 
     Gives why training ends here, if it does: what is averaged with weights that are not finite will never be again.
     """
     epoch, accused = run.epoch, run.watch.memorizing
+    run.settle()
     sequence_bits = held_out_bits(
-        run.average, run.corpus, run.judged, run.context, run.settings.batch_size, run.dtype, run.team
+        run.candidate, run.corpus, run.judged, run.context, run.settings.batch_size, run.dtype, run.team
     )
     whole = not not_finite(run.average.state_dict())
     bits = float(sequence_bits.sum()) / run.judged_codes if whole else math.nan
@@ -179,8 +179,11 @@ def end_epoch(run: Run, tell: Tell) -> str:
             run.keep(bits, sequence_bits)
         look_if_due(run, Bits(run.train_bits, bits, run.kept[-1].bits))
     run.epoch_is_done(bits)
+    finishing = run.finish_if_done()
     run.pace.epoch_done()
     tell_of_epoch(run, epoch, tell)
+    if finishing:
+        tell_of_finishing(run, tell)
     if not accused:
         tell_of_memorizing(run, tell)
     return GOES_ON if whole else DIVERGED
@@ -217,7 +220,7 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
     )
     report = run.team.told(report)  # each has taken a little longer or shorter
     tell(TrainingEnded(ended, report.epochs_trained, report.best_epoch, report.final_perplexity))
-    prior = Prior(run.average.cpu(), run.settings, report, run.corpus.frame_seconds, meter.heard, meter.sketch)
+    prior = Prior(run.candidate.cpu(), run.settings, report, run.corpus.frame_seconds, meter.heard, meter.sketch)
     return PriorRun(prior)
 
 
@@ -254,6 +257,7 @@ def tell_the_start(run: Run, tell: Tell) -> None:
             ),
         )
     )
+    tell_of_finishing(run, tell)
     tell_of_memorizing(run, tell)
 
 
@@ -262,7 +266,7 @@ def tell_of_epoch(run: Run, epoch: int, tell: Tell) -> None:
     tell(
         EpochDone(
             epoch=epoch,
-            epochs=run.settings.epochs,
+            epochs=run.last_epoch,
             train_perplexity=run.progress.train_perplexities[-1],
             held_out_perplexity=run.progress.held_out_perplexities[-1],
             best_epoch=run.best_epoch,
@@ -271,11 +275,17 @@ def tell_of_epoch(run: Run, epoch: int, tell: Tell) -> None:
             memorizing_epochs=run.watch.stretches_until(epoch),
             skipped_batches=run.progress.skipped_batches,
             seconds=run.seconds,
-            seconds_left=run.pace.seconds_left(epoch + 1, 0),
+            seconds_left=run.seconds_left(0),
             draw=run.draw,
             state=run.snapshot,
         )
     )
+
+
+def tell_of_finishing(run: Run, tell: Tell) -> None:
+    """Tell that it ends early, where it does."""
+    if run.finishing:
+        tell(FinishingBegan(run.progress.finishing_since, run.best_epoch, run.last_epoch))
 
 
 def tell_of_memorizing(run: Run, tell: Tell) -> None:

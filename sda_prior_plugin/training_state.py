@@ -17,10 +17,13 @@ from sda_prior_plugin.devices import STREAMS
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.mapped import parts
-from sda_prior_plugin.settings import KNOBS_BY_NAME, PriorSettings
+from sda_prior_plugin.schedule import last_epoch_from
+from sda_prior_plugin.settings import KNOBS_BY_NAME, LATER_KNOBS, PriorSettings
 
 NO_FACTS = frozenset({"settings", "tensors"})
 """Fields of a `TrainingState` that are no plain facts."""
+IN_OLDER_STATES = {"judged_codes": 0, "finishing_since": 0}
+"""What stands for facts that states of older versions do not have."""
 
 
 class NotResumable(PriorError):  # noqa: N818 - what is the case, as callers would say it
@@ -44,6 +47,7 @@ class Progress:
         looked_at: epoch and step of the last look at copies.
         hurried_since: the epoch since which these are hurried, or 0.
         looking_seconds: that looking at copies has taken.
+        finishing_since: the epoch after which it was decided to finish, as it had got no better; 0 before that.
     """
 
     batches: int = 0
@@ -57,6 +61,7 @@ class Progress:
     looked_at: tuple[int, int] = (0, 0)
     hurried_since: int = 0
     looking_seconds: float = 0.0
+    finishing_since: int = 0
 
     @property
     def epochs(self) -> int:
@@ -89,6 +94,11 @@ class TrainingState(Progress):
     seconds: float
     machine: dict[str, str]
     tensors: Mapping[str, Tensor]
+
+    @property
+    def last_epoch(self) -> int:
+        """The last one there will be, as far as is known."""
+        return last_epoch_from(self.finishing_since) if self.finishing_since else self.settings.epochs
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> TrainingState:
@@ -143,7 +153,7 @@ class TrainingState(Progress):
             NotResumable: a fact is missing, or not what it should be.
         """
         try:
-            values = read_fields(cls, {"judged_codes": 0, **facts}, but=NO_FACTS)
+            values = read_fields(cls, {**IN_OLDER_STATES, **facts}, but=NO_FACTS)
         except (KeyError, TypeError) as error:
             raise NotResumable(f"it is damaged (its {error.args[0]} is not what it should be)") from error
         state = cls(settings=_settings(facts.get("settings")), tensors=tensors, **values)
@@ -153,20 +163,23 @@ class TrainingState(Progress):
 
     def _disagreement(self) -> str:
         """Which facts do not agree with each other, if any."""
-        epochs = self.epochs
+        most = self.settings.epochs
+        epochs, last = self.epochs, self.last_epoch
         if not len(self.train_perplexities) == len(self.memorizing) == epochs:
             return "curves are not of one length"
-        if epochs > self.settings.epochs or (self.batches and epochs == self.settings.epochs):
+        if epochs > last or (self.batches and epochs == last) or last > most:
             return "position is after the end"
-        last = (0, *self.kept_epochs, epochs + 1)
+        around = (0, *self.kept_epochs, epochs + 1)
         counts = len(self.kept_epochs), len(self.kept_seconds)
         finite = [math.isfinite(perplexity) for perplexity in self.held_out_perplexities]
-        if counts not in ([(1, 1), (2, 2)] if any(finite) else [(0, 0)]) or sorted({*last}) != list(last):
+        if counts not in ([(1, 1), (2, 2)] if any(finite) else [(0, 0)]) or sorted({*around}) != list(around):
             return "checkpoints are not those of its epochs"
         if not all(finite[epoch - 1] for epoch in self.kept_epochs):
             return "checkpoints are of epochs that diverged"
         if not self.batches and (self.epoch_codes or self.epoch_bits):
             return "position is in no epoch"
+        if self.finishing_since > epochs:
+            return "end is decided after its position"
         if self.looked_at[0] > epochs or self.looked_at[1] > self.step or self.hurried_since > epochs:
             return "looks are after its position"
         return ""
@@ -209,9 +222,9 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 def _settings(values: object) -> PriorSettings:
     """The settings of a state, all of them, as this version knows them."""
-    if not isinstance(values, dict) or values.keys() != KNOBS_BY_NAME.keys():
+    if not isinstance(values, dict) or {**LATER_KNOBS, **values}.keys() != KNOBS_BY_NAME.keys():
         raise NotResumable("its settings are not those that this version of the program has")
     try:
-        return PriorSettings(**values)
+        return PriorSettings(**{**LATER_KNOBS, **values})
     except PriorError as error:
         raise NotResumable(f"it is damaged ({str(error).rstrip('.')})") from error

@@ -122,7 +122,7 @@ def test_heads_given_to_a_gru_are_refused_rather_than_ignored() -> None:
 
 
 def test_an_unknown_setting_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(PriorError, match="hiden_size is not a setting; the settings are epochs, hidden_size"):
+    with pytest.raises(PriorError, match="hiden_size is not a setting; the settings are epochs, patience, hidden_size"):
         settings(hiden_size=3)
 
 
