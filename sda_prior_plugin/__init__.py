@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sda_prior_plugin.events import (
         BatchDone,
         EpochDone,
+        FinishingBegan,
         MemorizingFound,
         TrainingEnded,
         TrainingEvent,
@@ -39,6 +40,7 @@ __all__ = [
     "CodeCorpus",
     "CodeShape",
     "EpochDone",
+    "FinishingBegan",
     "Knob",
     "MemorizationReport",
     "MemorizingFound",
@@ -71,6 +73,7 @@ __getattr__ = lazy_face(
         "PriorError": "errors",
         "BatchDone": "events",
         "EpochDone": "events",
+        "FinishingBegan": "events",
         "MemorizingFound": "events",
         "TrainingEnded": "events",
         "TrainingEvent": "events",

@@ -260,7 +260,9 @@ def test_facts_that_cannot_be_are_refused(corpus: CodeCorpus, state: TrainingSta
     if name == "watch":
         wrong += [whole[name] | {"bits": "x"}, whole[name] | {"stretches": [[1]]}, whole[name] | {"agreeing": None}]
     cases = [whole | {name: value} for value in wrong if (name, value) != ("corpus", "x")]
-    for facts in [*cases, {other: fact for other, fact in whole.items() if other != name}]:
+    if name != "finishing_since":  # which older states do not have
+        cases.append({other: fact for other, fact in whole.items() if other != name})
+    for facts in cases:
         with pytest.raises(NotResumable, match=r"^The training cannot be continued: its? .*\.$"):
             train_prior(corpus, state.settings, resume_from=TrainingState.from_parts(facts, state.tensors))
 

@@ -66,7 +66,7 @@ def test_events_tell_the_whole_story_in_order(corpus: CodeCorpus) -> None:
     assert tuple(event.held_out_perplexity for event in epochs) == run.report.held_out_perplexities
     batches = [event for event in middle if isinstance(event, BatchDone)]
     assert len(batches) == 3 * started.batches
-    assert batches[0].seconds_left > batches[-1].seconds_left == 0
+    assert batches[0].seconds_left > batches[-1].seconds_left == (0, 0)
     assert ended == TrainingEnded("finished", 3, run.report.best_epoch, run.report.final_perplexity)
 
 
