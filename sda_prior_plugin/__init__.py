@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sda_prior_plugin.events import (
         BatchDone,
         EpochDone,
-        FinishingBegan,
         MemorizingFound,
         TrainingEnded,
         TrainingEvent,
@@ -40,7 +39,6 @@ __all__ = [
     "CodeCorpus",
     "CodeShape",
     "EpochDone",
-    "FinishingBegan",
     "Knob",
     "MemorizationReport",
     "MemorizingFound",
@@ -73,7 +71,6 @@ __getattr__ = lazy_face(
         "PriorError": "errors",
         "BatchDone": "events",
         "EpochDone": "events",
-        "FinishingBegan": "events",
         "MemorizingFound": "events",
         "TrainingEnded": "events",
         "TrainingEvent": "events",

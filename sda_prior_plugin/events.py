@@ -11,6 +11,9 @@ from sda_prior_plugin.training_state import TrainingState
 from sda_prior_plugin.unheard import Unheard
 from sda_prior_plugin.watch import Finding
 
+LONG_ENOUGH_TO_SAY = 2
+"""Epochs without gain before it is said that a training will end for it."""
+
 
 @dataclass(frozen=True)
 class TrainingStarted:
@@ -63,7 +66,9 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch has ended and been judged on the held-out codes; there will be `epochs`, as far as is known.
+    """An epoch has ended and been judged on the held-out codes.
+
+    There will be `epochs` at most, and if none is better than the best so far, `last_epoch` is the last.
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end; either is infinite where the epoch diverged. `best_epoch` is 0, and `best_perplexity`
@@ -76,6 +81,7 @@ class EpochDone:
 
     epoch: int
     epochs: int
+    last_epoch: int
     train_perplexity: float
     held_out_perplexity: float
     best_epoch: int
@@ -87,6 +93,19 @@ class EpochDone:
     seconds_left: tuple[float, float]
     draw: Callable[[int, int], np.ndarray] = field(repr=False, compare=False)
     state: Callable[[], TrainingState] = field(repr=False, compare=False)
+
+    @property
+    def finishing(self) -> str:
+        """A sentence on its ending before all `epochs`, where the latest ones were no better; or empty."""
+        return finishing(self.epoch, self.best_epoch, self.last_epoch, self.epochs)
+
+
+def finishing(epoch: int, best: int, last: int, epochs: int) -> str:
+    """A sentence on a training that was no better for some epochs, and ends for it with the `last`; or empty."""
+    ago = epoch - best
+    if last >= epochs or ago < LONG_ENOUGH_TO_SAY:
+        return ""
+    return f"no better for {ago} epochs: finishing" + (f", with epoch {last} if that stays so" if epoch < last else "")
 
 
 @dataclass(frozen=True)
@@ -108,25 +127,6 @@ class MemorizingFound:
 
 
 @dataclass(frozen=True)
-class FinishingBegan:
-    """After this epoch it was decided to end with epoch `epochs`, for it had got no better for so long.
-
-    Told after its EpochDone, and again where a training is resumed that finishes.
-    """
-
-    epoch: int
-    best_epoch: int
-    epochs: int
-
-    @property
-    def sentence(self) -> str:
-        """For a person."""
-        ago = self.epoch - self.best_epoch  # below 0 where finishing has made it better
-        better = f"no better for {ago} epochs: finishing" if ago > 0 else "finishing"
-        return f"{better}, with ever smaller steps from epoch {self.epoch + 1} to {self.epochs}"
-
-
-@dataclass(frozen=True)
 class TrainingEnded:
     """Training is over, for `reason`: "finished", "no better", "stopped" or "diverged"."""
 
@@ -136,6 +136,4 @@ class TrainingEnded:
     best_perplexity: float
 
 
-TrainingEvent = (
-    TrainingStarted | TrainingResumed | BatchDone | EpochDone | MemorizingFound | FinishingBegan | TrainingEnded
-)
+TrainingEvent = TrainingStarted | TrainingResumed | BatchDone | EpochDone | MemorizingFound | TrainingEnded

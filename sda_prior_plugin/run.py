@@ -21,18 +21,18 @@ from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.half import round_to_half
 from sda_prior_plugin.judging import Checkpoint
 from sda_prior_plugin.network import PriorNetwork
-from sda_prior_plugin.optimizing import moments, optimizer_for, set_moments
+from sda_prior_plugin.optimizing import ScheduleFree
 from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import network_settings, perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
-from sda_prior_plugin.schedule import last_epoch_from, rate_at
+from sda_prior_plugin.schedule import last_epoch_after
 from sda_prior_plugin.settings import KNOBS, PriorSettings
 from sda_prior_plugin.team import Team
 from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
 from sda_prior_plugin.watch import Watch
 
-SCHEDULE = "a constant rate that falls at the end"
-"""What the rate is like; states of older versions do not say that theirs was half a cosine."""
+OPTIMIZER = "schedule-free AdamW"
+"""States of older versions do not say that theirs was another."""
 
 
 class Run:
@@ -48,10 +48,10 @@ class Run:
         team: the processes that share it; each holds all of it.
 
     Attributes:
-        network: that learns.
-        average: the running average of its weights.
+        network: that learns; between two steps it holds what the last gradient was taken of.
+        average: of all the weights so far, the later ones counting more.
         candidate: that average as a model file holds it, which is judged, drawn from and kept; see `settle`.
-        optimizer: of the network.
+        optimizer: moves them.
         progress: how far it has come.
         kept: checkpoints, all finite: the best one at the end, and before it the oldest that is as good within noise.
         watch: for memorizing.
@@ -79,7 +79,7 @@ class Run:
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
         self.average = copy.deepcopy(self.network).eval()
         self.candidate = copy.deepcopy(self.average)
-        self.optimizer = optimizer_for(self.network, settings)
+        self.optimizer = ScheduleFree(self.network, self.average, settings)
         self.dtype = fastest_precision(device)
         self.source = CodeBatches(
             corpus,
@@ -105,19 +105,9 @@ class Run:
 
     @property
     def last_epoch(self) -> int:
-        """The last one there will be, as far as is known."""
-        since = self.progress.finishing_since
-        return last_epoch_from(since) if since else self.settings.epochs
-
-    @property
-    def finishing(self) -> bool:
-        """Whether it ends before all its epochs, as it got no better."""
-        return self.progress.finishing_since > 0
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the next step."""
-        return self.settings.learning_rate * rate_at(self.progress.step, self.batches * self.last_epoch)
+        """The last one, if none is better than the best so far; the same for all members of a team."""
+        most, patience = self.settings.epochs, self.settings.patience
+        return min(most, last_epoch_after(self.best_epoch, patience)) if patience and self.kept else most
 
     @property
     def seconds(self) -> float:
@@ -152,7 +142,7 @@ class Run:
     @property
     def machine(self) -> dict[str, str]:
         """What decides, besides its state, whether going on gives the same prior bit for bit."""
-        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size), "schedule": SCHEDULE}
+        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size), "optimizer": OPTIMIZER}
 
     def batch_is_done(self, bits: float, codes: int) -> None:
         """Count a batch of so many codes that cost so many bits; not finite where it was left out."""
@@ -193,24 +183,10 @@ class Run:
             memorizing=(*now.memorizing, self.watch.memorizing),
         )
 
-    def finish_if_done(self) -> bool:
-        """Begin to finish where the latest epochs were no better, as many as the patience has. Gives whether it does.
-
-        It goes by what all members of a team have alike, and not where that would end it no sooner.
-        """
-        patience, epochs = self.settings.patience, self.progress.epochs
-        done = patience and not self.finishing and epochs - self.best_epoch >= patience
-        if not done or last_epoch_from(epochs) >= self.settings.epochs:
-            return False
-        self.progress = replace(self.progress, finishing_since=epochs)
-        return True
-
     def seconds_left(self, batch: int) -> tuple[float, float]:
         """Seconds until the end, if it gets no better from now on, and at most; after so many batches of this epoch."""
-        most = self.last_epoch
-        least = most
-        if self.settings.patience and not self.finishing:
-            least = min(most, last_epoch_from(max(self.best_epoch + self.settings.patience, self.progress.epochs, 1)))
+        least = self.last_epoch
+        most = self.settings.epochs if self.epoch <= least else least
         return self.pace.seconds_left(self.epoch, batch, least), self.pace.seconds_left(self.epoch, batch, most)
 
     def draw(self, frames: int, seed: int) -> np.ndarray:
@@ -226,9 +202,8 @@ class Run:
             "seconds": self.seconds,
             "machine": self.machine,
             "watch": self.watch.as_dict(),
-            "network": self.network.state_dict(),
+            **self.optimizer.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": moments(self.optimizer, self.network),
             "kept_epochs": tuple(one.epoch for one in self.kept),
             "kept_seconds": tuple(one.seconds for one in self.kept),
             "kept": [
@@ -247,9 +222,8 @@ class Run:
         """
         if (state["judged_codes"] or self.corpus.held_out.codes.size) != self.judged_codes:
             raise NotResumable("it was judged by stretches of the held-out recordings that are also trained on")
-        self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        set_moments(self.optimizer, self.network, state["optimizer"])
+        self.optimizer.load_state_dict(state)
         self.progress = Progress(**{field.name: state[field.name] for field in fields(Progress)})
         self.kept = []
         for epoch, seconds, one in zip(state["kept_epochs"], state["kept_seconds"], state["kept"], strict=True):

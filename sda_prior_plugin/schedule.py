@@ -11,11 +11,8 @@ EPOCH_WINDOWS = 512
 """About how many windows of a round an epoch has at most, so that a validation never is far away, ..."""
 MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
-FINISHING = 0.2
-"""Share of its epochs in which a training finishes: its steps get ever smaller."""
-FINAL_RATE = 0.03
-"""Share of the learning rate that is left when the last epoch ends."""
-WARMUP_STEPS = 50
+LEAST_PATIENCE = 3
+"""Epochs without gain that a training goes on for at least: one or two are soon chance."""
 
 
 def windows_once(lengths: Iterable[float], context: float) -> int:
@@ -36,16 +33,6 @@ def epochs_per_round(windows: int) -> int:
     return min(max(1, round(windows / EPOCH_WINDOWS)), MOST_PARTS)
 
 
-def last_epoch_from(epoch: int) -> int:
-    """The last epoch of a training that begins to finish after this one: FINISHING of it are then yet to come."""
-    return epoch + max(1, round(epoch * FINISHING / (1 - FINISHING)))
-
-
-def rate_at(step: float, steps: float) -> float:
-    """Share of the learning rate at a step of so many: a short warm-up, then constant, and from FINISHING on less.
-
-    It falls along a line to FINAL_RATE (Hägele et al. 2024). So it can be decided late where the end is.
-    """
-    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
-    left = min(1.0, max(0.0, 1 - step / steps) / FINISHING)
-    return warmup * (FINAL_RATE + (1 - FINAL_RATE) * left)
+def last_epoch_after(best: int, patience: float) -> int:
+    """The epoch with which a training ends where none is better than the `best`: that and `patience` as many again."""
+    return best + max(LEAST_PATIENCE, math.ceil(patience * best - 1e-6))

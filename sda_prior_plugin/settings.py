@@ -100,11 +100,11 @@ class PriorSettings:
         maximum=100_000,
         main=True,
     )
-    patience: int = _knob(
-        int,
-        "Epochs that bring nothing after which training finishes early; 0, as where the epochs are set, for never.",
-        minimum=0,
-        maximum=100_000,
+    patience: float = _knob(
+        float,
+        "Epochs without gain that end training, as a share of those up to the best one; 0, as for set epochs, never do.",
+        minimum=0.0,
+        maximum=100.0,
     )
     hidden_size: int = _knob(int, "Width of the network.", minimum=8, maximum=4096, main=True)
     layers: int = _knob(int, "Layers of the network.", minimum=1, maximum=64, main=True)
@@ -163,11 +163,11 @@ class PriorSettings:
     ) -> PriorSettings:
         """The defaults for a dataset; `given` knobs win.
 
-        Most come from the tier that the dataset falls into. `batch_size`, `epochs` and `patience`, where the tier does
-        not name them, follow from the tier's `batch_seconds`, `steps` and `patience_steps`: short recordings share
-        larger batches, and training takes at most about so many steps, but for hours of sound, which are heard `rounds`
-        times at least, and finishes once about so many steps have brought nothing. Who sets `epochs` gets all of them.
-        `start_offsets` are no more than those epochs can make use of.
+        Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
+        them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
+        takes at most about so many steps, but for hours of sound, which are heard `rounds` times at least. Who sets
+        `epochs` gets all of them, unless `patience` is set, too. `start_offsets` are no more than the epochs can make
+        use of.
 
         Args:
             file_count: recordings, held-out ones included.
@@ -195,8 +195,8 @@ class PriorSettings:
         parts = epochs_per_round(windows * visits)
         steps_per_epoch = math.ceil(windows * visits / parts / batch_size)
         epochs = min(max(math.ceil(tier.rounds * parts), round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
-        patience = 0 if "epochs" in values else max(LEAST_PATIENCE, round(tier.patience_steps / steps_per_epoch))
-        values.setdefault("patience", patience)
+        if "epochs" in values and "patience" not in {*given, *tier.changed}:
+            values["patience"] = 0.0  # who says how many there are to be gets them
         epochs = int(values.setdefault("epochs", epochs))
         if "start_offsets" not in given and "start_offsets" not in tier.changed:
             values["start_offsets"] = min(int(values["start_offsets"]), visits * math.ceil(epochs / parts))
@@ -229,7 +229,7 @@ class PriorSettings:
         return dataclasses.asdict(self)
 
 
-LATER_KNOBS: dict[str, KnobValue] = {"patience": 0}
+LATER_KNOBS: dict[str, KnobValue] = {"patience": 0.0}
 """Knobs that older versions did not have, and what these did."""
 NETWORK_KNOBS = ("architecture", "hidden_size", "layers", "heads", "context_seconds")
 KNOBS: tuple[Knob, ...] = tuple(Knob(name=field.name, **field.metadata) for field in dataclasses.fields(PriorSettings))
@@ -250,7 +250,6 @@ class Tier:
         up_to_files, up_to_minutes: a dataset belongs here with at most so many files, or so much sound to train on,
         up_to_codes: if that is no more than so many codes.
         steps: about how many steps training takes at most, where `knobs` does not name the epochs.
-        patience_steps: after about how many steps without gain it finishes, where `knobs` does not name the patience.
         batch_seconds: about how much sound a step sees, where `knobs` does not name the batch size.
         rounds: how often every recording is heard at least, where `knobs` does not name the epochs.
         knobs: the other defaults.
@@ -262,7 +261,6 @@ class Tier:
     up_to_minutes: float
     up_to_codes: float
     steps: float
-    patience_steps: float
     batch_seconds: float
     rounds: float
     knobs: dict[str, KnobValue]
@@ -271,10 +269,9 @@ class Tier:
 
 LARGEST_NUMBER = 1e15
 LIMITS = ("up_to_files", "up_to_minutes", "up_to_codes")
-BUDGET = ("steps", "patience_steps", "batch_seconds", "rounds")
+BUDGET = ("steps", "batch_seconds", "rounds")
 LARGEST_AUTO_BATCH = 64
 MOST_AUTO_EPOCHS = 100_000
-LEAST_PATIENCE = 3
 
 
 def choose_tier(
@@ -320,10 +317,10 @@ def read_tiers(config: Path | None = None) -> tuple[Tier, ...]:
         limits = {limit: float(values.pop(limit, math.inf)) for limit in LIMITS}
         budget = {entry: float(values.pop(entry)) for entry in BUDGET}
         changed = {*changes.get("every", {}), *changes.get(name, {})}
-        if changed & {"steps", "rounds"} and not changed & {"patience", "patience_steps"}:
-            values["patience"] = 0  # who says how long gets that
+        if changed & {"steps", "rounds"} and "patience" not in changed:
+            values["patience"] = 0.0  # who says how long it is to take gets that
         if changed.intersection(BUDGET):
-            changed |= {"epochs", "patience", "batch_size"}
+            changed |= {"epochs", "batch_size"}
         changed &= KNOBS_BY_NAME.keys()
         tiers.append(Tier(name=name, knobs=values, changed=frozenset(changed), **limits, **budget))
     return tuple(tiers)

@@ -21,7 +21,6 @@ from sda_prior_plugin.errors import Diverged, NothingTrained
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
-    FinishingBegan,
     MemorizingFound,
     TrainingEnded,
     TrainingEvent,
@@ -34,7 +33,6 @@ from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
 from sda_prior_plugin.optimizing import (
     GRADIENT_NORM,
     batch_loss,
-    follow,
     own_stream,
     share_of_batch,
     sum_over_team,
@@ -121,7 +119,7 @@ def train(run: Run, tell: Tell, stop: threading.Event) -> PriorRun:
     ended = GOES_ON
     while not ended and run.epoch <= run.last_epoch:
         ended = train_epoch(run, tell) or end_epoch(run, tell)
-    return prior_of(run, ended or (NO_BETTER if run.finishing else FINISHED), tell)
+    return prior_of(run, ended or (NO_BETTER if run.last_epoch < run.settings.epochs else FINISHED), tell)
 
 
 def train_epoch(run: Run, tell: Tell) -> str:
@@ -146,19 +144,17 @@ def step(run: Run, batch: Batch, codes: int) -> float:
 
     Gives the bits of its codes, not finite where the weights stay as they are.
     """
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.rate
+    run.optimizer.look()
     own_stream(run.settings, run.progress.step, run.team)
     code_bits, end_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
     loss = (code_bits + end_bits) / codes
-    run.optimizer.zero_grad(set_to_none=True)
+    run.network.zero_grad(set_to_none=True)
     loss.backward()
     code_bits, loss = sum_over_team(run.network, run.team, code_bits, loss)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), GRADIENT_NORM)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         return math.nan
-    run.optimizer.step()
-    follow(run.average, run.network, run.progress.step + 1)
+    run.optimizer.step(run.progress.step - run.progress.skipped_batches + 1)
     return code_bits.item()
 
 
@@ -179,11 +175,8 @@ def end_epoch(run: Run, tell: Tell) -> str:
             run.keep(bits, sequence_bits)
         look_if_due(run, Bits(run.train_bits, bits, run.kept[-1].bits))
     run.epoch_is_done(bits)
-    finishing = run.finish_if_done()
     run.pace.epoch_done()
     tell_of_epoch(run, epoch, tell)
-    if finishing:
-        tell_of_finishing(run, tell)
     if not accused:
         tell_of_memorizing(run, tell)
     return GOES_ON if whole else DIVERGED
@@ -257,7 +250,6 @@ def tell_the_start(run: Run, tell: Tell) -> None:
             ),
         )
     )
-    tell_of_finishing(run, tell)
     tell_of_memorizing(run, tell)
 
 
@@ -266,7 +258,8 @@ def tell_of_epoch(run: Run, epoch: int, tell: Tell) -> None:
     tell(
         EpochDone(
             epoch=epoch,
-            epochs=run.last_epoch,
+            epochs=run.settings.epochs,
+            last_epoch=run.last_epoch,
             train_perplexity=run.progress.train_perplexities[-1],
             held_out_perplexity=run.progress.held_out_perplexities[-1],
             best_epoch=run.best_epoch,
@@ -280,12 +273,6 @@ def tell_of_epoch(run: Run, epoch: int, tell: Tell) -> None:
             state=run.snapshot,
         )
     )
-
-
-def tell_of_finishing(run: Run, tell: Tell) -> None:
-    """Tell that it ends early, where it does."""
-    if run.finishing:
-        tell(FinishingBegan(run.progress.finishing_since, run.best_epoch, run.last_epoch))
 
 
 def tell_of_memorizing(run: Run, tell: Tell) -> None:

@@ -17,13 +17,12 @@ from sda_prior_plugin.devices import STREAMS
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.mapped import parts
-from sda_prior_plugin.schedule import last_epoch_from
 from sda_prior_plugin.settings import KNOBS_BY_NAME, LATER_KNOBS, PriorSettings
 
 NO_FACTS = frozenset({"settings", "tensors"})
 """Fields of a `TrainingState` that are no plain facts."""
-IN_OLDER_STATES = {"judged_codes": 0, "finishing_since": 0}
-"""What stands for facts that states of older versions do not have."""
+IN_OLDER_STATES = "network.", "optimizer."
+"""Names of tensors in states of older versions, whose AdamW had a schedule: weights that run `ahead`, and moments."""
 
 
 class NotResumable(PriorError):  # noqa: N818 - what is the case, as callers would say it
@@ -47,7 +46,6 @@ class Progress:
         looked_at: epoch and step of the last look at copies.
         hurried_since: the epoch since which these are hurried, or 0.
         looking_seconds: that looking at copies has taken.
-        finishing_since: the epoch after which it was decided to finish, as it had got no better; 0 before that.
     """
 
     batches: int = 0
@@ -61,7 +59,6 @@ class Progress:
     looked_at: tuple[int, int] = (0, 0)
     hurried_since: int = 0
     looking_seconds: float = 0.0
-    finishing_since: int = 0
 
     @property
     def epochs(self) -> int:
@@ -81,7 +78,7 @@ class TrainingState(Progress):
         judged_codes: held-out codes that it is judged by; 0 in a state from before some were left out.
         seconds: that training has taken.
         machine: what decides, besides all this, whether going on gives the same prior bit for bit.
-        tensors: weights, averaged weights, checkpoints, the optimiser's moments and random streams; each is called by
+        tensors: weights, averaged weights, checkpoints, what the optimiser knows and random streams; each is called by
             the names on the way to it in the `state_dict`, with dots between.
     """
 
@@ -94,11 +91,6 @@ class TrainingState(Progress):
     seconds: float
     machine: dict[str, str]
     tensors: Mapping[str, Tensor]
-
-    @property
-    def last_epoch(self) -> int:
-        """The last one there will be, as far as is known."""
-        return last_epoch_from(self.finishing_since) if self.finishing_since else self.settings.epochs
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> TrainingState:
@@ -117,14 +109,13 @@ class TrainingState(Progress):
         Raises:
             NotResumable: a tensor is missing, unknown, of another shape or type, or holds numbers that cannot be.
         """
-        given = self.tensors
-        scalar, bits = torch.empty((), device="meta"), torch.empty(sequences, dtype=torch.float64, device="meta")
-        used = {name: like for name, like in weights.items() if f"optimizer.{name}.step" in given}
+        given = of_this_version(self.tensors)
+        bits = torch.empty(sequences, dtype=torch.float64, device="meta")
         streams = {name: given[f"random.{name}"] for name in STREAMS if f"random.{name}" in given}
         tensors = {
-            "network": weights,
+            "ahead": weights,
+            "squares": weights,
             "average": weights,
-            "optimizer": {name: {"step": scalar, "exp_avg": like, "exp_avg_sq": like} for name, like in used.items()},
             "kept": [{"weights": weights, "sequence_bits": bits} for _ in self.kept_epochs],
             "random": streams | {"cpu": torch.get_rng_state()},
         }
@@ -153,7 +144,7 @@ class TrainingState(Progress):
             NotResumable: a fact is missing, or not what it should be.
         """
         try:
-            values = read_fields(cls, {**IN_OLDER_STATES, **facts}, but=NO_FACTS)
+            values = read_fields(cls, {"judged_codes": 0, **facts}, but=NO_FACTS)
         except (KeyError, TypeError) as error:
             raise NotResumable(f"it is damaged (its {error.args[0]} is not what it should be)") from error
         state = cls(settings=_settings(facts.get("settings")), tensors=tensors, **values)
@@ -163,23 +154,20 @@ class TrainingState(Progress):
 
     def _disagreement(self) -> str:
         """Which facts do not agree with each other, if any."""
-        most = self.settings.epochs
-        epochs, last = self.epochs, self.last_epoch
+        epochs = self.epochs
         if not len(self.train_perplexities) == len(self.memorizing) == epochs:
             return "curves are not of one length"
-        if epochs > last or (self.batches and epochs == last) or last > most:
+        if epochs > self.settings.epochs or (self.batches and epochs == self.settings.epochs):
             return "position is after the end"
-        around = (0, *self.kept_epochs, epochs + 1)
+        last = (0, *self.kept_epochs, epochs + 1)
         counts = len(self.kept_epochs), len(self.kept_seconds)
         finite = [math.isfinite(perplexity) for perplexity in self.held_out_perplexities]
-        if counts not in ([(1, 1), (2, 2)] if any(finite) else [(0, 0)]) or sorted({*around}) != list(around):
+        if counts not in ([(1, 1), (2, 2)] if any(finite) else [(0, 0)]) or sorted({*last}) != list(last):
             return "checkpoints are not those of its epochs"
         if not all(finite[epoch - 1] for epoch in self.kept_epochs):
             return "checkpoints are of epochs that diverged"
         if not self.batches and (self.epoch_codes or self.epoch_bits):
             return "position is in no epoch"
-        if self.finishing_since > epochs:
-            return "end is decided after its position"
         if self.looked_at[0] > epochs or self.looked_at[1] > self.step or self.hurried_since > epochs:
             return "looks are after its position"
         return ""
@@ -213,6 +201,22 @@ def filled(nested: Any, tensors: Mapping[str, Tensor], way: str = "") -> Any:
     if isinstance(nested, list):
         return [filled(value, tensors, f"{way}.{number}") for number, value in enumerate(nested)]
     return {key: filled(value, tensors, f"{way}.{key}") for key, value in nested.items()}
+
+
+def of_this_version(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors of a state; of an older one, what this version makes of it.
+
+    Weights that were learned with a schedule run ahead from where they are.
+    """
+    if not any(name.startswith(IN_OLDER_STATES) for name in tensors):
+        return tensors
+    made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
+    for name, tensor in tensors.items():
+        if name.startswith("network."):
+            weights = name.removeprefix("network.")
+            made[f"ahead.{weights}"] = tensor
+            made[f"squares.{weights}"] = tensors.get(f"optimizer.{weights}.exp_avg_sq", torch.zeros_like(tensor))
+    return made
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:

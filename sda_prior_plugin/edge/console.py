@@ -17,7 +17,6 @@ from sda_prior_plugin.edge.printed import printable, time_left
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
-    FinishingBegan,
     MemorizingFound,
     TrainingEvent,
     TrainingResumed,
@@ -111,6 +110,8 @@ class ConsoleProgress:
             train, held_out = perplexity_text(event.train_perplexity), perplexity_text(event.held_out_perplexity)
             best = _best(event.best_perplexity, event.best_epoch)
             self.judged = f"perplexity: train {train}, held out {held_out}, {best}"
+            if event.finishing:
+                self.judged += f", {event.finishing}"
             if event.memorizing:
                 self.judged += ", very likely memorizing"
             if event.skipped_batches:
@@ -120,11 +121,8 @@ class ConsoleProgress:
             )
             self._line(
                 f"epoch {event.epoch}/{event.epochs}: {self.judged}, {time_left(event.seconds_left)}",
-                due=event.epoch in (1, event.epochs),
+                due=event.epoch in (1, event.last_epoch),
             )
-        elif isinstance(event, FinishingBegan):
-            self.progress.update(self.epochs, total=event.epochs)
-            self._say(event.sentence)
         elif isinstance(event, MemorizingFound):
             self._say(f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}", "bold yellow")
             self._say(

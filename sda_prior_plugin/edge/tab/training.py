@@ -18,7 +18,6 @@ from sda_prior_plugin.errors import NothingTrained, PriorError
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
-    FinishingBegan,
     MemorizingFound,
     TrainingEvent,
     TrainingResumed,
@@ -55,7 +54,8 @@ class PriorProgress:
         started: whether the codes are there and it trains.
         done: epochs, with the share of the one under way.
         seconds_left: of the training, at least and at most; None before it is known.
-        finishing: the sentence on why it ends early, and `last_epoch` with which, from when that was decided.
+        finishing: the sentence on its ending early, where the latest epochs were no better.
+        last_epoch: the last one if none is better than the best so far; 0 before one is over.
         sound: the latest new sound.
         saving: whether training is over and the model is being saved.
     """
@@ -79,7 +79,7 @@ class PriorProgress:
 
     @property
     def epochs(self) -> int:
-        """That there will be, as far as is known."""
+        """That there will be if it gets no better."""
         return self.last_epoch or (0 if self.job is None else self.job.settings.epochs)
 
     @property
@@ -121,8 +121,7 @@ class PriorProgress:
             self.done, self.seconds_left = float(event.epoch), event.seconds_left
             self.held_out.append(event.held_out_perplexity)  # after the others: its length is how many epochs there are
             self.best = event.best_epoch  # one of these
-        elif isinstance(event, FinishingBegan):
-            self.finishing, self.last_epoch = f"{event.sentence[:1].upper()}{event.sentence[1:]}.", event.epochs
+            self.last_epoch, self.finishing = event.last_epoch, event.finishing
         elif isinstance(event, MemorizingFound):
             self.finding = f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}"
 

@@ -100,8 +100,10 @@ def state(job: Job) -> str:
         return "Looking at the best checkpoint, then saving it."
     epoch = int(progress.done) + 1
     left = "" if progress.seconds_left is None else f", {time_left(progress.seconds_left)}"
-    early = " at most" if progress.job.settings.patience and not progress.finishing else ""
-    return f"{progress.finishing} Epoch {epoch} of {progress.epochs}{early}{left}.".strip()
+    most = progress.job.settings.epochs
+    early = "at most " if progress.epochs < most else ""
+    finishing = f" {progress.finishing[:1].upper()}{progress.finishing[1:]}." if progress.finishing else ""
+    return f"Epoch {epoch} of {early}{most}{left}.{finishing}"
 
 
 def trend(progress: PriorProgress, over: bool = False) -> str:
