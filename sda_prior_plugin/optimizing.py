@@ -17,7 +17,7 @@ from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
 
 WARMUP_STEPS = 50
-TOWARDS_AVERAGE = 0.9
+TOWARDS_AVERAGE = 0.75
 """How far from the weights that run ahead towards their average gradients are taken."""
 SQUARES_DECAY = 0.95
 LATER_COUNT = 2.0

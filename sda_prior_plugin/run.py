@@ -106,8 +106,7 @@ class Run:
     @property
     def last_epoch(self) -> int:
         """The last one, if none is better than the best so far; the same for all members of a team."""
-        most, patience = self.settings.epochs, self.settings.patience
-        return min(most, last_epoch_after(self.best_epoch, patience)) if patience and self.kept else most
+        return self._last_after(self.best_epoch) if self.kept else self.settings.epochs
 
     @property
     def seconds(self) -> float:
@@ -185,9 +184,14 @@ class Run:
 
     def seconds_left(self, batch: int) -> tuple[float, float]:
         """Seconds until the end, if it gets no better from now on, and at most; after so many batches of this epoch."""
-        least = self.last_epoch
+        least = self._last_after(self.best_epoch or self.epoch)
         most = self.settings.epochs if self.epoch <= least else least
         return self.pace.seconds_left(self.epoch, batch, least), self.pace.seconds_left(self.epoch, batch, most)
+
+    def _last_after(self, best: int) -> int:
+        """The last epoch, if none is better than this one."""
+        most, patience = self.settings.epochs, self.settings.patience
+        return min(most, last_epoch_after(best, patience)) if patience else most
 
     def draw(self, frames: int, seed: int) -> np.ndarray:
         """What the candidate draws, int `[frames, bands, levels]`."""

@@ -102,7 +102,7 @@ class PriorSettings:
     )
     patience: float = _knob(
         float,
-        "Epochs without gain that end training, as a share of those up to the best one; 0, as for set epochs, never do.",
+        "Epochs without gain that end training, as a share of those up to the best; 0, as for set epochs, for none.",
         minimum=0.0,
         maximum=100.0,
     )

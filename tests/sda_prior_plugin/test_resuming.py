@@ -225,16 +225,16 @@ def changed(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callab
 
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, torch.Tensor]], None], str]] = {
-    "weights missing": (without("network."), "lacks network"),
+    "weights missing": (without("ahead."), "lacks ahead"),
     "averaged weights missing": (without("average."), "lacks average"),
     "moments missing": (without("squares.logits.bias"), "lacks squares.logits.bias"),
     "checkpoint missing": (without("kept.0.weights."), "lacks kept.0"),
     "checkpoint's bits missing": (without("kept.0.sequence_bits"), "lacks kept.0.sequence_bits"),
     "random stream missing": (without("random."), "lacks random.cpu"),
     "a tensor too many": (lambda tensors: tensors.update(more=torch.zeros(1)), "more is unknown"),
-    "another shape": (changed("network.", lambda tensor: tensor[:-1]), "its network"),
+    "another shape": (changed("ahead.", lambda tensor: tensor[:-1]), "its ahead"),
     "another type": (changed("average.", torch.Tensor.double), "its average"),
-    "not a number": (changed("network.", lambda tensor: tensor * float("nan")), "not finite"),
+    "not a number": (changed("ahead.", lambda tensor: tensor * float("nan")), "not finite"),
     "moments not finite": (changed("squares.", lambda tensor: tensor + float("inf")), "not finite"),
     "other sequences": (changed("kept.0.sequence_bits", lambda tensor: tensor[1:]), "its kept.0"),
     "no random stream": (changed("random.", torch.zeros_like), "random numbers"),
