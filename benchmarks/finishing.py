@@ -83,10 +83,10 @@ def main() -> None:
         print(lines[-1], flush=True)
     write_section(
         "When a training ends",
-        f"Default trainings, seed {arguments.seed}, {arguments.threads} threads, {machine()}: held-out bits per code at "
-        "the best epoch; epochs until it ended, of how many at most, and why; seconds, and the share of them after the "
-        "kept epoch; what the prior adds to its file, weights and what it was trained on; and the kept weights' bits in "
-        "float16, as they are in the file, and rounded further to bfloat16.",
+        f"Default trainings, seed {arguments.seed}, {arguments.threads} threads, {machine()}: held-out bits per code "
+        "at the best epoch; epochs until it ended, of how many at most, and why; seconds, and the share of them after "
+        "the kept epoch; what the prior adds to its file, weights and what it was trained on; and the kept weights' "
+        "bits in float16, as they are in the file, and rounded further to bfloat16.",
         [["corpus", "bits", "epochs", "best", "time", "after it", "in the file", "float16 / bfloat16"], *lines],
     )
 

@@ -45,7 +45,7 @@ class ScheduleFree:
     @torch.no_grad()
     def look(self) -> None:
         """Move the network to where the next gradient is taken."""
-        weights = list(self.network.parameters())
+        weights: list[Tensor] = [*self.network.parameters()]
         torch._foreach_copy_(weights, list(self.ahead.values()))
         torch._foreach_lerp_(weights, list(self.average.parameters()), TOWARDS_AVERAGE)
 
