@@ -21,7 +21,7 @@ TOWARDS_AVERAGE = 0.75
 """How far from the weights that run ahead towards their average gradients are taken."""
 SQUARES_DECAY = 0.95
 LATER_COUNT = 2.0
-"""Of all that the weights were, the later counts more in their average: by this power of the step, less one."""
+"""By one more than the power of the step that weights count by in their average: later ones count more."""
 GRADIENT_NORM = 1.0
 
 
