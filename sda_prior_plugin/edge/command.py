@@ -230,8 +230,6 @@ def describe(job: PriorJob) -> list[str]:
     for knob in KNOBS:
         if knob.architecture in (None, job.settings.architecture):
             origin = "set" if knob.name in job.given else "auto"
-            if knob.name == "epochs" and job.settings.patience:
-                origin += ", at most"
             lines.append(f"  {knob.name.replace('_', ' '):<16} {getattr(job.settings, knob.name)} ({origin})")
     return lines
 

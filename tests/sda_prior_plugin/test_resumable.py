@@ -234,6 +234,7 @@ def epoch_done(unfinished: Unfinished, epoch: int = 2) -> EpochDone:
     return EpochDone(
         epoch,
         9,
+        9,
         2.0,
         2.0,
         1,

@@ -528,6 +528,7 @@ def test_epochs_that_are_not_finite_are_told_drawn_and_kept_as_such(trained: Pat
             EpochDone(
                 1,
                 2,
+                2,
                 1e90,
                 math.inf,
                 0,
