@@ -11,6 +11,9 @@ from sda_prior_plugin.training_state import TrainingState
 from sda_prior_plugin.unheard import Unheard
 from sda_prior_plugin.watch import Finding
 
+LONG_ENOUGH_TO_SAY = 2
+"""Epochs without gain before it is said that a training will end for it."""
+
 
 @dataclass(frozen=True)
 class TrainingStarted:
@@ -46,7 +49,9 @@ class TrainingResumed:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """One of about `batches` batches of an epoch is done; `seconds_left` is for the whole run.
+    """One of about `batches` batches of an epoch is done.
+
+    The whole run takes `seconds_left` more: if it gets no better from now on, and at most.
 
     `state()` gives all that the training is now, as `train_prior` can go on from it later. It may be called for as long
     as the event is being handled, and its tensors are the training's own, which then change.
@@ -55,13 +60,15 @@ class BatchDone:
     epoch: int
     batch: int
     batches: int
-    seconds_left: float
+    seconds_left: tuple[float, float]
     state: Callable[[], TrainingState] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class EpochDone:
     """An epoch has ended and been judged on the held-out codes.
+
+    There will be `epochs` at most, and if none is better than the best so far, `last_epoch` is the last.
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end; either is infinite where the epoch diverged. `best_epoch` is 0, and `best_perplexity`
@@ -74,6 +81,7 @@ class EpochDone:
 
     epoch: int
     epochs: int
+    last_epoch: int
     train_perplexity: float
     held_out_perplexity: float
     best_epoch: int
@@ -82,9 +90,22 @@ class EpochDone:
     memorizing_epochs: tuple[tuple[int, int], ...]
     skipped_batches: int
     seconds: float
-    seconds_left: float
+    seconds_left: tuple[float, float]
     draw: Callable[[int, int], np.ndarray] = field(repr=False, compare=False)
     state: Callable[[], TrainingState] = field(repr=False, compare=False)
+
+    @property
+    def finishing(self) -> str:
+        """A sentence on its ending before all `epochs`, where the latest ones were no better; or empty."""
+        return finishing(self.epoch, self.best_epoch, self.last_epoch, self.epochs)
+
+
+def finishing(epoch: int, best: int, last: int, epochs: int) -> str:
+    """A sentence on a training that was no better for some epochs, and ends for it with the `last`; or empty."""
+    ago = epoch - best
+    if last >= epochs or ago < LONG_ENOUGH_TO_SAY:
+        return ""
+    return f"no better for {ago} epochs: finishing" + (f", with epoch {last} if that stays so" if epoch < last else "")
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ class MemorizingFound:
 
 @dataclass(frozen=True)
 class TrainingEnded:
-    """Training is over, for `reason`: "finished", "stopped" or "diverged"."""
+    """Training is over, for `reason`: "finished", "no better", "stopped" or "diverged"."""
 
     reason: str
     epochs_trained: int

@@ -53,30 +53,30 @@ def grids_to_look_at(run: Run, hurried: bool) -> list[np.ndarray]:
 
 
 def drawn_grids(run: Run, count: int, seconds: float, stream: int) -> list[np.ndarray]:
-    """What the averaged weights draw, `count` sounds of at most so many seconds."""
+    """What the candidate draws, `count` sounds of at most so many seconds."""
     meter = run.watch.meter
     frames = min(meter.sample_frames, max(2 * meter.shortest, round(min(seconds, 3600) / meter.frame_seconds)))
     wanted = Wanted(None, frames, run.settings.seed + stream)
     mine = run.team.share(range(count))
-    return run.team.shared_out(draw_grids(run.average, count, wanted, mine), count)
+    return run.team.shared_out(draw_grids(run.candidate, count, wanted, mine), count)
 
 
 def chosen_checkpoint(run: Run) -> tuple[Checkpoint, MemorizationReport]:
-    """The checkpoint to keep, now in the averaged weights, and what is known of its memory.
+    """The checkpoint to keep, now the candidate, and what is known of its memory.
 
     The one with the fewest held-out bits; of two that are as good within noise, the one that copies less.
     """
     meter, progress, began, found = run.watch.meter, run.progress, run.clock(), []
     for checkpoint in run.kept:
-        run.average.load_state_dict(checkpoint.weights)
+        run.candidate.load_state_dict(checkpoint.weights)
         looks = [drawn_grids(run, SOUNDS_IN_REPORT, math.inf, look << 30) for look in range(CONSECUTIVE)]
         found.append((checkpoint, looks))
     checkpoint, looks = found[-1]
     if len(found) > 1 and meter.copies_more(*(list(itertools.chain(*one[1])) for one in (found[-1], found[0]))):
         checkpoint, looks = found[0]
-    run.average.load_state_dict(checkpoint.weights)
+    run.candidate.load_state_dict(checkpoint.weights)
     extraction = extract(
-        run.average, meter.sketch, first_variants(run.corpus.train), meter.pieces, meter.frame_seconds,
+        run.candidate, meter.sketch, first_variants(run.corpus.train), meter.pieces, meter.frame_seconds,
         run.settings.seed, run.team,
     )  # fmt: skip
     bits = Bits(math.log2(progress.train_perplexities[checkpoint.epoch - 1]), checkpoint.bits, run.kept[-1].bits)

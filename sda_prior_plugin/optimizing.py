@@ -1,4 +1,4 @@
-"""What a step does to the weights: the loss of a batch, AdamW and its rate, and the average that follows them."""
+"""What a step does to the weights: the loss of a batch, and how they and their average follow it."""
 
 from __future__ import annotations
 
@@ -17,28 +17,66 @@ from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
 
 WARMUP_STEPS = 50
-FINAL_RATE = 0.03
-"""Share of the learning rate that is left when the last epoch ends."""
-AVERAGE_DECAY = 0.995
-"""Of the running average of the weights that is judged and kept (Polyak and Juditsky 1992)."""
+TOWARDS_AVERAGE = 0.75
+"""How far from the weights that run ahead towards their average gradients are taken."""
+SQUARES_DECAY = 0.95
+LATER_COUNT = 2.0
+"""By one more than the power of the step that weights count by in their average: later ones count more."""
 GRADIENT_NORM = 1.0
 
 
-def optimizer_for(network: PriorNetwork, settings: PriorSettings) -> torch.optim.Optimizer:
-    """AdamW that decays matrices and tables, not biases and norms (Loshchilov and Hutter 2019)."""
-    weights = list(network.parameters())
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), fused=True)
+class ScheduleFree:
+    """AdamW that needs no schedule, and so no end to plan for (Defazio et al. 2024).
 
+    One set of weights runs ahead at a constant rate, and the `average` of all that it was is what is kept. Gradients
+    are taken between both, close to the average, where the `network` is meanwhile. Matrices and tables decay, not
+    biases and norms (Loshchilov and Hutter 2019).
 
-def rate_at(step: int, steps: int) -> float:
-    """Share of the learning rate at a step: a short warm-up, then half a cosine (Loshchilov and Hutter 2017)."""
-    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    return warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+    Attributes:
+        ahead: the weights that run ahead, by name.
+        squares: the running mean of the squares of their gradients, by name.
+    """
+
+    def __init__(self, network: PriorNetwork, average: PriorNetwork, settings: PriorSettings) -> None:
+        self.network, self.average, self.settings = network, average, settings
+        self.ahead = {name: weights.detach().clone() for name, weights in network.named_parameters()}
+        self.squares = {name: torch.zeros_like(weights) for name, weights in self.ahead.items()}
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Move the network to where the next gradient is taken."""
+        weights: list[Tensor] = [*self.network.parameters()]
+        torch._foreach_copy_(weights, list(self.ahead.values()))
+        torch._foreach_lerp_(weights, list(self.average.parameters()), TOWARDS_AVERAGE)
+
+    @torch.no_grad()
+    def step(self, number: int) -> None:
+        """Go ahead along the gradients of the network, and let the average follow; `number` counts from 1."""
+        rate = self.settings.learning_rate * min(1.0, number / WARMUP_STEPS)
+        moved = [(name, weights) for name, weights in self.network.named_parameters() if weights.grad is not None]
+        gradients = [weights.grad for _, weights in moved if weights.grad is not None]
+        ahead, squares = ([of[name] for name, _ in moved] for of in (self.ahead, self.squares))
+        torch._foreach_mul_(squares, SQUARES_DECAY)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - SQUARES_DECAY)
+        sizes = torch._foreach_div(squares, 1 - SQUARES_DECAY**number)
+        torch._foreach_sqrt_(sizes)
+        torch._foreach_add_(sizes, 1e-8)
+        torch._foreach_addcdiv_(ahead, gradients, sizes, -rate)
+        matrices = [(one, weights) for one, (_, weights) in zip(ahead, moved, strict=True) if weights.ndim >= 2]
+        decay = -rate * self.settings.weight_decay
+        torch._foreach_add_([one for one, _ in matrices], [weights.detach() for _, weights in matrices], alpha=decay)
+        share = LATER_COUNT / (LATER_COUNT + number)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.ahead.values()), share)
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """All that it knows but for the average: its own tensors."""
+        return {"ahead": self.ahead, "squares": self.squares}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from what `state_dict` gave."""
+        for part, own in self.state_dict().items():
+            for name, tensor in own.items():
+                tensor.copy_(state[part][name])
 
 
 def batch_loss(
@@ -89,30 +127,3 @@ def sum_over_team(network: PriorNetwork, team: Team, *numbers: Tensor) -> list[T
     for one, gradient in zip(weights, summed, strict=True):
         one.grad = gradient.view_as(one)
     return list(rest)
-
-
-@torch.no_grad()
-def follow(average: PriorNetwork, network: PriorNetwork, step: int) -> None:
-    """Move the running average of the weights towards what they are after a step, counted from 1."""
-    weight = 1 - min(AVERAGE_DECAY, step / (10 + step))  # a young average follows faster
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
-
-
-def moments(optimizer: torch.optim.Optimizer, network: PriorNetwork) -> dict[str, dict[str, Tensor]]:
-    """What the optimiser knows of each weight, by its name; a weight that was of no use yet is not among them."""
-    known = ((name, optimizer.state.get(weights)) for name, weights in network.named_parameters())
-    return {name: dict(found) for name, found in known if found}
-
-
-def set_moments(
-    optimizer: torch.optim.Optimizer, network: PriorNetwork, known: Mapping[str, Mapping[str, Tensor]]
-) -> None:
-    """Let the optimiser know a copy of what `moments` gave."""
-    moved = (weights for group in optimizer.param_groups for weights in group["params"])
-    numbers = {id(weights): number for number, weights in enumerate(moved)}  # as the state_dict counts
-    state = {
-        numbers[id(weights)]: {part: tensor.clone() for part, tensor in known[name].items()}
-        for name, weights in network.named_parameters()
-        if name in known
-    }
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

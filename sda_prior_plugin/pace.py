@@ -20,13 +20,12 @@ class Pace:
     one, and an epoch, with its judging, is as long as the median of the latest few.
 
     Args:
-        epochs: of the training.
         batches: about how many an epoch has.
         clock: gives seconds that only grow.
     """
 
-    def __init__(self, epochs: int, batches: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.epochs, self.batches, self.clock = epochs, batches, clock
+    def __init__(self, batches: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.batches, self.clock = batches, clock
         self._batches: deque[float] = deque(maxlen=RECENT_BATCHES)
         self._epochs: deque[float] = deque(maxlen=RECENT_EPOCHS)
         self._epoch_batches: list[float] = []
@@ -50,9 +49,9 @@ class Pace:
         if self._whole:
             self._epochs.append(sum(awake(self._epoch_batches)) + judging)
 
-    def seconds_left(self, epoch: int, batch: int) -> float:
-        """Seconds until the end of training, after so many batches of an epoch that is counted from 1."""
-        left = max(self.epochs - epoch + 1 - batch / max(self.batches, 1), 0.0)
+    def seconds_left(self, epoch: int, batch: int, last: int) -> float:
+        """Seconds until the end of the `last` epoch, after so many batches of one; epochs are counted from 1."""
+        left = max(last - epoch + 1 - batch / max(self.batches, 1), 0.0)
         if self._epochs:
             return left * statistics.median(self._epochs)
         batches = awake(self._batches)

@@ -15,6 +15,7 @@ from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortest_window
 from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.half import HALF
 from sda_prior_plugin.kinds import AS_RECORDED
 from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import PriorNetwork, normalized
@@ -104,7 +105,9 @@ class Prior:
         sketch: Sketch | None = None,
         kinds: Sequence[str] = (),
     ) -> Prior:
-        """The prior whose `weights` gave these. Nothing is allocated before the weights are known to fit.
+        """The prior whose `weights` gave these, some of them perhaps `halved`.
+
+        Nothing is allocated before the weights are known to fit.
 
         Raises:
             PriorError: the weights are not those of a network with these settings for these codes.
@@ -117,14 +120,15 @@ class Prior:
             if name not in weights or name not in expected:
                 raise PriorError(f"The prior {'lacks' if name in expected else 'has an unknown'} tensor {name}.")
             wanted, given = expected[name], weights[name]
-            if given.shape != wanted.shape or given.dtype != wanted.dtype:
+            if given.shape != wanted.shape or given.dtype not in (wanted.dtype, HALF):
                 raise PriorError(
                     f"The prior's {name} is {given.dtype} {list(given.shape)}; this codec and the prior's settings "
                     f"need {wanted.dtype} {list(wanted.shape)}."
                 )
             if not bool(torch.isfinite(given).all()):
                 raise PriorError(f"The prior's {name} holds numbers that are not finite.")
-        network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+        own = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in weights.items()}
+        network.load_state_dict(own, assign=True)
         network.codebooks = normalized(codebooks)
         return cls(network, settings, report, frame_seconds, heard, sketch, kinds)
 

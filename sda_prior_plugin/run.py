@@ -18,16 +18,21 @@ from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.devices import fastest_precision, machine_facts, random_streams, set_random_streams
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.half import round_to_half
 from sda_prior_plugin.judging import Checkpoint
 from sda_prior_plugin.network import PriorNetwork
-from sda_prior_plugin.optimizing import moments, optimizer_for, set_moments
+from sda_prior_plugin.optimizing import ScheduleFree
 from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import network_settings, perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.schedule import last_epoch_after
 from sda_prior_plugin.settings import KNOBS, PriorSettings
 from sda_prior_plugin.team import Team
 from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
 from sda_prior_plugin.watch import Watch
+
+OPTIMIZER = "schedule-free AdamW"
+"""States of older versions do not say that theirs was another."""
 
 
 class Run:
@@ -43,9 +48,10 @@ class Run:
         team: the processes that share it; each holds all of it.
 
     Attributes:
-        network: that learns.
-        average: the running average of its weights, which is judged, drawn from and kept.
-        optimizer: of the network.
+        network: that learns; between two steps it holds what the last gradient was taken of.
+        average: of all the weights so far, the later ones counting more.
+        candidate: that average as a model file holds it, which is judged, drawn from and kept; see `settle`.
+        optimizer: moves them.
         progress: how far it has come.
         kept: checkpoints, all finite: the best one at the end, and before it the oldest that is as good within noise.
         watch: for memorizing.
@@ -74,7 +80,8 @@ class Run:
         self.context = sizes.context_frames
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
         self.average = copy.deepcopy(self.network).eval()
-        self.optimizer = optimizer_for(self.network, settings)
+        self.candidate = copy.deepcopy(self.average)
+        self.optimizer = ScheduleFree(self.network, self.average, settings)
         self.dtype = fastest_precision(device)
         self.source = CodeBatches(
             corpus,
@@ -90,7 +97,7 @@ class Run:
         self.watch = Watch(CopyMeter(corpus))
         self.judged = self.watch.meter.unheard.judged
         self.judged_codes = int(self.judged.sum()) * corpus.shape.frame_codes
-        self.pace = Pace(settings.epochs, self.batches, clock)
+        self.pace = Pace(self.batches, clock)
         self.started = clock()
         self.came_from: dict[str, str] | None = None
 
@@ -98,6 +105,11 @@ class Run:
     def epoch(self) -> int:
         """The epoch under way, counted from 1."""
         return self.progress.epochs + 1
+
+    @property
+    def last_epoch(self) -> int:
+        """The last one, if none is better than the best so far; the same for all members of a team."""
+        return self._last_after(self.best_epoch) if self.kept else self.settings.epochs
 
     @property
     def seconds(self) -> float:
@@ -132,7 +144,7 @@ class Run:
     @property
     def machine(self) -> dict[str, str]:
         """What decides, besides its state, whether going on gives the same prior bit for bit."""
-        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size)}
+        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size), "optimizer": OPTIMIZER}
 
     def batch_is_done(self, bits: float, codes: int) -> None:
         """Count a batch of so many codes that cost so many bits; not finite where it was left out."""
@@ -146,13 +158,17 @@ class Run:
             skipped_batches=now.skipped_batches + (not counts),
         )
 
+    def settle(self) -> None:
+        """Let the candidate be what the averaged weights are now."""
+        round_to_half(self.average.state_dict(), self.candidate.state_dict())
+
     def keep(self, bits: float, sequence_bits: np.ndarray) -> None:
-        """Keep the averaged weights as the best ones, and of the others the oldest that is as good within noise.
+        """Keep the candidate as the best one, and of the others the oldest that is as good within noise.
 
         Args:
             bits, sequence_bits: of theirs, as a `Checkpoint` has them.
         """
-        weights = {name: value.clone() for name, value in self.average.state_dict().items()}
+        weights = {name: value.clone() for name, value in self.candidate.state_dict().items()}
         best = Checkpoint(self.epoch, bits, sequence_bits, weights, self.seconds)
         self.kept = [*[one for one in self.kept if one.as_good_as(best)][:1], best]
 
@@ -169,9 +185,20 @@ class Run:
             memorizing=(*now.memorizing, self.watch.memorizing),
         )
 
+    def seconds_left(self, batch: int) -> tuple[float, float]:
+        """Seconds until the end, if it gets no better from now on, and at most; after so many batches of this epoch."""
+        least = self._last_after(self.best_epoch or self.epoch)
+        most = self.settings.epochs if self.epoch <= least else least
+        return self.pace.seconds_left(self.epoch, batch, least), self.pace.seconds_left(self.epoch, batch, most)
+
+    def _last_after(self, best: int) -> int:
+        """The last epoch, if none is better than this one."""
+        most, patience = self.settings.epochs, self.settings.patience
+        return min(most, last_epoch_after(best, patience)) if patience else most
+
     def draw(self, frames: int, seed: int) -> np.ndarray:
-        """What the averaged weights draw now, int `[frames, bands, levels]`."""
-        return draw_grids(self.average, 1, Wanted(frames, frames, seed))[0]
+        """What the candidate draws, int `[frames, bands, levels]`."""
+        return draw_grids(self.candidate, 1, Wanted(frames, frames, seed))[0]
 
     def state_dict(self) -> dict[str, Any]:
         """All that the training is now: plain values, and tensors, which are the training's own."""
@@ -182,9 +209,8 @@ class Run:
             "seconds": self.seconds,
             "machine": self.machine,
             "watch": self.watch.as_dict(),
-            "network": self.network.state_dict(),
+            **self.optimizer.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": moments(self.optimizer, self.network),
             "kept_epochs": tuple(one.epoch for one in self.kept),
             "kept_seconds": tuple(one.seconds for one in self.kept),
             "kept": [
@@ -203,9 +229,8 @@ class Run:
         """
         if (state["judged_codes"] or self.corpus.held_out.codes.size) != self.judged_codes:
             raise NotResumable("it was judged by stretches of the held-out recordings that are also trained on")
-        self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        set_moments(self.optimizer, self.network, state["optimizer"])
+        self.optimizer.load_state_dict(state)
         self.progress = Progress(**{field.name: state[field.name] for field in fields(Progress)})
         self.kept = []
         for epoch, seconds, one in zip(state["kept_epochs"], state["kept_seconds"], state["kept"], strict=True):

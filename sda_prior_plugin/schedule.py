@@ -1,4 +1,4 @@
-"""How training is cut into epochs: plain arithmetic that both the defaults and the batches follow."""
+"""How training is cut into epochs, and when it ends: plain arithmetic that the defaults, batches and steps follow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ EPOCH_WINDOWS = 512
 """About how many windows of a round an epoch has at most, so that a validation never is far away, ..."""
 MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
+LEAST_PATIENCE = 3
+"""Epochs without gain that a training goes on for at least: one or two are soon chance."""
 
 
 def windows_once(lengths: Iterable[float], context: float) -> int:
@@ -39,3 +41,8 @@ def variants_heard(recorded: int, copies: int, augmented_share: float) -> int:
 def epochs_per_round(windows: int) -> int:
     """Over how many epochs a round of so many windows is shared out: one, but for large corpora."""
     return min(max(1, round(windows / EPOCH_WINDOWS)), MOST_PARTS)
+
+
+def last_epoch_after(best: int, patience: float) -> int:
+    """The epoch with which a training ends where none is better than the `best`: that and `patience` as many again."""
+    return best + max(LEAST_PATIENCE, math.ceil(patience * best - 1e-6))

@@ -101,6 +101,12 @@ class PriorSettings:
         maximum=100_000,
         main=True,
     )
+    patience: float = _knob(
+        float,
+        "Epochs without gain that end training, as a share of those up to the best; 0, as for set epochs, for none.",
+        minimum=0.0,
+        maximum=100.0,
+    )
     hidden_size: int = _knob(int, "Width of the network.", minimum=8, maximum=4096, main=True)
     layers: int = _knob(int, "Layers of the network.", minimum=1, maximum=64, main=True)
     heads: int = _knob(
@@ -171,8 +177,9 @@ class PriorSettings:
 
         Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
         them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
-        takes about so many steps, but for hours of sound, which are heard `rounds` times at least. `start_offsets` are
-        no more than those epochs can make use of.
+        takes at most about so many steps, but for hours of sound, which are heard `rounds` times at least. Who sets
+        `epochs` gets all of them, unless `patience` is set, too. `start_offsets` are no more than the epochs can make
+        use of.
 
         Args:
             file_count: recordings, held-out ones included.
@@ -195,9 +202,8 @@ class PriorSettings:
         tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds), codes_per_second)
         values = {name: KNOBS_BY_NAME[name].checked(value) for name, value in {**tier.knobs, **given}.items()}
         windows = windows_once(train_seconds, float(values["context_seconds"]))
-        batch = tier.batch_seconds * windows / max(sum(train_seconds), 1e-3)
-        batch = EVEN_SHARES * round(batch / EVEN_SHARES) if batch >= EVEN_SHARES else round(batch)
-        batch_size = int(values.setdefault("batch_size", min(max(batch, 1), LARGEST_AUTO_BATCH)))
+        batch = auto_batch(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
+        batch_size = int(values.setdefault("batch_size", batch))
         if copies is None:
             copies = copies_of_each(sum(train_seconds)) if min(train_seconds) <= LONGEST_COPIED else 0
         recorded = int(values["start_offsets"]) if variants is None else variants
@@ -205,17 +211,13 @@ class PriorSettings:
         parts = epochs_per_round(windows * visits)
         steps_per_epoch = math.ceil(windows * visits / parts / batch_size)
         epochs = min(max(math.ceil(tier.rounds * parts), round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
+        if "epochs" in values and "patience" not in {*given, *tier.changed}:
+            values["patience"] = 0.0  # who says how many there are to be gets them
         epochs = int(values.setdefault("epochs", epochs))
         if "start_offsets" not in given and "start_offsets" not in tier.changed:
             values["start_offsets"] = min(int(values["start_offsets"]), visits * math.ceil(epochs / parts))
-        settings = cls(**values)  # type: ignore[arg-type]  # each is of its knob's kind by now
-        for knob in KNOBS:
-            if knob.name in given and knob.architecture not in (None, settings.architecture):
-                raise PriorError(
-                    f"{knob.flag} means nothing to a {settings.architecture} prior; leave it out or choose "
-                    f"--architecture {knob.architecture}."
-                )
-        return settings
+        check_meaningful(given, str(values["architecture"]))
+        return cls(**values)  # type: ignore[arg-type]  # each is of its knob's kind by now
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PriorSettings:
@@ -230,14 +232,15 @@ class PriorSettings:
         if missing := [name for name in NETWORK_KNOBS if name not in values]:
             raise PriorError(f"The prior's settings lack {', '.join(missing)}.")
         known = {name: value for name, value in values.items() if name in KNOBS_BY_NAME}
-        earlier = {**read_tiers()[0].knobs, "augmented_share": 0.0}
-        return cls(**{"epochs": 1, "batch_size": 1, **earlier, **known})
+        return cls(**{"epochs": 1, "batch_size": 1, **read_tiers()[0].knobs, **LATER_KNOBS, **known})
 
     def as_dict(self) -> dict[str, KnobValue]:
         """Every knob and its value."""
         return dataclasses.asdict(self)
 
 
+LATER_KNOBS: dict[str, KnobValue] = {"patience": 0.0, "augmented_share": 0.0}
+"""Knobs that older versions did not have, and what these did."""
 NETWORK_KNOBS = ("architecture", "hidden_size", "layers", "heads", "context_seconds")
 KNOBS: tuple[Knob, ...] = tuple(Knob(name=field.name, **field.metadata) for field in dataclasses.fields(PriorSettings))
 KNOBS_BY_NAME: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
@@ -249,6 +252,17 @@ def meaningful(given: Mapping[str, KnobValue], architecture: str) -> dict[str, K
     return {name: value for name, value in given.items() if KNOBS_BY_NAME[name].architecture in (None, chosen)}
 
 
+def check_meaningful(given: Mapping[str, KnobValue], architecture: str) -> None:
+    """Raise PriorError if one of the `given` knobs means nothing to this architecture."""
+    for name in given:
+        knob = KNOBS_BY_NAME[name]
+        if knob.architecture not in (None, architecture):
+            raise PriorError(
+                f"{knob.flag} means nothing to a {architecture} prior; leave it out or choose "
+                f"--architecture {knob.architecture}."
+            )
+
+
 @dataclass(frozen=True)
 class Tier:
     """Defaults for datasets of some size.
@@ -256,7 +270,7 @@ class Tier:
     Attributes:
         up_to_files, up_to_minutes: a dataset belongs here with at most so many files, or so much sound to train on,
         up_to_codes: if that is no more than so many codes.
-        steps: about how many steps training takes, where `knobs` does not name the epochs.
+        steps: about how many steps training takes at most, where `knobs` does not name the epochs.
         batch_seconds: about how much sound a step sees, where `knobs` does not name the batch size.
         rounds: how often every recording is heard at least, where `knobs` does not name the epochs.
         knobs: the other defaults.
@@ -281,6 +295,12 @@ LARGEST_AUTO_BATCH = 64
 EVEN_SHARES = 4
 """The default batch is a multiple of it: of 9 windows one member of a team of two would learn 5, and the other wait."""
 MOST_AUTO_EPOCHS = 100_000
+
+
+def auto_batch(windows: float) -> int:
+    """The default batch, of about so many windows."""
+    whole = EVEN_SHARES * round(windows / EVEN_SHARES) if windows >= EVEN_SHARES else round(windows)
+    return min(max(whole, 1), LARGEST_AUTO_BATCH)
 
 
 def choose_tier(
@@ -326,6 +346,8 @@ def read_tiers(config: Path | None = None) -> tuple[Tier, ...]:
         limits = {limit: float(values.pop(limit, math.inf)) for limit in LIMITS}
         budget = {entry: float(values.pop(entry)) for entry in BUDGET}
         changed = {*changes.get("every", {}), *changes.get(name, {})}
+        if changed & {"steps", "rounds"} and "patience" not in changed:
+            values["patience"] = 0.0  # who says how long it is to take gets that
         if changed.intersection(BUDGET):
             changed |= {"epochs", "batch_size"}
         changed &= KNOBS_BY_NAME.keys()

@@ -33,9 +33,7 @@ from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
 from sda_prior_plugin.optimizing import (
     GRADIENT_NORM,
     batch_loss,
-    follow,
     own_stream,
-    rate_at,
     share_of_batch,
     sum_over_team,
 )
@@ -48,7 +46,7 @@ from sda_prior_plugin.training_state import TrainingState, not_finite
 from sda_prior_plugin.watch import Bits
 
 Tell = Callable[[TrainingEvent], object]
-GOES_ON, FINISHED, STOPPED, DIVERGED = "", "finished", "stopped", "diverged"
+GOES_ON, FINISHED, NO_BETTER, STOPPED, DIVERGED = "", "finished", "no better", "stopped", "diverged"
 """Why a training ends, as its report says it; the first where it does not."""
 
 
@@ -119,9 +117,9 @@ def train(run: Run, tell: Tell, stop: threading.Event) -> PriorRun:
     run.team.follow(stop)
     tell_the_start(run, tell)
     ended = GOES_ON
-    while not ended and run.epoch <= run.settings.epochs:
+    while not ended and run.epoch <= run.last_epoch:
         ended = train_epoch(run, tell) or end_epoch(run, tell)
-    return prior_of(run, ended or FINISHED, tell)
+    return prior_of(run, ended or (NO_BETTER if run.last_epoch < run.settings.epochs else FINISHED), tell)
 
 
 def train_epoch(run: Run, tell: Tell) -> str:
@@ -138,8 +136,7 @@ def train_epoch(run: Run, tell: Tell) -> str:
         run.batch_is_done(step(run, batch, int(codes) * size), int(recorded) * size)
         run.pace.batch_done()
         done = run.progress.batches
-        left = run.pace.seconds_left(epoch, done)
-        tell(BatchDone(epoch, done, max(done, run.batches), left, run.snapshot))
+        tell(BatchDone(epoch, done, max(done, run.batches), run.seconds_left(done), run.snapshot))
     return GOES_ON if run.progress.epoch_codes else DIVERGED
 
 
@@ -148,30 +145,29 @@ def step(run: Run, batch: Batch, codes: int) -> float:
 
     Gives the bits of those that are as recorded, not finite where the weights stay as they are.
     """
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.settings.learning_rate * rate_at(run.progress.step, run.batches * run.settings.epochs)
+    run.optimizer.look()
     own_stream(run.settings, run.progress.step, run.team)
     code_bits, end_bits, recorded_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
     loss = (code_bits + end_bits) / codes
-    run.optimizer.zero_grad(set_to_none=True)
+    run.network.zero_grad(set_to_none=True)
     loss.backward()
     recorded_bits, loss = sum_over_team(run.network, run.team, recorded_bits, loss)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), GRADIENT_NORM)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         return math.nan
-    run.optimizer.step()
-    follow(run.average, run.network, run.progress.step + 1)
+    run.optimizer.step(run.progress.step - run.progress.skipped_batches + 1)
     return recorded_bits.item()
 
 
 def end_epoch(run: Run, tell: Tell) -> str:
-    """Judge the averaged weights, keep them if they are the best, look for copies, and tell.
+    """Judge the averaged weights as a file would hold them, keep them if they are the best, look for copies, and tell.
 
     Gives why training ends here, if it does: what is averaged with weights that are not finite will never be again.
     """
     epoch, accused = run.epoch, run.watch.memorizing
+    run.settle()
     sequence_bits = held_out_bits(
-        run.average, run.corpus, run.judged, run.context, run.settings.batch_size, run.dtype, run.team
+        run.candidate, run.corpus, run.judged, run.context, run.settings.batch_size, run.dtype, run.team
     )
     whole = not not_finite(run.average.state_dict())
     bits = float(sequence_bits.sum()) / run.judged_codes if whole else math.nan
@@ -219,7 +215,7 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
     report = run.team.told(report)  # each has taken a little longer or shorter
     tell(TrainingEnded(ended, report.epochs_trained, report.best_epoch, report.final_perplexity))
     prior = Prior(
-        run.average.cpu(), run.settings, report, run.corpus.frame_seconds, meter.heard, meter.sketch, run.kinds
+        run.candidate.cpu(), run.settings, report, run.corpus.frame_seconds, meter.heard, meter.sketch, run.kinds
     )
     return PriorRun(prior)
 
@@ -266,6 +262,7 @@ def tell_of_epoch(run: Run, epoch: int, tell: Tell) -> None:
         EpochDone(
             epoch=epoch,
             epochs=run.settings.epochs,
+            last_epoch=run.last_epoch,
             train_perplexity=run.progress.train_perplexities[-1],
             held_out_perplexity=run.progress.held_out_perplexities[-1],
             best_epoch=run.best_epoch,
@@ -274,7 +271,7 @@ def tell_of_epoch(run: Run, epoch: int, tell: Tell) -> None:
             memorizing_epochs=run.watch.stretches_until(epoch),
             skipped_batches=run.progress.skipped_batches,
             seconds=run.seconds,
-            seconds_left=run.pace.seconds_left(epoch + 1, 0),
+            seconds_left=run.seconds_left(0),
             draw=run.draw,
             state=run.snapshot,
         )

@@ -17,14 +17,12 @@ from sda_prior_plugin.devices import STREAMS
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.mapped import parts
-from sda_prior_plugin.settings import KNOBS_BY_NAME, PriorSettings
+from sda_prior_plugin.settings import KNOBS_BY_NAME, LATER_KNOBS, PriorSettings
 
 NO_FACTS = frozenset({"settings", "tensors"})
 """Fields of a `TrainingState` that are no plain facts."""
-
-
-EARLIER_SETTINGS = {"augmented_share": 0.0}
-"""Settings that states of earlier versions lack, and what their trainings did."""
+IN_OLDER_STATES = "network.", "optimizer."
+"""Names of tensors in states of older versions, whose AdamW had a schedule: weights that run `ahead`, and moments."""
 
 
 class NotResumable(PriorError):  # noqa: N818 - what is the case, as callers would say it
@@ -80,7 +78,7 @@ class TrainingState(Progress):
         judged_codes: held-out codes that it is judged by; 0 in a state from before some were left out.
         seconds: that training has taken.
         machine: what decides, besides all this, whether going on gives the same prior bit for bit.
-        tensors: weights, averaged weights, checkpoints, the optimiser's moments and random streams; each is called by
+        tensors: weights, averaged weights, checkpoints, what the optimiser knows and random streams; each is called by
             the names on the way to it in the `state_dict`, with dots between.
     """
 
@@ -111,14 +109,13 @@ class TrainingState(Progress):
         Raises:
             NotResumable: a tensor is missing, unknown, of another shape or type, or holds numbers that cannot be.
         """
-        given = self.tensors
-        scalar, bits = torch.empty((), device="meta"), torch.empty(sequences, dtype=torch.float64, device="meta")
-        used = {name: like for name, like in weights.items() if f"optimizer.{name}.step" in given}
+        given = of_this_version(self.tensors)
+        bits = torch.empty(sequences, dtype=torch.float64, device="meta")
         streams = {name: given[f"random.{name}"] for name in STREAMS if f"random.{name}" in given}
         tensors = {
-            "network": weights,
+            "ahead": weights,
+            "squares": weights,
             "average": weights,
-            "optimizer": {name: {"step": scalar, "exp_avg": like, "exp_avg_sq": like} for name, like in used.items()},
             "kept": [{"weights": weights, "sequence_bits": bits} for _ in self.kept_epochs],
             "random": streams | {"cpu": torch.get_rng_state()},
         }
@@ -208,6 +205,22 @@ def filled(nested: Any, tensors: Mapping[str, Tensor], way: str = "") -> Any:
     return {key: filled(value, tensors, f"{way}.{key}") for key, value in nested.items()}
 
 
+def of_this_version(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors of a state; of an older one, what this version makes of it.
+
+    Weights that were learned with a schedule run ahead from where they are.
+    """
+    if not any(name.startswith(IN_OLDER_STATES) for name in tensors):
+        return tensors
+    made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
+    for name, tensor in tensors.items():
+        if name.startswith("network."):
+            weights = name.removeprefix("network.")
+            made[f"ahead.{weights}"] = tensor
+            made[f"squares.{weights}"] = tensors.get(f"optimizer.{weights}.exp_avg_sq", torch.zeros_like(tensor))
+    return made
+
+
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of a tensor that holds numbers that are not finite, if any does."""
     return next((name for name, tensor in sorted(tensors.items()) if not bool(torch.isfinite(tensor).all())), "")
@@ -215,11 +228,9 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 def _settings(values: object) -> PriorSettings:
     """The settings of a state, all of them, as this version knows them."""
-    if isinstance(values, dict):
-        values = {**EARLIER_SETTINGS, **values}
-    if not isinstance(values, dict) or values.keys() != KNOBS_BY_NAME.keys():
+    if not isinstance(values, dict) or {**LATER_KNOBS, **values}.keys() != KNOBS_BY_NAME.keys():
         raise NotResumable("its settings are not those that this version of the program has")
     try:
-        return PriorSettings(**values)
+        return PriorSettings(**{**LATER_KNOBS, **values})
     except PriorError as error:
         raise NotResumable(f"it is damaged ({str(error).rstrip('.')})") from error

@@ -15,6 +15,7 @@ from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.dates import day
 from sda_prior_plugin.encoding import Codec, code_shape
 from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.half import halved
 from sda_prior_plugin.memorization import GAP, NO_SIGN, UNKNOWN, MemorizationReport
 from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.prior import Prior
@@ -48,7 +49,7 @@ def write_entry(model: Model, bundle: Bundle) -> None:
         }
         if len(prior.kinds) > 1:
             facts["kinds"] = list(prior.kinds)
-        tensors = prior.weights
+        tensors = halved(prior.weights)
         if prior.heard is not None:
             facts["heard"] = list(prior.heard.names)
             tensors |= heard_tensors(prior.heard)
@@ -201,7 +202,7 @@ def card_lines(model: Model) -> list[tuple[str, str]]:
     settings, report = model.prior.settings, model.prior.report
     heads = f", {settings.heads} heads" if settings.architecture == "transformer" else ""
     layers = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
-    stopped = "" if report.ended == "finished" else f" ({report.ended} early)"
+    stopped = {"finished": "", "no better": " (then no better)"}.get(report.ended, f" ({report.ended} early)")
     return [
         (
             "Prior",

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.edge.job import PriorJob
-from sda_prior_plugin.edge.printed import printable
+from sda_prior_plugin.edge.printed import printable, time_left
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
@@ -104,22 +104,24 @@ class ConsoleProgress:
                 )
         elif isinstance(event, BatchDone):
             done = event.epoch - 1 + event.batch / event.batches
-            state = f"{self.judged} · {_clock(event.seconds_left)} left"
+            state = f"{self.judged} · {time_left(event.seconds_left)}"
             self.progress.update(self.epochs, completed=done, state=state)
         elif isinstance(event, EpochDone):
             train, held_out = perplexity_text(event.train_perplexity), perplexity_text(event.held_out_perplexity)
             best = _best(event.best_perplexity, event.best_epoch)
             self.judged = f"perplexity: train {train}, held out {held_out}, {best}"
+            if event.finishing:
+                self.judged += f", {event.finishing}"
             if event.memorizing:
                 self.judged += ", very likely memorizing"
             if event.skipped_batches:
                 self.judged += f", {event.skipped_batches} batches skipped"
             self.progress.update(
-                self.epochs, completed=event.epoch, state=f"{self.judged} · {_clock(event.seconds_left)} left"
+                self.epochs, completed=event.epoch, state=f"{self.judged} · {time_left(event.seconds_left)}"
             )
             self._line(
-                f"epoch {event.epoch}/{event.epochs}: {self.judged}, {_clock(event.seconds_left)} left",
-                due=event.epoch in (1, event.epochs),
+                f"epoch {event.epoch}/{event.epochs}: {self.judged}, {time_left(event.seconds_left)}",
+                due=event.epoch in (1, event.last_epoch),
             )
         elif isinstance(event, MemorizingFound):
             self._say(f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}", "bold yellow")
@@ -144,8 +146,3 @@ class ConsoleProgress:
 
 def _best(perplexity: float, epoch: int) -> str:
     return f"best {perplexity_text(perplexity)} (epoch {epoch})" if epoch else "best: none yet"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"

@@ -31,6 +31,18 @@ def printable(text: str) -> str:
     )
 
 
+def time_left(seconds: tuple[float, float]) -> str:
+    """How long something takes yet, at least and at most: "1:32 left", or "0:40 to 1:32 left"."""
+    least, most = (clock(each) for each in seconds)
+    return f"{most} left" if least == most else f"{least} to {most} left"
+
+
+def clock(seconds: float) -> str:
+    """A time for people: 1:32."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
 def _joins(text: str, place: int) -> bool:
     """Whether this is a joiner between two signs of a script that has them; elsewhere it would hide in a name."""
     around = text[place - 1 : place] + text[place + 1 : place + 2]

@@ -242,7 +242,7 @@ class StateKeeper:
     def _due_after(self, event: BatchDone | EpochDone) -> bool:
         if isinstance(event, BatchDone):
             return False
-        return event.epoch == event.epochs or (self.kept is None and not self._failed)
+        return event.epoch == event.last_epoch or (self.kept is None and not self._failed)
 
     def drop(self) -> None:
         """The training is not to be continued: take away what was kept of it."""

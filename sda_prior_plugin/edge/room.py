@@ -16,8 +16,8 @@ from sda_prior_plugin.settings import PriorSettings
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Model
 
-STATE_COPIES = 6
-"""Of the network's numbers in a state: weights, their average, the optimiser's two moments, at most two checkpoints."""
+STATE_COPIES = 5
+"""Of the network's numbers in a state: weights, their average, the optimiser's squares, at most two checkpoints."""
 HASH_BYTES = 8
 """For each frame that is trained on, and one more for each band; copies are recognized by them."""
 

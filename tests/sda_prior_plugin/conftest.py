@@ -185,8 +185,8 @@ def recovering(codebooks: np.ndarray) -> Recovering:
     settings = small_settings(corpus, epochs=12, weight_decay=20.0)
     run = Run(corpus, settings, torch.device("cpu"))
     with torch.no_grad():
-        for network in (run.network, run.average):
-            network.logits.bias[:, impossible] = -4_000
+        for bias in (run.optimizer.ahead["logits.bias"], run.average.logits.bias):
+            bias[:, impossible] = -4_000
     return Recovering(corpus, settings, train(run, on_event, threading.Event()), epochs, states)
 
 

@@ -27,7 +27,7 @@ class Clock:
 
 def paced(clock: Clock, epochs: list[list[float]], judging: float = 1.0) -> Pace:
     """The pace of a training of ten epochs of ten batches, some of which took so many seconds each."""
-    pace = Pace(10, 10, clock)
+    pace = Pace(10, clock)
     for batches in epochs:
         pace.epoch_begins()
         for seconds in batches:
@@ -40,16 +40,16 @@ def paced(clock: Clock, epochs: list[list[float]], judging: float = 1.0) -> Pace
 
 
 def test_time_left_follows_from_whole_epochs_with_their_judging() -> None:
-    assert paced(Clock(), [[2.0] * 10] * 4).seconds_left(5, 0) == pytest.approx(6 * 21)
-    assert paced(Clock(), [[2.0] * 10] * 4 + [[2.0] * 5]).seconds_left(5, 5) == pytest.approx(5.5 * 21)
+    assert paced(Clock(), [[2.0] * 10] * 4).seconds_left(5, 0, 10) == pytest.approx(6 * 21)
+    assert paced(Clock(), [[2.0] * 10] * 4 + [[2.0] * 5]).seconds_left(5, 5, 10) == pytest.approx(5.5 * 21)
 
 
 def test_before_an_epoch_is_over_it_follows_from_the_batches() -> None:
-    assert paced(Clock(), [[2.0] * 3]).seconds_left(1, 3) == pytest.approx(97 * 2)
+    assert paced(Clock(), [[2.0] * 3]).seconds_left(1, 3, 10) == pytest.approx(97 * 2)
 
 
 def test_at_the_end_nothing_is_left() -> None:
-    assert paced(Clock(), [[2.0] * 10] * 10).seconds_left(10, 10) == 0
+    assert paced(Clock(), [[2.0] * 10] * 10).seconds_left(10, 10, 10) == 0
 
 
 @pytest.mark.parametrize("asleep_in", ["the first epoch", "a later epoch", "judging"])
@@ -57,21 +57,21 @@ def test_what_a_laptop_sleeps_through_changes_the_time_left_by_little(asleep_in:
     night = 8 * 3600.0
     clock = Clock()
     if asleep_in == "the first epoch":
-        left = paced(clock, [[2.0, 2.0, 2.0, night, 2.0]]).seconds_left(1, 5)
+        left = paced(clock, [[2.0, 2.0, 2.0, night, 2.0]]).seconds_left(1, 5, 10)
         assert 95 * 2 < left < 4 * 95 * 2
     elif asleep_in == "a later epoch":
         pace = paced(clock, [[2.0] * 10, [2.0] * 4 + [night] + [2.0] * 5, [2.0] * 10])
-        assert pace.seconds_left(4, 0) == pytest.approx(7 * 21, rel=0.01)
+        assert pace.seconds_left(4, 0, 10) == pytest.approx(7 * 21, rel=0.01)
     else:
         pace = paced(clock, [[2.0] * 10] * 2)
         pace.epoch_begins()
         clock.now += night
         pace.epoch_done()
-        assert pace.seconds_left(4, 0) == pytest.approx(7 * 21, rel=0.01)
+        assert pace.seconds_left(4, 0, 10) == pytest.approx(7 * 21, rel=0.01)
 
 
 def test_a_machine_that_becomes_slower_is_followed() -> None:
-    assert paced(Clock(), [[2.0] * 10] * 4 + [[4.0] * 10] * 3).seconds_left(8, 0) == pytest.approx(3 * 41)
+    assert paced(Clock(), [[2.0] * 10] * 4 + [[4.0] * 10] * 3).seconds_left(8, 0, 10) == pytest.approx(3 * 41)
 
 
 def test_a_training_whose_laptop_slept_says_a_sensible_time_left(corpus: CodeCorpus) -> None:
@@ -85,7 +85,7 @@ def test_a_training_whose_laptop_slept_says_a_sensible_time_left(corpus: CodeCor
 
     def on_event(event: TrainingEvent) -> None:
         if isinstance(event, BatchDone):
-            left.append(event.seconds_left)
+            left.append(event.seconds_left[1])
             if (event.epoch, event.batch) == (3, 2):
                 clock.now += 8 * 3600
 

@@ -227,12 +227,25 @@ def keeper(file: StateFile, clock: Clock, told: list[str]) -> StateKeeper:
 
 
 def batch_done(unfinished: Unfinished) -> BatchDone:
-    return BatchDone(2, 2, 5, 1.0, lambda: unfinished.state)
+    return BatchDone(2, 2, 5, (1.0, 1.0), lambda: unfinished.state)
 
 
 def epoch_done(unfinished: Unfinished, epoch: int = 2) -> EpochDone:
     return EpochDone(
-        epoch, 9, 2.0, 2.0, 1, 2.0, False, (), 0, 1.0, 1.0, lambda frames, seed: np.zeros(0), lambda: unfinished.state
+        epoch,
+        9,
+        9,
+        2.0,
+        2.0,
+        1,
+        2.0,
+        False,
+        (),
+        0,
+        1.0,
+        (1.0, 1.0),
+        lambda frames, seed: np.zeros(0),
+        lambda: unfinished.state,
     )
 
 

@@ -127,7 +127,7 @@ def test_a_watch_keeps_nothing_back(corpus: CodeCorpus) -> None:
 
 
 def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> None:
-    """To the curves and the prior of the unbroken training, but for how another processor or torch rounds."""
+    """With another optimizer, which it says; what went before, and the best checkpoint if none is better, stays."""
     shutil.copy(FIXTURES / "training-1.sda.training", tmp_path)
     unfinished = StateFile(tmp_path / "training-1.sda").read()
     assert unfinished is not None
@@ -136,15 +136,13 @@ def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> Non
     corpus = CodeCorpus.from_sequences(train, held_out, codebooks=kept["codebooks"])
     state, events = unfinished.state, list[TrainingEvent]()
     assert (state.epochs, state.batches, state.kept_epochs) == (25, 2, (16, 25))
+    assert (state.settings.epochs, state.settings.patience) == (30, 0)
     run = train_prior(corpus, state.settings, on_event=events.append, resume_from=state)
     (resumed,) = [event for event in events if isinstance(event, TrainingResumed)]
-    if any(difference.startswith(("precision", "device")) for difference in resumed.differences):
-        pytest.skip("this machine trains in another precision")
-    assert run.report.train_perplexities == pytest.approx(kept["train_curve"].tolist(), rel=1e-4)
-    assert run.report.held_out_perplexities == pytest.approx(kept["held_out_curve"].tolist(), rel=1e-4)
-    assert run.report.best_epoch == kept["best_epoch"]
-    for name, tensor in run.prior.weights.items():
-        np.testing.assert_array_equal(tensor.numpy(), kept[f"weights.{name}"])  # its checkpoint is in the state
+    assert "optimizer unknown before, schedule-free AdamW now" in resumed.differences
+    assert run.report.held_out_perplexities[:25] == pytest.approx(kept["held_out_curve"].tolist()[:25], rel=1e-4)
+    assert (run.report.ended, run.report.epochs_trained) == ("finished", 30)
+    assert max(run.report.held_out_perplexities[25:]) < 1.1 * min(kept["held_out_curve"]), "what was learned is there"
 
 
 def test_it_tells_what_went_before(corpus: CodeCorpus) -> None:
@@ -227,17 +225,17 @@ def changed(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callab
 
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, torch.Tensor]], None], str]] = {
-    "weights missing": (without("network."), "lacks network"),
+    "weights missing": (without("ahead."), "lacks ahead"),
     "averaged weights missing": (without("average."), "lacks average"),
-    "moments missing": (without("optimizer.logits.bias.exp_avg_sq"), "lacks optimizer.logits.bias.exp_avg_sq"),
+    "moments missing": (without("squares.logits.bias"), "lacks squares.logits.bias"),
     "checkpoint missing": (without("kept.0.weights."), "lacks kept.0"),
     "checkpoint's bits missing": (without("kept.0.sequence_bits"), "lacks kept.0.sequence_bits"),
     "random stream missing": (without("random."), "lacks random.cpu"),
     "a tensor too many": (lambda tensors: tensors.update(more=torch.zeros(1)), "more is unknown"),
-    "another shape": (changed("network.", lambda tensor: tensor[:-1]), "its network"),
+    "another shape": (changed("ahead.", lambda tensor: tensor[:-1]), "its ahead"),
     "another type": (changed("average.", torch.Tensor.double), "its average"),
-    "not a number": (changed("network.", lambda tensor: tensor * float("nan")), "not finite"),
-    "moments not finite": (changed("optimizer.", lambda tensor: tensor + float("inf")), "not finite"),
+    "not a number": (changed("ahead.", lambda tensor: tensor * float("nan")), "not finite"),
+    "moments not finite": (changed("squares.", lambda tensor: tensor + float("inf")), "not finite"),
     "other sequences": (changed("kept.0.sequence_bits", lambda tensor: tensor[1:]), "its kept.0"),
     "no random stream": (changed("random.", torch.zeros_like), "random numbers"),
     "a short random stream": (changed("random.", lambda tensor: tensor[1:]), "its random.cpu"),

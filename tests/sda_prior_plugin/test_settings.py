@@ -112,6 +112,18 @@ def test_a_value_out_of_bounds_is_refused_by_name(wrong: dict) -> None:
         settings(**wrong)
 
 
+@pytest.mark.parametrize("said", ["epochs = 9", "steps = 100", "rounds = 2"])
+def test_whoever_says_how_long_training_takes_gets_that_and_else_it_ends_when_it_is_done(
+    said: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "prior.toml"
+    for text, patience in ((said, 0.0), (f"{said}\npatience = 0.3", 0.3), ("batch_seconds = 9", 0.5)):
+        config.write_text(f"[every]\n{text}\n")
+        chosen = PriorSettings.for_size(file_count=50, train_seconds=[2.0] * 40, tiers=read_tiers(config))
+        assert chosen.patience == patience
+    assert (settings().patience, settings(epochs=9).patience, settings(epochs=9, patience=1).patience) == (0.5, 0, 1)
+
+
 def test_a_hidden_size_that_the_heads_cannot_share_is_refused() -> None:
     with pytest.raises(PriorError, match="100 cannot be shared by 3 heads"):
         settings(hidden_size=100, heads=3)
@@ -123,7 +135,7 @@ def test_heads_given_to_a_gru_are_refused_rather_than_ignored() -> None:
 
 
 def test_an_unknown_setting_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(PriorError, match="hiden_size is not a setting; the settings are epochs, hidden_size"):
+    with pytest.raises(PriorError, match="hiden_size is not a setting; the settings are epochs, patience, hidden_size"):
         settings(hiden_size=3)
 
 

@@ -552,7 +552,20 @@ def test_epochs_that_are_not_finite_are_told_drawn_and_kept_as_such(trained: Pat
         progress.on_event(TrainingResumed((math.inf,), (math.inf,), (False,), (), 0, ()))
         progress.on_event(
             EpochDone(
-                1, 2, 1e90, math.inf, 0, math.inf, False, (), 3, 1.0, 1.0, draw=lambda *_: None, state=lambda: None
+                1,
+                2,
+                2,
+                1e90,
+                math.inf,
+                0,
+                math.inf,
+                False,
+                (),
+                3,
+                1.0,
+                (1.0, 1.0),
+                draw=lambda *_: None,
+                state=lambda: None,
             )  # type: ignore[arg-type, return-value]  # neither is called
         )
     assert "going on after epoch 1, perplexity: best: none yet" in text.getvalue()

@@ -358,7 +358,7 @@ def curve_of(progress: PriorProgress) -> Curve:
     best = progress.best  # before the curve that it is an epoch of, which may grow meanwhile
     judged = len(progress.held_out)
     return Curve(
-        epochs=0 if progress.job is None else progress.job.settings.epochs,
+        epochs=progress.epochs,
         train=progress.train[:judged],
         held_out=progress.held_out[:judged],
         best=best,

@@ -53,7 +53,9 @@ class PriorProgress:
         best: epoch with the lowest held-out perplexity, from 1; 0 before there is a finite one.
         started: whether the codes are there and it trains.
         done: epochs, with the share of the one under way.
-        seconds_left: of the training; not a number before it is known.
+        seconds_left: of the training, at least and at most; None before it is known.
+        finishing: the sentence on its ending early, where the latest epochs were no better.
+        last_epoch: the last one if none is better than the best so far; 0 before one is over.
         sound: the latest new sound.
         saving: whether training is over and the model is being saved.
     """
@@ -69,9 +71,16 @@ class PriorProgress:
     best: int = 0
     started: bool = False
     done: float = 0.0
-    seconds_left: float = math.nan
+    seconds_left: tuple[float, float] | None = None
+    finishing: str = ""
+    last_epoch: int = 0
     sound: Sound | None = None
     saving: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """That there will be if it gets no better."""
+        return self.last_epoch or (0 if self.job is None else self.job.settings.epochs)
 
     @property
     def memorizing(self) -> bool:
@@ -112,6 +121,7 @@ class PriorProgress:
             self.done, self.seconds_left = float(event.epoch), event.seconds_left
             self.held_out.append(event.held_out_perplexity)  # after the others: its length is how many epochs there are
             self.best = event.best_epoch  # one of these
+            self.last_epoch, self.finishing = event.last_epoch, event.finishing
         elif isinstance(event, MemorizingFound):
             self.finding = f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}"
 
@@ -156,7 +166,12 @@ class PriorWork:
                 raise PriorError(f"{error} {kept}{_to_go_on(keeper)}".strip()) from error
             raise
         report = run.report
-        ended = {"finished": "is finished", "stopped": "was stopped", "diverged": "diverged"}[report.ended]
+        ended = {
+            "finished": "is finished",
+            "no better": "is finished: it got no better",
+            "stopped": "was stopped",
+            "diverged": "diverged",
+        }[report.ended]
         kept = f"the best checkpoint (epoch {report.best_epoch}, perplexity {report.final_perplexity:.2f})"
         note = f" {saved.note}" if saved.note else ""
         return f"Training {ended}.{note} {kept[0].upper()}{kept[1:]} is saved in {saved.path.name}."

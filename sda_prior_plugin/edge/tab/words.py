@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable
 
 from sda_prior_plugin.edge.contract import Job
-from sda_prior_plugin.edge.printed import printable
+from sda_prior_plugin.edge.printed import printable, time_left
 from sda_prior_plugin.edge.tab.chart import STYLE as CHART_STYLE
 from sda_prior_plugin.edge.tab.training import PriorProgress
 from sda_prior_plugin.report import perplexity_text
@@ -69,7 +68,7 @@ def banner(progress: PriorProgress) -> str:
 def going(job: Job) -> str:
     """A bar and a plain sentence on how a training goes, or went."""
     progress: PriorProgress = job.progress
-    total = progress.job.settings.epochs if progress.job is not None else 0
+    total = progress.epochs
     value = f' max="{total}" value="{progress.done:.2f}"' if progress.done and total else ""
     bar = "" if job.over else f'<progress{value} aria-label="Training of the prior"></progress>'
     return f'{bar}<p class="prior-going-text">{as_html(state(job))} {as_html(trend(progress, job.over))}</p>'
@@ -97,11 +96,14 @@ def state(job: Job) -> str:
             if (part := progress.part) is not None:
                 doing += f" {part[0]} is a long one: {part[1]:.0%} of it."
         return f"{progress.note} {doing}".strip()
-    if progress.done >= progress.job.settings.epochs:
+    if progress.done >= progress.epochs:
         return "Looking at the best checkpoint, then saving it."
     epoch = int(progress.done) + 1
-    left = "" if math.isnan(progress.seconds_left) else f", {clock(progress.seconds_left)} left"
-    return f"Epoch {epoch} of {progress.job.settings.epochs}{left}."
+    left = "" if progress.seconds_left is None else f", {time_left(progress.seconds_left)}"
+    most = progress.job.settings.epochs
+    early = "at most " if progress.epochs < most else ""
+    finishing = f" {progress.finishing[:1].upper()}{progress.finishing[1:]}." if progress.finishing else ""
+    return f"Epoch {epoch} of {early}{most}{left}.{finishing}"
 
 
 def trend(progress: PriorProgress, over: bool = False) -> str:
@@ -126,9 +128,3 @@ def trend(progress: PriorProgress, over: bool = False) -> str:
         return f"The best was epoch {best} so far: held-out perplexity {held_out[best - 1]:.2f}."
     still = "It was still learning at the end" if over else "Still learning"
     return f"{still}: held-out perplexity {perplexity_text(held_out[first - 1])} → {held_out[best - 1]:.2f}."
-
-
-def clock(seconds: float) -> str:
-    """A time for people: 1:32."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,105 @@
+"""A training knows when it is done: it finishes once it gets no better, and goes on for as long as it does."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from sda_prior_plugin import (
+    BatchDone,
+    CodeCorpus,
+    EpochDone,
+    PriorRun,
+    PriorSettings,
+    TrainingEvent,
+    TrainingState,
+    train_prior,
+)
+from sda_prior_plugin.schedule import LEAST_PATIENCE, last_epoch_after
+
+from .conftest import LEVELS, SIZE, assert_same, small_settings
+
+PATIENCE, MOST = 0.5, 200
+
+
+@pytest.fixture(scope="module")
+def noise() -> CodeCorpus:
+    """A corpus in which there is nothing to learn but the recordings themselves, and that is soon done."""
+    rng = np.random.default_rng(3)
+    grids = [rng.integers(0, SIZE, (int(rng.integers(8, 20)), 4, LEVELS)) for _ in range(18)]
+    return CodeCorpus.from_sequences(grids[:6], grids[6:], codebooks=rng.normal(size=(LEVELS, SIZE, 8)))
+
+
+@pytest.fixture(scope="module")
+def settings(noise: CodeCorpus) -> PriorSettings:
+    return small_settings(noise, epochs=MOST, patience=PATIENCE, dropout=0.1, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def told(noise: CodeCorpus, settings: PriorSettings) -> tuple[PriorRun, list[TrainingEvent], list[TrainingState]]:
+    """A run that ends early, all that it told, and its state after each batch and epoch."""
+    events: list[TrainingEvent] = []
+    states: list[TrainingState] = []
+
+    def on_event(event: TrainingEvent) -> None:
+        events.append(event)
+        if isinstance(event, BatchDone | EpochDone):
+            state = copy.deepcopy(event.state())
+            states.append(TrainingState.from_parts(json.loads(json.dumps(state.as_dict())), state.tensors))
+
+    return train_prior(noise, settings, on_event=on_event), events, states
+
+
+Told = tuple[PriorRun, list[TrainingEvent], list[TrainingState]]
+
+
+def test_it_ends_once_a_share_of_its_epochs_has_brought_nothing_and_says_so_before(told: Told) -> None:
+    run, events, _ = told
+    report, epochs = run.report, [event for event in events if isinstance(event, EpochDone)]
+    assert report.ended == "no better"
+    assert report.epochs_trained == last_epoch_after(report.best_epoch, PATIENCE) < MOST
+    assert report.best_epoch == 1 + int(np.argmin(report.held_out_perplexities))
+    for event in epochs:
+        ago = event.epoch - event.best_epoch
+        assert event.finishing.startswith(f"no better for {ago} epochs: finishing") == (ago >= 2)
+        assert event.last_epoch == last_epoch_after(event.best_epoch, PATIENCE)
+    assert f"with epoch {report.epochs_trained} if that stays so" in epochs[-2].finishing
+
+
+def test_whatever_the_corpus_most_of_a_training_lies_before_its_best_epoch() -> None:
+    for best in range(2 * LEAST_PATIENCE, 1000):
+        assert best / last_epoch_after(best, 0.5) > 0.6
+
+
+def test_the_time_left_is_told_as_least_and_most(told: Told) -> None:
+    _, events, _ = told
+    left = [event.seconds_left for event in events if isinstance(event, BatchDone | EpochDone)]
+    assert [pair for pair in left[:-2] if not 0 < pair[0] < pair[1]] == []
+    assert left[-2][0] == 0 < left[-2][1], "the last epoch is not judged yet, and may be the best"
+    assert left[-1] == (0, 0)
+
+
+def test_broken_off_while_it_gains_or_not_it_goes_on_to_the_same_end(
+    told: Told, noise: CodeCorpus, settings: PriorSettings
+) -> None:
+    run, _, states = told
+    best = run.report.best_epoch
+    for epochs in (best - 1, best + 1, run.report.epochs_trained):
+        state = next(state for state in states if state.epochs == epochs)
+        assert_same(train_prior(noise, settings, resume_from=state), run)
+
+
+def test_it_goes_on_for_as_long_as_it_gains(corpus: CodeCorpus) -> None:
+    run = train_prior(corpus, small_settings(corpus, epochs=8, patience=0.5))
+    assert (run.report.ended, run.report.epochs_trained) == ("finished", 8)
+
+
+def test_whoever_sets_the_epochs_gets_them(told: Told, noise: CodeCorpus, settings: PriorSettings) -> None:
+    chosen = small_settings(noise, epochs=told[0].report.epochs_trained + 2, dropout=0.1, learning_rate=1e-2)
+    assert chosen.patience == 0
+    run = train_prior(noise, chosen)
+    assert (run.report.ended, run.report.epochs_trained) == ("finished", chosen.epochs)
+    assert run.report.best_epoch == told[0].report.best_epoch
