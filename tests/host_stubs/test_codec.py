@@ -164,7 +164,7 @@ def test_a_code_frame_stands_for_frame_samples(varied: Codec, samples: int, fram
 
 
 def test_blocks_give_the_codes_of_a_single_pass(varied: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    audio = noise(8_192 * 70 + 77)
+    audio = noise(8_192 * 140 + 77)
     blocks = varied.encode(audio)
     monkeypatch.setattr("host_stubs.codec._BLOCK", 1_000)
     single = varied.encode(audio)
@@ -179,7 +179,7 @@ def test_blocks_give_the_codes_of_a_single_pass(varied: Codec, monkeypatch: pyte
     [
         range(30_000, 38_192, 256),
         [1, 500, 1_024, 1_025, 8_191, 8_192, 8_193],  # up to half a window there is less sound than is mirrored
-        [8_192 * 32, 8_192 * 32 - 1, 700, 8_192 * 33 + 5],
+        [8_192 * 64, 8_192 * 64 - 1, 700, 8_192 * 65 + 5],
     ],
 )
 def test_sounds_encoded_together_have_the_codes_of_each_alone(varied: Codec, lengths: Sequence[int]) -> None:
