@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from host_stubs.codec import Codec
 from host_stubs.errors import HostError
@@ -29,6 +28,7 @@ _LEAST_BATCHES, _MOST_BATCHES = 16, 64  # batches of an epoch, however small or 
 _MEASUREDCROPS = 128  # the most that is measured after each epoch, so that large datasets train, too
 _HEALTHCROPS = 64  # the most of those trained on that tell after each epoch how the codebooks are used
 _FIRSTCROPS = 64  # whose latents the codebooks start from
+_BETAS = (0.9, 0.98)  # of the optimizer's averages: some hundred batches are all there are
 _RECENT_EPOCHS = 5  # whose times say how long the others will take
 
 FINISHED, LEARNED, STOPPED, DIVERGED = "finished", "learned", "stopped", "diverged"
@@ -50,6 +50,7 @@ class VqvaeSettings:
     dropout: float = 0.0
     decay: float = 0.9  # of the codebooks' moving averages, for each batch
     commitment: float = 0.25
+    absolute: float = 0.3  # weight of the absolute error, by which epochs are judged, beside the squared one
     dead_below: float = 0.5  # vectors a batch, on average, below which a code is replaced
     gradient_clip: float = 1.0
     seed: int = 0
@@ -189,7 +190,7 @@ class _Trainer:
         self.schedule = Schedule(settings.epochs, settings.patience)
         self.half = device.type == "cpu" and _fast_bfloat16()
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=_BETAS
         )
         self.step = 0
         self.skipped = 0
@@ -251,7 +252,9 @@ class _Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             rebuilt = self.network.decoder(latents)
         rebuilt = rebuilt.float()
-        loss = F.mse_loss(rebuilt, crops) + commitment
+        error = rebuilt - crops
+        away = error.abs().mean()
+        loss = error.square().mean() + self.settings.absolute * away + commitment
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
@@ -260,7 +263,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.schedule.rate(self.step, self.batches)
         self.optimizer.step()
-        return (rebuilt - crops).abs().mean().item()
+        return away.item()
 
     @torch.no_grad()
     def _start_codebooks(self) -> None:

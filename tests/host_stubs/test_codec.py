@@ -375,7 +375,9 @@ def test_tensors_that_do_not_fit_are_named(codec: Codec, problem: str) -> None:
 
 
 @pytest.mark.parametrize("block", [997, 8192, 100_000, 10**9])
-@pytest.mark.parametrize("samples", [1, 500, 8192 * 31, 8192 * 32, 8192 * 32 + 1, 8192 * 33 + 700, 8192 * 64, 700_001])
+@pytest.mark.parametrize(
+    "samples", [1, 500, 8192 * 63, 8192 * 64, 8192 * 64 + 1, 8192 * 65 + 700, 8192 * 128, 1_100_001]
+)
 def test_sound_that_comes_in_blocks_has_the_codes_of_the_whole(codec: Codec, samples: int, block: int) -> None:
     sound = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
     parts = list(codec.encode_stream(sound[first : first + block] for first in range(0, samples, block)))
