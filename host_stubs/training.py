@@ -24,7 +24,7 @@ from host_stubs.schedule import Schedule
 from host_stubs.tracks import CROP, Tracks
 from host_stubs.vqvae import Quantizer, VqvaeNetwork
 
-_LEAST_BATCHES, _MOST_BATCHES = 16, 64  # batches of an epoch, however small or large the dataset
+_LEAST_BATCHES, _MOST_BATCHES = 16, 128  # batches of an epoch, however small or large the dataset
 _MEASUREDCROPS = 128  # the most that is measured after each epoch, so that large datasets train, too
 _HEALTHCROPS = 64  # the most of those trained on that tell after each epoch how the codebooks are used
 _FIRSTCROPS = 64  # whose latents the codebooks start from
@@ -42,13 +42,13 @@ class VqvaeSettings:
     codebook_size: int = 128
     levels: int = 3
     dim: int = 128
-    epochs: int = 40  # at most
+    epochs: int = 36  # at most
     patience: int | None = 8  # epochs without a better held-out loss after which it finishes; None: it takes them all
     batch_size: int = 8  # crops of 1 s
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     dropout: float = 0.0
-    decay: float = 0.9  # of the codebooks' moving averages, for each batch
+    decay: float = 0.95  # of the codebooks' moving averages, for each batch
     commitment: float = 0.25
     absolute: float = 0.3  # weight of the absolute error, by which epochs are judged, beside the squared one
     dead_below: float = 0.5  # vectors a batch, on average, below which a code is replaced
