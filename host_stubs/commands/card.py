@@ -113,7 +113,7 @@ def _codec_lines(model: Model) -> Lines:
 def _training_lines(report: dict[str, Any]) -> Lines:
     parts = []
     if report.get("epochs_trained") is not None:
-        why = ENDED.get(report.get("ended", ""), "")
+        why = ENDED.get(str(report.get("ended")), "")
         parts.append(f"{report['epochs_trained']} epochs{why}")
     if report.get("best_epoch") is not None:
         parts.append(f"best {report['best_epoch']}")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from host_stubs.audio import peak_normalized
+from host_stubs.commands.display import TrainingDisplay
 from host_stubs.errors import HostError
 from host_stubs.mel import Mel
 from host_stubs.schedule import Schedule
@@ -179,6 +180,14 @@ def test_without_patience_training_takes_all_its_epochs() -> None:
     run, events = trained(dataclasses.replace(SMALL, epochs=4, patience=None, learning_rate=1e-7))
     assert len(events) == 4
     assert run.report["ended"] == "finished"
+
+
+@pytest.mark.parametrize(("finishing", "said"), [(False, "; at most 1:05 left"), (True, "; finishing, 1:05 left")])
+def test_the_console_says_how_long_at_most_and_when_it_finishes(
+    capsys: pytest.CaptureFixture[str], finishing: bool, said: str
+) -> None:
+    TrainingDisplay()(EpochDone(3, 9, 0.2, 0.3, 3, (), 65.0, finishing))
+    assert said in capsys.readouterr().err
 
 
 def rates(schedule: Schedule, epochs: range) -> list[float]:
