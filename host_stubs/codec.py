@@ -20,7 +20,7 @@ from host_stubs.stored import Kind, kind_of
 
 MOST = {"dim": 4096, "levels": 32, "codebook_size": 65_536}
 """The bounds of a codec's settings; they go from 1."""
-_BLOCK = 32  # code frames that go through the encoder at once: what the processor's cache holds is fastest
+_BLOCK = 64  # code frames that go through the encoder at once: what the processor's cache holds is fastest
 
 
 class Codec:
@@ -35,7 +35,8 @@ class Codec:
         self.sample_rate = mel_settings.sample_rate  # Hz
         self.frame_samples = STRIDE * mel_settings.hop_length
         self.bands = -(-mel_settings.n_mels // STRIDE)
-        self._encoder = encoder.eval().requires_grad_(False)
+        # the order in memory in which processors take convolutions
+        self._encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self._decoder = decoder.eval().requires_grad_(False)
         self._codebooks = codebooks  # [levels, size, dim]
         self._griffin_lim: GriffinLim | None = None  # made when there is sound to make: opening a model need not wait
@@ -158,7 +159,9 @@ class Codec:
         tensors = {f"encoder.{name}": tensor for name, tensor in self._encoder.state_dict().items()}
         tensors |= {f"decoder.{name}": tensor for name, tensor in self._decoder.state_dict().items()}
         tensors |= {_codebook_name(level): book[None] for level, book in enumerate(self._codebooks)}  # [1, size, dim]
-        return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        }
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:

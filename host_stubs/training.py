@@ -15,19 +15,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from host_stubs.codec import Codec
 from host_stubs.errors import HostError
 from host_stubs.mel import Mel, MelSettings
 from host_stubs.network import STRIDE, Decoder, Encoder, code_vectors, nearest_codes
+from host_stubs.schedule import Schedule
 from host_stubs.tracks import CROP, Tracks
 from host_stubs.vqvae import Quantizer, VqvaeNetwork
 
-_LEAST_BATCHES, _MOST_BATCHES = 16, 64  # batches of an epoch, however small or large the dataset
+_LEAST_BATCHES, _MOST_BATCHES = 16, 128  # batches of an epoch, however small or large the dataset
 _MEASUREDCROPS = 128  # the most that is measured after each epoch, so that large datasets train, too
+_HEALTHCROPS = 64  # the most of those trained on that tell after each epoch how the codebooks are used
 _FIRSTCROPS = 64  # whose latents the codebooks start from
+_BETAS = (0.9, 0.98)  # of the optimizer's averages: some hundred batches are all there are
 _RECENT_EPOCHS = 5  # whose times say how long the others will take
+
+FINISHED, LEARNED, STOPPED, DIVERGED = "finished", "learned", "stopped", "diverged"
+"""Why a training ended: its epochs were over, it had nothing to gain any more, it was told to, its network broke."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +42,16 @@ class VqvaeSettings:
     codebook_size: int = 128
     levels: int = 3
     dim: int = 128
-    epochs: int = 40  # at most
-    patience: int = 12  # epochs without a better held-out loss after which training stops
-    batch_size: int = 16  # crops of 1 s
-    learning_rate: float = 3e-3
+    epochs: int = 36  # at most
+    patience: int | None = 8  # epochs without a better held-out loss after which it finishes; None: it takes them all
+    batch_size: int = 8  # crops of 1 s
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     dropout: float = 0.0
-    decay: float = 0.9  # of the codebooks' moving averages, for each batch
+    decay: float = 0.95  # of the codebooks' moving averages, for each batch
     commitment: float = 0.25
-    dead_below: float = 1.0  # vectors a batch, on average, below which a code is replaced
+    absolute: float = 0.3  # weight of the absolute error, by which epochs are judged, beside the squared one
+    dead_below: float = 0.5  # vectors a batch, on average, below which a code is replaced
     gradient_clip: float = 1.0
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda or mps
@@ -53,16 +59,19 @@ class VqvaeSettings:
     def __post_init__(self) -> None:
         least = {"codebook_size": 2, "levels": 1, "dim": 1, "epochs": 1, "patience": 1, "batch_size": 1}
         for name, value in least.items():
-            if getattr(self, name) < value:
-                raise HostError(f"The training setting {name} must be at least {value}, not {getattr(self, name)}.")
+            given = getattr(self, name)
+            if given is not None and given < value:
+                raise HostError(f"The training setting {name} must be at least {value}, not {given}.")
 
     @classmethod
     def for_dataset(
         cls, file_count: int, *, epochs: int | None = None, seed: int = 0, device: str = "auto"
     ) -> VqvaeSettings:
-        """Settings that suit a dataset of this many files."""
+        """Settings that suit a dataset of this many files. Where `epochs` are given, training takes just as many."""
         size = 64 if file_count <= 20 else 128 if file_count <= 100 else 256
-        return cls(codebook_size=size, epochs=cls.epochs if epochs is None else epochs, seed=seed, device=device)
+        if epochs is None:
+            return cls(codebook_size=size, seed=seed, device=device)
+        return cls(codebook_size=size, epochs=epochs, patience=None, seed=seed, device=device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +87,7 @@ class LevelHealth:
 class EpochDone:
     """An epoch (counted from 1) is over, and measured. Losses are mean absolute errors of the log-mel.
 
+    `epochs` is how many there will be, at most. `finishing`: the learning rate falls, and training ends with that many.
     `held_out_loss` is not a number where the network is not finite; `best_epoch` is 0 before there was a finite one.
     """
 
@@ -87,7 +97,8 @@ class EpochDone:
     held_out_loss: float
     best_epoch: int
     levels: tuple[LevelHealth, ...]
-    seconds_left: float  # at most: training may stop early
+    seconds_left: float  # at most, unless `finishing`: then about as long
+    finishing: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,14 +181,16 @@ class _Trainer:
         self.random = np.random.default_rng(settings.seed)
         frames = np.array(tracks.frames, dtype=float)
         self.weights = frames / frames.sum()
-        self.train_crops = tracks.spread(_MEASUREDCROPS).to(device)
+        self.train_crops = tracks.spread(_HEALTHCROPS).to(device)
         self.held_out_crops = held_out.spread(_MEASUREDCROPS).to(device)
         wanted = math.ceil(frames.sum() / CROP / settings.batch_size)
         self.batches = min(max(wanted, _LEAST_BATCHES), _MOST_BATCHES)
-        self.network = _network(settings).to(device)
+        # channels last is how processors take convolutions; it is another order in memory, of the same numbers
+        self.network = _network(settings).to(device).to(memory_format=torch.channels_last)
+        self.schedule = Schedule(settings.epochs, settings.patience)
         self.half = device.type == "cpu" and _fast_bfloat16()
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=_BETAS
         )
         self.step = 0
         self.skipped = 0
@@ -186,24 +199,25 @@ class _Trainer:
 
     def run(self, on_event: Callable[[EpochDone], None], stop: threading.Event) -> VqvaeRun:
         moments = [time.perf_counter()]  # when training began, and when each epoch was measured
-        epochs = 0  # done
-        while epochs < self.settings.epochs:
+        epochs, ended = 0, ""
+        while not ended:
             losses = self._train_epoch(stop, quantized=epochs > 0)
             if stop.is_set():
+                ended = STOPPED
                 break
             if epochs == 0:
                 self._start_codebooks()
             epochs += 1
             on_event(self._measured(epochs, losses, moments))
-            best = self.best_event.epoch if self.best_event else 0
-            # An epoch without a single finite loss has no way back: the network itself has diverged.
-            if epochs - best >= self.settings.patience or not losses:
-                break
-        if self.best_event is None and stop.is_set():
+            if not losses:  # there is no way back: the network itself has diverged
+                ended = DIVERGED
+            elif epochs == self.schedule.epochs:
+                ended = LEARNED if self.schedule.ended_early else FINISHED
+        if self.best_event is None and ended == STOPPED:
             raise HostError("Training was stopped before its first epoch was over: there is nothing to keep.")
         if self.best_event is None:
             raise HostError("Training diverged: no epoch gave finite losses. A lower learning rate may help.")
-        return VqvaeRun(self._codec(), self._report(self.best_event, epochs, time.perf_counter() - moments[0]))
+        return VqvaeRun(self._codec(), self._report(self.best_event, epochs, ended, time.perf_counter() - moments[0]))
 
     def _train_epoch(self, stop: threading.Event, *, quantized: bool) -> list[float]:
         """Train for one epoch or until `stop`; the losses of the batches that had finite ones.
@@ -238,16 +252,18 @@ class _Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             rebuilt = self.network.decoder(latents)
         rebuilt = rebuilt.float()
-        loss = F.mse_loss(rebuilt, crops) + commitment
+        error = rebuilt - crops
+        away = error.abs().mean()
+        loss = error.square().mean() + self.settings.absolute * away + commitment
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
         if not (loss.isfinite() and norm.isfinite()):
             return None
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * self._rate()
+            group["lr"] = self.settings.learning_rate * self.schedule.rate(self.step, self.batches)
         self.optimizer.step()
-        return (rebuilt - crops).abs().mean().item()
+        return away.item()
 
     @torch.no_grad()
     def _start_codebooks(self) -> None:
@@ -255,11 +271,6 @@ class _Trainer:
         latents = self.network.encoder(self._crops(_FIRSTCROPS))
         if latents.isfinite().all():
             self.network.quantizer(latents)
-
-    def _rate(self) -> float:
-        """The share of the learning rate: up over the first batches, then down along a cosine."""
-        progress = self.step / (self.settings.epochs * self.batches)
-        return min(1.0, self.step / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def _crops(self, count: int) -> Tensor:
         """Random crops of the recordings `[count, 1, 16 bands, CROP]`."""
@@ -282,15 +293,18 @@ class _Trainer:
         whole = all(tensor.isfinite().all() for tensor in self.network.state_dict().values())
         loss = error.abs().mean().item() if whole else math.nan
         better = math.isfinite(loss) and (self.best_event is None or loss < self.best_event.held_out_loss)
+        best = epoch if better else self.best_event.epoch if self.best_event else 0
+        self.schedule.epoch_is_done(epoch, best)
         moments.append(time.perf_counter())
         event = EpochDone(
             epoch=epoch,
-            epochs=self.settings.epochs,
+            epochs=self.schedule.epochs,
             train_loss=sum(losses) / len(losses) if losses else float("nan"),
             held_out_loss=loss,
-            best_epoch=epoch if better else self.best_event.epoch if self.best_event else 0,
+            best_epoch=best,
             levels=health,
-            seconds_left=seconds_left(moments, self.settings.epochs - epoch),
+            seconds_left=seconds_left(moments, self.schedule.epochs - epoch),
+            finishing=epoch >= self.schedule.finishes_after,
         )
         if better:
             self.best_event = event
@@ -304,13 +318,14 @@ class _Trainer:
 
     def _codec(self) -> Codec:
         self.network.load_state_dict(self.best)
-        self.network.cpu()
+        self.network.cpu().to(memory_format=torch.contiguous_format)
         codebooks = self.network.quantizer.codebooks.detach().clone()
         return Codec(self.mel_settings, self.network.encoder, self.network.decoder, codebooks)
 
-    def _report(self, best: EpochDone, epochs: int, seconds: float) -> dict[str, Any]:
+    def _report(self, best: EpochDone, epochs: int, ended: str, seconds: float) -> dict[str, Any]:
         return {
             "epochs_trained": epochs,
+            "ended": ended,
             "best_epoch": best.epoch,
             "train_loss": best.train_loss,
             "held_out_loss": best.held_out_loss,

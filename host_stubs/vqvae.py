@@ -32,6 +32,7 @@ class Quantizer(nn.Module):
             threshold_ema_dead_code=dead_below,
             kmeans_init=True,
             kmeans_iters=10,
+            rotation_trick=False,  # the gradient goes straight through: turning it takes long and gains nothing here
         )
 
     @property

@@ -18,6 +18,8 @@ SECONDS_TO_LOOK = 0.3
 """For what has become of a dataset: `host info` answers at once."""
 LONGEST_LINE = 10_000
 """Characters of a line; names of files and what is said of them are among them."""
+ENDED = {"learned": " (until nothing got better)", "stopped": " (stopped early)", "diverged": " (diverged)"}
+"""What is said of how a training ended, if it was not over with its last epoch."""
 PRIOR_LEFT_BEHIND = (
     "its own prior is left behind: it takes the codes in an order in which time does not go forward, and cannot be "
     "used here; teach the model a new one with host train-prior"
@@ -111,7 +113,8 @@ def _codec_lines(model: Model) -> Lines:
 def _training_lines(report: dict[str, Any]) -> Lines:
     parts = []
     if report.get("epochs_trained") is not None:
-        parts.append(f"{report['epochs_trained']} epochs")
+        why = ENDED.get(str(report.get("ended")), "")
+        parts.append(f"{report['epochs_trained']} epochs{why}")
     if report.get("best_epoch") is not None:
         parts.append(f"best {report['best_epoch']}")
     for label, key in (("train loss", "train_loss"), ("held-out loss", "held_out_loss")):

@@ -25,7 +25,7 @@ RECORDINGS_BYTES = 32 * 4 * 2 * 48_000
 @click.command()
 @click.argument("folder", metavar="[DIR]", default="demo", type=click.Path(path_type=Path))
 @click.option("--recordings-only", is_flag=True, help="Only write the recordings.")
-@click.option("--epochs", type=click.IntRange(1), help="Most epochs to train, the VQ-VAE and the prior each.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs to train, the VQ-VAE and the prior each.")
 @click.option("--seconds", type=FiniteRange(0, 3600, min_open=True), default=10.0, show_default=True, help="New sound.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Train again and replace the model and sound of an earlier demo.")

@@ -60,7 +60,7 @@ class TrainingDisplay:
         if self._plain:
             self._write_line(event)
             return
-        state = f"{_losses(event)}, {_left(event.seconds_left)} left"
+        state = f"{_losses(event)}, {_left(event)}"
         self._progress.update(self._task, completed=event.epoch, total=event.epochs, state=state)
         self._live.update(Group(self._progress, _levels_table(event)))
 
@@ -72,7 +72,7 @@ class TrainingDisplay:
         levels = ", ".join(f"{h.utilization:.0%}/{h.perplexity:.0f}/{h.dead_codes}" for h in event.levels)
         print(
             f"VQ-VAE epoch {event.epoch}/{event.epochs}: {_losses(event)}; "
-            f"codes in use/perplexity/dead by level: {levels or 'none yet'}; {_left(event.seconds_left)} left",
+            f"codes in use/perplexity/dead by level: {levels or 'none yet'}; {_left(event)}",
             file=sys.stderr,
             flush=True,
         )
@@ -91,6 +91,7 @@ def _losses(event: EpochDone) -> str:
     return f"train {event.train_loss:.4f}, held out {event.held_out_loss:.4f} (best epoch {event.best_epoch})"
 
 
-def _left(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+def _left(event: EpochDone) -> str:
+    """How long it will take: until it finishes, how long at most."""
+    minutes, rest = divmod(round(event.seconds_left), 60)
+    return f"{'finishing, ' if event.finishing else 'at most '}{minutes}:{rest:02d} left"

@@ -46,7 +46,7 @@ HEADER_BYTES = 2**16
 @click.argument("audio_dir", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The model file (default: NAME.sda, here).")
 @click.option("--name", help="The model's name (default: the folder's name).")
-@click.option("--epochs", type=click.IntRange(1), help="Most epochs to train (default: by the number of files).")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs to train (default: until nothing gets better).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Makes a CPU run repeatable."

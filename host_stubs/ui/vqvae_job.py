@@ -37,7 +37,7 @@ class VqvaeProgress:
 class VqvaeWork:
     """What a job of this kind does; call it with the job.
 
-    `epochs` None: by the number of files. `found`: what there is of the model file, which may be replaced.
+    `epochs` None: until nothing gets better. `found`: what there is of the model file, which may be replaced.
     """
 
     host: Host

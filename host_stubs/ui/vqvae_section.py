@@ -72,7 +72,9 @@ class VqvaeSection:
                 label="Name of the model", info="Left empty: that of the folder.", elem_id="vqvae-name"
             )
         with gr.Accordion("Advanced", open=False, elem_id="vqvae-advanced"), gr.Row():
-            self.epochs = gr.Textbox(label="Most epochs", info="Left empty: auto.", max_lines=1, min_width=120)
+            self.epochs = gr.Textbox(
+                label="Epochs", info="Left empty: until nothing gets better.", max_lines=1, min_width=120
+            )
             self.seed = gr.Textbox("0", label="Seed", info="Makes a CPU run repeatable.", max_lines=1, min_width=120)
             self.device = gr.Dropdown(
                 ["auto", "cpu", "cuda", "mps"],
@@ -188,7 +190,7 @@ class VqvaeSection:
             raise HostError(f"A model cannot be called {name!r}: give a name without slashes or a dot before it.")
         path = self.models.folder / model_file_name(name)
         self.host.check_writable(path)
-        most = _whole(epochs, "Most epochs", 1, MOST_EPOCHS) if epochs else None
+        most = _whole(epochs, "Epochs", 1, MOST_EPOCHS) if epochs else None
         from_seed = _whole(seed or "0", "Seed", 0, LARGEST_SEED)
         return path, VqvaeWork(self.host, recordings, name, most, from_seed, device, self.host.file_state(path))
 
@@ -258,6 +260,8 @@ def _state(job: Job, epochs: list[EpochDone]) -> str:
         return losses + "."
     if job.stop_requested.is_set():
         return losses + ". Ending after the current step."
+    if last.finishing:
+        return f"{losses}. Finishing: {_clock(last.seconds_left)} left."
     return f"{losses}. At most {_clock(last.seconds_left)} left."
 
 

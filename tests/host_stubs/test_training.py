@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from host_stubs.audio import peak_normalized
+from host_stubs.commands.display import TrainingDisplay
 from host_stubs.errors import HostError
 from host_stubs.mel import Mel
+from host_stubs.schedule import Schedule
 from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, seconds_left, train_vqvae
 
 # A small quantizer and few crops a batch: everything here has to be quick.
@@ -115,7 +117,7 @@ def test_larger_datasets_get_larger_codebooks(files: int, size: int) -> None:
 
 def test_what_the_caller_sets_is_what_is_used() -> None:
     settings = VqvaeSettings.for_dataset(30, epochs=7, seed=3, device="cpu")
-    assert (settings.epochs, settings.seed, settings.device) == (7, 3, "cpu")
+    assert (settings.epochs, settings.patience, settings.seed, settings.device) == (7, None, 3, "cpu")
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "codebook_size", "levels", "dim", "patience"])
@@ -162,11 +164,69 @@ def test_a_run_that_is_stopped_at_once_says_that_there_is_nothing() -> None:
         train_vqvae(tones(2), tones(1), SMALL, stop=stop)
 
 
-def test_training_ends_early_when_nothing_gets_better() -> None:
+def test_training_finishes_early_when_nothing_gets_better_and_says_so() -> None:
     # So low a rate that what the first epoch learned is lost in quantization, and nothing is learned after it.
-    run, events = trained(dataclasses.replace(SMALL, epochs=30, patience=1, learning_rate=1e-7))
-    assert len(events) < 30
-    assert events[-1].epoch == run.report["best_epoch"] + 1
+    run, events = trained(dataclasses.replace(SMALL, epochs=30, patience=2, learning_rate=1e-7))
+    first = next(number for number, event in enumerate(events) if event.finishing)
+    assert {event.epochs for event in events[:first]} == {30}
+    assert {event.epochs for event in events[first:]} == {len(events)}
+    assert all(event.finishing for event in events[first:])
+    assert len(events) < 15
+    assert events[-1].seconds_left == 0
+    assert run.report["ended"] == "learned"
+
+
+def test_without_patience_training_takes_all_its_epochs() -> None:
+    run, events = trained(dataclasses.replace(SMALL, epochs=4, patience=None, learning_rate=1e-7))
+    assert len(events) == 4
+    assert run.report["ended"] == "finished"
+
+
+@pytest.mark.parametrize(("finishing", "said"), [(False, "; at most 1:05 left"), (True, "; finishing, 1:05 left")])
+def test_the_console_says_how_long_at_most_and_when_it_finishes(
+    capsys: pytest.CaptureFixture[str], finishing: bool, said: str
+) -> None:
+    TrainingDisplay()(EpochDone(3, 9, 0.2, 0.3, 3, (), 65.0, finishing))
+    assert said in capsys.readouterr().err
+
+
+def rates(schedule: Schedule, epochs: range) -> list[float]:
+    """The share of the learning rate in the middle of each epoch of a hundred batches."""
+    return [schedule.rate(100 * epoch + 50, 100) for epoch in epochs]
+
+
+def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
+    schedule = Schedule(10, None)
+    assert [schedule.rate(batch, 100) for batch in (1, 10, 20)] == [0.05, 0.5, 1]
+    assert rates(schedule, range(6)) == [1] * 6
+    falling = rates(schedule, range(6, 10))
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] < 0.7
+    assert schedule.rate(1_000, 100) == 0.01
+
+
+def test_the_rate_falls_where_nothing_got_better_for_long_and_never_rises_again() -> None:
+    schedule = Schedule(100, 5)
+    for epoch in range(1, 30):
+        schedule.epoch_is_done(epoch, min(epoch, 10))
+    assert schedule.ended_early
+    assert (schedule.finishes_after, schedule.epochs) == (15, 25)
+    assert rates(schedule, range(15)) == [1] * 15
+    assert max(rates(schedule, range(15, 25))) < 1
+
+
+def test_as_long_as_it_gets_better_it_goes_on() -> None:
+    schedule = Schedule(100, 5)
+    for epoch in range(1, 101):
+        schedule.epoch_is_done(epoch, epoch)
+    assert not schedule.ended_early
+    assert schedule.epochs == 100
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_few_epochs_have_a_rate_too(epochs: int) -> None:
+    schedule = Schedule(epochs, 1)
+    assert all(0 < schedule.rate(batch, 16) <= 1 for batch in range(1, 16 * epochs + 1))
 
 
 # Bad luck
