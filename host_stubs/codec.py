@@ -36,7 +36,8 @@ class Codec:
         self.frame_samples = STRIDE * mel_settings.hop_length
         self.bands = -(-mel_settings.n_mels // STRIDE)
         # the order in memory in which processors take convolutions
-        self._encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self._encoder = encoder.eval().requires_grad_(False)
+        self._encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self._decoder = decoder.eval().requires_grad_(False)
         self._codebooks = codebooks  # [levels, size, dim]
         self._griffin_lim: GriffinLim | None = None  # made when there is sound to make: opening a model need not wait

@@ -186,7 +186,8 @@ class _Trainer:
         wanted = math.ceil(frames.sum() / CROP / settings.batch_size)
         self.batches = min(max(wanted, _LEAST_BATCHES), _MOST_BATCHES)
         # channels last is how processors take convolutions; it is another order in memory, of the same numbers
-        self.network = _network(settings).to(device).to(memory_format=torch.channels_last)
+        self.network = _network(settings).to(device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.schedule = Schedule(settings.epochs, settings.patience)
         self.half = device.type == "cpu" and _fast_bfloat16()
         self.optimizer = torch.optim.AdamW(
@@ -318,7 +319,8 @@ class _Trainer:
 
     def _codec(self) -> Codec:
         self.network.load_state_dict(self.best)
-        self.network.cpu().to(memory_format=torch.contiguous_format)
+        self.network.cpu()
+        self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's types lack it
         codebooks = self.network.quantizer.codebooks.detach().clone()
         return Codec(self.mel_settings, self.network.encoder, self.network.decoder, codebooks)
 
