@@ -93,14 +93,15 @@ class Fingerprints:
         sound = np.zeros(last - first, np.float32)
         if start < end:
             self._sound.seek(2 * (known.start + start))
-            sound[start - first : end - first] = np.frombuffer(self._sound.read(2 * (end - start)), np.float16)
+            upper = np.frombuffer(self._sound.read(2 * (end - start)), np.uint16)
+            sound.view(np.uint32)[start - first : end - first] = upper.astype(np.uint32) << 16
         return sound
 
     def _hear(self, sound: np.ndarray, spectra: _Levels) -> None:
         spectra.add(sound)
         try:
             self._sound.seek(2 * self._end)
-            self._sound.write(sound.astype(np.float16).data)
+            self._sound.write(_upper_half(sound).data)
             self._sound.flush()
         except OSError as error:
             raise HostError(
@@ -108,6 +109,12 @@ class Fingerprints:
                 f"({error.strerror}). Make room there, or set TMPDIR to another folder."
             ) from error
         self._end += len(sound)
+
+
+def _upper_half(sound: np.ndarray) -> np.ndarray:
+    """Of each float32 the 16 bits that say most (bfloat16), rounded: wrong by a 500th part at most, however faint the
+    sound. To float16 numpy converts what is faint a hundred times slower."""
+    return ((sound.view(np.uint32) + np.uint32(0x8000)) >> 16).astype(np.uint16)
 
 
 def spectra(sound: np.ndarray) -> np.ndarray:
