@@ -51,7 +51,9 @@ def alignments(recordings: list[Fingerprint]) -> list[Alignment]:
     place = np.round((found - at) / 2).astype(np.int64)
     order = np.lexsort((found, at, alike, place, other, one))
     one, other, at, found, alike, place = (each[order] for each in (one, other, at, found, alike, place))
-    lasts = np.append(np.diff(one) | np.diff(other) | np.diff(place), 1).nonzero()[0] if len(order) else order
+    if not len(order):
+        return []
+    lasts = np.append(np.diff(one) | np.diff(other) | np.diff(place), 1).nonzero()[0]
     votes = np.diff(np.cumsum(alike - _ALIKE, dtype=np.float64)[lasts], prepend=0)
     best = lasts[np.argsort(-votes, kind="stable")]
     chosen = zip(*(each[best].tolist() for each in (one, other, at, found - at)), strict=True)
@@ -109,13 +111,13 @@ class _Patches:
     def nearest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Patches asked for, patches of other recordings, and how alike they are; of each recording the most alike."""
         found = []
-        for asked, known in self._to_compare():
+        for asked, parts in self._to_compare():
             best = _Best(asked, self.owner)
-            for some in known:
-                best.consider(some, self._vectors[asked] @ self._vectors[some].T)
+            for known in parts:
+                best.consider(known, self._vectors[asked] @ self._vectors[known].T)
             found.append(best.found())
-        asked, known, alike = (np.concatenate(each) for each in zip(*found, strict=True))
-        return asked, known, alike
+        first, second, alike = (np.concatenate(each) for each in zip(*found, strict=True))
+        return first, second, alike
 
     def _to_compare(self) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Patches asked for, and those that each of them is compared with, in parts."""
@@ -131,8 +133,8 @@ class _Patches:
         members = [order[start:end] for start, end in pairwise(bounds)]
         for cell in np.unique(cells[self._asked]):
             asked = self._asked[cells[self._asked] == cell]
-            known = np.concatenate([members[each] for each in near[cell]])
-            parts = [known[: _IN_CELL // 4], known[_IN_CELL // 4 : _IN_CELL], known[_IN_CELL:]]  # the first find most
+            near_ones = np.concatenate([members[each] for each in near[cell]])
+            parts = np.split(near_ones, [_IN_CELL // 4, _IN_CELL])  # the first find most
             yield from ((asked[start : start + some], parts) for start in range(0, len(asked), some))
 
 

@@ -18,6 +18,7 @@ BANDS = 20  # a third of an octave each; the lowest takes all below 120 Hz
 _FREQUENCIES = np.fft.rfftfreq(FRAME, 1 / RATE)
 FIRST_BINS = np.searchsorted(_FREQUENCIES, np.concatenate([[0], 120 * 2 ** (np.arange(BANDS - 1) / 3)]))
 _WINDOW = np.hanning(FRAME).astype(np.float32)
+_QUALITY = "MQ"  # of resampling, as soxr calls it
 _IN_MEMORY = 128 * 2**20  # bytes of sound: an hour
 MOST_SECONDS = 12 * 3600  # of sound that is listened to: more than a GB on disk
 _AT_ONCE = 4096  # frames of which spectra are computed at once
@@ -81,14 +82,17 @@ class Fingerprints:
         if self._end >= MOST_SECONDS * RATE:
             self.passed_on += 1
             return
-        resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="MQ")
         levels, start = _Levels(), self._end
-        waiting = np.zeros(0, np.float32)
-        for block in blocks:
+        waiting, resampler = np.zeros(0, np.float32), None
+        for block in filter(len, blocks):
             if len(waiting):
+                resampler = resampler or soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality=_QUALITY)
                 self._hear(resampler.resample_chunk(waiting), levels)
-            waiting = block if len(block) else waiting
-        self._hear(resampler.resample_chunk(waiting, last=True), levels, last=True)
+            waiting = block
+        if resampler is None:  # most recordings are one block, and done in one step
+            self._hear(soxr.resample(waiting, rate, RATE, quality=_QUALITY), levels, last=True)
+        else:
+            self._hear(resampler.resample_chunk(waiting, last=True), levels, last=True)
         self.of[name] = _fingerprint(start, self._end - start, levels.all())
 
     def sound(self, name: str, first: int, last: int) -> np.ndarray:
@@ -145,8 +149,9 @@ class _Levels:
         silence = np.zeros(FRAME // 2 if last else 0, np.float32)
         self._waiting = np.concatenate([self._waiting, sound, silence])
         while (frames := min(1 + (len(self._waiting) - FRAME) // HOP, _AT_ONCE)) >= 1:
-            spectrum = np.fft.rfft(_windows(self._waiting[: (frames - 1) * HOP + FRAME]))
-            self._done.append(in_bands(spectrum.real**2 + spectrum.imag**2))
+            parts = np.fft.rfft(_windows(self._waiting[: (frames - 1) * HOP + FRAME])).view(np.float32)
+            parts *= parts  # real and imaginary ones, in turn
+            self._done.append(np.add.reduceat(parts, 2 * FIRST_BINS, axis=1))
             self._waiting = self._waiting[frames * HOP :]
 
     def all(self) -> np.ndarray:

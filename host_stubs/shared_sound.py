@@ -101,8 +101,8 @@ def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignm
         begin, end = _overlap(first, second, offset)
         if end - begin < min(_SHORTEST, _MOST_OF_IT * min(_length(first), _length(second))):
             continue
-        for moment in {middle, _loudest(first, second, begin, end, offset)}:
-            start, stop = max(begin, moment - _REACH), min(end, moment + _REACH)
+        moments = (middle, _loudest(first, second, begin, end, offset))
+        for start, stop in {(max(begin, moment - _REACH), min(end, moment + _REACH)) for moment in moments}:
             ours = spectra(fingerprints.sound(one, start, stop))
             theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
             if _same(ours, theirs, first, second):
@@ -180,12 +180,15 @@ def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near
     """Which sample of `other` may lie on sample 0 of `one`: where the second around `middle` correlates most, without
     the ends of what may be common to both, one of which may be in one alone, and with them."""
     begin, end = _overlap(fingerprints.of[one], fingerprints.of[other], near)
+    spans, found = dict[tuple[int, int], None](), set[int]()
     for margin in (_MARGIN, 0):
         first = max(begin + margin, min(middle - RATE // 4, end - margin - RATE))
-        last = min(end - margin, first + RATE)
+        spans[first, min(end - margin, first + RATE)] = None
+    for first, last in spans:
         if last - first >= RATE // 16:
             offset, correlation = _place(fingerprints, one, other, (first, last), near)
-            if correlation >= _WORTH_A_LOOK:
+            if correlation >= _WORTH_A_LOOK and offset not in found:
+                found.add(offset)
                 yield offset
 
 
