@@ -39,10 +39,10 @@ class Alignment:
     offset: int
 
 
-def alignments(recordings: list[Fingerprint]) -> list[Alignment]:
+def alignments(recordings: list[Fingerprint]) -> Iterator[Alignment]:
     """The most promising first: those that the most and the most similar patches speak for."""
     if len(recordings) < 2:
-        return []
+        return
     patches = _Patches(recordings)
     asked, known, alike = patches.nearest()
     swapped = patches.owner[asked] > patches.owner[known]
@@ -52,12 +52,12 @@ def alignments(recordings: list[Fingerprint]) -> list[Alignment]:
     order = np.lexsort((found, at, alike, place, other, one))
     one, other, at, found, alike, place = (each[order] for each in (one, other, at, found, alike, place))
     if not len(order):
-        return []
+        return
     lasts = np.append(np.diff(one) | np.diff(other) | np.diff(place), 1).nonzero()[0]
     votes = np.diff(np.cumsum(alike - _ALIKE, dtype=np.float64)[lasts], prepend=0)
     best = lasts[np.argsort(-votes, kind="stable")]
-    chosen = zip(*(each[best].tolist() for each in (one, other, at, found - at)), strict=True)
-    return [Alignment(*each) for each in chosen]
+    for each in zip(*(each[best].tolist() for each in (one, other, at, found - at)), strict=True):
+        yield Alignment(*each)
 
 
 def levels_alike(recordings: list[Fingerprint], some: list[Alignment]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -29,8 +30,8 @@ _GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
 _SHORTEST = RATE * 4 // 5  # samples in common: a second but for its ends
 _MOST_OF_IT = 0.8  # share of a recording's sound that counts as all of it
 _STEP = SECOND // 4  # frames between the stretches that are looked at
-_COMPARED = 2_000  # comparisons at most, and one more for each recording
-_AT_ONCE = 512  # alignments of which the levels are compared at once
+_COMPARED = 2_000  # comparisons in vain, about, and one more for every fourth recording
+_AT_ONCE = 128  # alignments of which the levels are compared at once
 _MAY_BE_ALIKE = 0.4  # levels of a second: of the same sound it was 0.47 at least, with frames that lie aside each other
 _MAY_CORRELATE = 0.5  # a patch as waves: of the same sound it was 0.59 at least
 _SURELY = 0.97  # correlation of a second as waves that needs no closer look, with levels alike
@@ -72,25 +73,26 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
         return root(each.one) != root(each.other)
 
     pairs: list[Shared] = []
-    promising, left = alignments(known), _COMPARED + len(known)  # the most promising come first
-    for start in range(0, len(promising), _AT_ONCE):
-        some = [each for each in promising[start : start + _AT_ONCE] if apart(each)][:left]
-        left -= len(some)
+    promising = filter(apart, alignments(known))  # the most promising come first
+    left = _COMPARED + len(known) // 4
+    while left > 0 and (some := list(islice(promising, _AT_ONCE))):
         for each, alike in zip(some, levels_alike(known, some), strict=True):
-            if alike < _MAY_BE_ALIKE or not apart(each):
+            if not apart(each):
                 continue
             found = _compare(fingerprints, names[each.one], names[each.other], each, alike)
-            if found is not None:
-                pairs.append(found)
-                group[root(each.one)] = root(each.other)
-        if not left:
-            break
+            if found is None:
+                left -= 1
+                continue
+            pairs.append(found)
+            group[root(each.one)] = root(each.other)
     return pairs
 
 
 def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment, alike: float) -> Shared | None:
     """Whether two recordings, with levels so much alike, are one sound where the alignment says."""
     first, second = fingerprints.of[one], fingerprints.of[other]
+    if alike < _MAY_BE_ALIKE:
+        return None
     middle, near = alignment.at * HOP, alignment.offset * HOP
     offset, correlation = _place(fingerprints, one, other, (middle, middle + FRAMES * HOP), near, finer=1)
     if correlation < _MAY_CORRELATE:
