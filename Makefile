@@ -8,7 +8,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page bench-team kill-and-resume fuzz audit bench-files bench-large bench-archive clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page bench-team kill-and-resume fuzz audit bench-files bench-large bench-finding bench-archive clean
 
 setup: $(VENV)/ready
 
@@ -78,6 +78,9 @@ bench-files: setup
 
 bench-large: setup
 	$(BIN)/python -m benchmarks.large
+
+bench-finding: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.finding
 
 bench-archive: setup
 	$(BIN)/python -m benchmarks.archive

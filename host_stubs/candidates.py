@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from host_stubs.fingerprints import BANDS, SECOND, Fingerprint
 
-_FRAMES = 8  # of a patch: a quarter of a second
+FRAMES = 8  # of a patch: a quarter of a second
 _DEPTH = 2.5  # powers of ten below a patch's maximum that still count: noise 20 dB below a sound changes little then
 _TIMES, _BANDS = 4, 10  # cosines along time and along frequency that a patch is described by
 _ASKED_EVERY = SECOND // 2  # frames
+FAINT, FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
+OVER_BACKGROUND = 6  # times its power
+MOST_OF_IT = 0.5  # of the power of a sound, that cells are to have which stand for it
 _NEIGHBOURS = 16  # other recordings that a patch is compared with further
 _ALIKE = 0.88  # correlation of two patches' descriptions: of the same sound it was 0.91 at least, however degraded
 _AT_ONCE = 1 << 10, 1 << 13  # patches asked for, and patches compared with, in one product
 _MOST_ASKED, _MOST_KNOWN = 1 << 14, 1 << 18  # patches; of more than two hours they lie further apart
+_DESCRIBED = 64, 1 << 13  # recordings, and patches, that are described at once
+_FEW = 1 << 15  # patches: all of so many are compared with each other
+_IN_CELL = 1 << 10  # patches of more that are alike, about
+_NEAR = 16  # cells that a patch is looked for in: its own, and the nearest to that
+_ROUNDS = 4  # of moving the cells' centres to the middle of what lies around them (Lloyd's algorithm)
 
 
 @dataclass(frozen=True)
@@ -31,21 +39,58 @@ class Alignment:
     offset: int
 
 
-def alignments(recordings: list[Fingerprint]) -> list[Alignment]:
+def alignments(recordings: list[Fingerprint]) -> Iterator[Alignment]:
     """The most promising first: those that the most and the most similar patches speak for."""
     if len(recordings) < 2:
-        return []
+        return
     patches = _Patches(recordings)
-    votes: Mapping[tuple[int, int, int], list[tuple[float, int, int]]] = defaultdict(list)
-    for asked, known, alike in patches.nearest():
-        one, other = patches.owner[asked], patches.owner[known]
-        at, found = patches.frame[asked], patches.frame[known]
-        if one > other:
-            one, other, at, found = other, one, found, at
-        votes[int(one), int(other), round((found - at) / 2)].append((alike, int(at), int(found)))
-    ranked = sorted(votes.items(), key=lambda item: (-sum(vote[0] - _ALIKE for vote in item[1]), item[0]))
-    best = [(one, other, max(heard)) for (one, other, _), heard in ranked]
-    return [Alignment(one, other, at, found - at) for one, other, (_, at, found) in best]
+    asked, known, alike = patches.nearest()
+    swapped = patches.owner[asked] > patches.owner[known]
+    asked, known = np.where(swapped, known, asked), np.where(swapped, asked, known)
+    one, other, at, found = patches.owner[asked], patches.owner[known], patches.frame[asked], patches.frame[known]
+    place = np.round((found - at) / 2).astype(np.int64)
+    order = np.lexsort((found, at, alike, place, other, one))
+    one, other, at, found, alike, place = (each[order] for each in (one, other, at, found, alike, place))
+    if not len(order):
+        return
+    lasts = np.append(np.diff(one) | np.diff(other) | np.diff(place), 1).nonzero()[0]
+    votes = np.diff(np.cumsum(alike - _ALIKE, dtype=np.float64)[lasts], prepend=0)
+    best = lasts[np.argsort(-votes, kind="stable")]
+    for each in zip(*(each[best].tolist() for each in (one, other, at, found - at)), strict=True):
+        yield Alignment(*each)
+
+
+def levels_alike(recordings: list[Fingerprint], some: list[Alignment]) -> np.ndarray:
+    """How alike the levels of two recordings are in the second around each alignment, from 0 to 1, with the frames on
+    each other that fit best: on the mean over all cells that stand out of the noise the geometric mean of both, equally
+    loud as wholes, as a share of the larger."""
+    ours = np.zeros((len(some), SECOND, BANDS), np.float32)
+    theirs = np.zeros((len(some), SECOND + 2, BANDS), np.float32)
+    backgrounds = np.empty((2, len(some), 1, BANDS), np.float32)
+    for row, each in enumerate(some):
+        one, other = recordings[each.one], recordings[each.other]
+        first, last = max(one.heard[0], other.heard[0] - each.offset), min(one.heard[1], other.heard[1] - each.offset)
+        begin = max(first, min(each.at - (SECOND - FRAMES) // 2, last - SECOND))
+        end = max(begin, min(begin + SECOND, last))
+        ours[row, : end - begin] = one.levels[begin:end]
+        before = begin + each.offset - 1
+        found = other.levels[max(0, before) : end + each.offset + 1]
+        theirs[row, max(0, -before) :][: len(found)] = found
+        backgrounds[:, row, 0] = one.background, other.background
+    shifted = (theirs[:, shift : shift + SECOND] for shift in range(3))
+    return np.max([_levels_alike(np.stack([ours, each]), backgrounds) for each in shifted], axis=0)
+
+
+def _levels_alike(powers: np.ndarray, backgrounds: np.ndarray) -> np.ndarray:
+    """The same for `[2, alignments, frames, BANDS]`, frame by frame."""
+    powers = powers * (gains := 1 / np.maximum(powers.sum(axis=(2, 3), keepdims=True), 1e-20))
+    larger = powers.max(axis=0)
+    loudest = larger.max(axis=(1, 2), keepdims=True)
+    distinct = (larger > FAINTER * loudest) & (larger > OVER_BACKGROUND * (backgrounds * gains).max(axis=0))
+    enough = (powers * distinct).sum(axis=(2, 3)).min(axis=0) >= MOST_OF_IT
+    distinct = np.where(enough[:, None, None], distinct, larger > FAINT * loudest)
+    shares = np.sqrt(powers.prod(axis=0)) / np.maximum(larger, 1e-30)
+    return (shares * distinct).sum(axis=(1, 2)) / np.maximum(distinct.sum(axis=(1, 2)), 1)
 
 
 class _Patches:
@@ -58,30 +103,66 @@ class _Patches:
     def __init__(self, recordings: list[Fingerprint]) -> None:
         total = sum(last - first for first, last in (each.heard for each in recordings))
         step = -(-total // _MOST_KNOWN)
-        cosines = np.kron(_cosines(_FRAMES, _TIMES), _cosines(BANDS, _BANDS))[:, 1:].astype(np.float32)
-        described, owners, frames, asked = [], [], [], []
-        for number, recording in enumerate(recordings):
-            starts, patches = _patches(recording, step)
-            described.append(patches @ cosines)
-            owners.append(np.full(len(starts), number))
-            frames.append(starts)
-            asked.append(_asked(starts, recording, step))
-        vectors = np.concatenate(described)
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-        self.owner, self.frame = np.concatenate(owners), np.concatenate(frames)
-        self._vectors = vectors
-        questions = np.flatnonzero(np.concatenate(asked))
+        described = list(_described(recordings, step))
+        self.owner, self.frame, asked, self._vectors = (np.concatenate(each) for each in zip(*described, strict=True))
+        questions = np.flatnonzero(asked)
         self._asked = questions[:: -(-len(questions) // _MOST_ASKED)]
 
-    def nearest(self) -> Iterator[tuple[int, int, float]]:
-        """(patch asked for, patch of another recording, how alike), of each recording the most alike."""
-        some, many = _AT_ONCE
-        for begin in range(0, len(self._asked), some):
-            asked = self._asked[begin : begin + some]
+    def nearest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Patches asked for, patches of other recordings, and how alike they are; of each recording the most alike."""
+        found = []
+        for asked, parts in self._to_compare():
             best = _Best(asked, self.owner)
-            for start in range(0, len(self._vectors), many):
-                best.consider(start, self._vectors[asked] @ self._vectors[start : start + many].T)
-            yield from best.found()
+            for known in parts:
+                best.consider(known, self._vectors[asked] @ self._vectors[known].T)
+            found.append(best.found())
+        first, second, alike = (np.concatenate(each) for each in zip(*found, strict=True))
+        return first, second, alike
+
+    def _to_compare(self) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Patches asked for, and those that each of them is compared with, in parts."""
+        some, many = _AT_ONCE
+        if len(self._vectors) <= _FEW:
+            everything = np.arange(len(self._vectors))
+            parts = [everything[start : start + many] for start in range(0, len(everything), many)]
+            yield from ((self._asked[start : start + some], parts) for start in range(0, len(self._asked), some))
+            return
+        cells, near = _cells(self._vectors)
+        order = np.argsort(cells, kind="stable")
+        bounds = np.searchsorted(cells[order], np.arange(len(near) + 1))
+        members = [order[start:end] for start, end in pairwise(bounds)]
+        for cell in np.unique(cells[self._asked]):
+            asked = self._asked[cells[self._asked] == cell]
+            near_ones = np.concatenate([members[each] for each in near[cell]])
+            parts = np.split(near_ones, [_IN_CELL // 4, _IN_CELL])  # the first find most
+            yield from ((asked[start : start + some], parts) for start in range(0, len(asked), some))
+
+
+def _cells(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cell that each vector belongs to, such that near ones mostly share one or lie in neighbours, and the nearest
+    `_NEAR` of each cell, itself first.
+
+    Cells are what lies nearest to one of some centres (an inverted file, Jégou, Douze and Schmid 2011).
+    """
+    random = np.random.default_rng(0)
+    count = len(vectors) // _IN_CELL
+    sample = vectors[random.choice(len(vectors), 32 * count, replace=False)]
+    centres = sample[:count]
+    for _ in range(_ROUNDS):
+        nearest = np.argmax(sample @ centres.T, axis=1)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, nearest, sample)
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), centres)
+    cells = np.concatenate(
+        [
+            np.argmax(vectors[start : start + _AT_ONCE[1]] @ centres.T, axis=1)
+            for start in range(0, len(vectors), _AT_ONCE[1])
+        ]
+    )
+    alike = centres @ centres.T
+    np.fill_diagonal(alike, 2)
+    return cells, np.argsort(-alike, axis=1)[:, :_NEAR]
 
 
 class _Best:
@@ -93,14 +174,17 @@ class _Best:
         self._rows = self._known = np.zeros(0, np.int64)
         self._alike = np.zeros(0, np.float32)
 
-    def consider(self, start: int, alike: np.ndarray) -> None:
-        rows, columns = np.nonzero(alike > self._least[:, None])
-        others = self._owner[self._asked[rows]] != self._owner[start + columns]
-        rows, columns = rows[others], columns[others]
+    def consider(self, known: np.ndarray, alike: np.ndarray) -> None:
+        """Patches, and how alike each of those asked for is to them."""
+        hits = np.flatnonzero(alike > self._least[:, None])  # ten times faster than np.nonzero
+        rows, columns = np.divmod(hits, alike.shape[1])
+        found = known[columns]
+        others = self._owner[self._asked[rows]] != self._owner[found]
+        rows, columns, found = rows[others], columns[others], found[others]
         if not len(rows):
             return
         self._rows = np.concatenate([self._rows, rows])
-        self._known = np.concatenate([self._known, start + columns])
+        self._known = np.concatenate([self._known, found])
         self._alike = np.concatenate([self._alike, alike[rows, columns]])
         self._keep_best()
 
@@ -118,30 +202,53 @@ class _Best:
         order = order[rank < _NEIGHBOURS]
         self._rows, self._known, self._alike = self._rows[order], self._known[order], self._alike[order]
 
-    def found(self) -> Iterator[tuple[int, int, float]]:
-        return zip(self._asked[self._rows].tolist(), self._known.tolist(), self._alike.tolist(), strict=True)
+    def found(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._asked[self._rows], self._known, self._alike
 
 
-def _patches(recording: Fingerprint, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the patches of a recording begin, and each as logarithms of its levels, `[patches, _FRAMES * BANDS]`."""
-    first, last = recording.heard
-    starts = np.arange(first, max(last - _FRAMES, first) + 1, step)
-    levels = np.log10(recording.levels[first:last] + np.float32(1e-20))
-    levels = np.pad(levels, ((0, max(0, _FRAMES - len(levels))), (0, 0)), constant_values=-20)
-    windows = np.lib.stride_tricks.sliding_window_view(levels, _FRAMES, axis=0)[starts - first]
-    patches = windows.transpose(0, 2, 1).reshape(len(starts), -1)
-    return starts, np.maximum(patches, patches.max(axis=1, keepdims=True) - _DEPTH)
+def _described(recordings: list[Fingerprint], step: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The patches of some recordings after those of others: whose each is, the frame that it begins at, whether it is
+    looked for in other recordings, and what describes it, float32 `[patches, _TIMES * _BANDS - 1]` of length 1."""
+    for first in range(0, len(recordings), _DESCRIBED[0]):
+        some = recordings[first : first + _DESCRIBED[0]]
+        heard = [_heard(each) for each in some]
+        starts = [np.arange(0, len(levels) - FRAMES + 1, step) for levels in heard]
+        counts = [len(each) for each in starts]
+        asked = np.concatenate([_asked(*each, step) for each in zip(heard, starts, strict=True)])
+        before = np.cumsum([0, *map(len, heard)])[:-1]
+        at = np.concatenate(starts)
+        logarithms = np.log10(np.concatenate(heard) + np.float32(1e-20))
+        windows = np.lib.stride_tricks.sliding_window_view(logarithms, FRAMES, axis=0)
+        parts = np.array_split(at + np.repeat(before, counts), 1 + len(at) // _DESCRIBED[1])
+        owner = np.repeat(np.arange(first, first + len(some)), counts)
+        frame = at + np.repeat([each.heard[0] for each in some], counts)
+        yield owner, frame, asked, np.concatenate([_description(windows[part]) for part in parts])
 
 
-def _asked(starts: np.ndarray, recording: Fingerprint, step: int) -> np.ndarray:
+def _heard(recording: Fingerprint) -> np.ndarray:
+    """The levels between the silence before it and the silence after it, for a patch at least."""
+    levels = recording.levels[slice(*recording.heard)]
+    return levels if len(levels) >= FRAMES else np.pad(levels, ((0, FRAMES - len(levels)), (0, 0)))
+
+
+def _description(logarithms: np.ndarray) -> np.ndarray:
+    """What patches are described by, given the logarithms of their levels, `[patches, BANDS, FRAMES]`."""
+    patches = logarithms.reshape(len(logarithms), -1)
+    vectors = np.maximum(patches, patches.max(axis=1, keepdims=True) - _DEPTH) @ _COSINES
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _asked(levels: np.ndarray, starts: np.ndarray, step: int) -> np.ndarray:
     """Which patches are looked for in other recordings: two a second, and the one where it is loudest."""
-    every = max(1, _ASKED_EVERY // step)
-    asked = np.arange(len(starts)) % every == 0
-    power = recording.levels[starts].sum(axis=1)
-    asked[max(0, int(power.argmax()) - 1)] = True
+    asked = np.zeros(len(starts), bool)
+    asked[:: max(1, _ASKED_EVERY // step)] = True
+    asked[max(0, int(levels[starts].sum(axis=1).argmax()) - 1)] = True
     return asked
 
 
 def _cosines(length: int, count: int) -> np.ndarray:
     """The first `count` vectors of the discrete cosine transform, `[length, count]`."""
     return np.cos(np.pi / length * (np.arange(length)[:, None] + 0.5) * np.arange(count)) / np.sqrt(length)
+
+
+_COSINES = np.kron(_cosines(BANDS, _BANDS), _cosines(FRAMES, _TIMES))[:, 1:].astype(np.float32)  # but for the mean

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ SHORTEST_SECONDS = 0.1
 """Of what is left of a damaged file, to be of use. A file that is whole may be shorter."""
 _LARGEST = 1e30  # of a sample that is a number: the mean of a few channels of more would be none
 _MOST_MISSING = 0.01, 0.1  # of what a header says, or seconds: a codec's last frames
+_KEPT = 1 << 20  # samples of all channels: what a look at a file of no more has read is not read again
 _USED_UP_TO = {
     Fault.CUT_OFF: "is cut off after",
     Fault.DAMAGED: "is damaged after",
@@ -87,6 +88,7 @@ class Plan:
         fault: why it is not used to its end, or what else is wrong with it.
         promised: the seconds that its header says it holds, where it says so.
         beyond: whether sound lies behind what the header tells of, where nobody reads it.
+        kept: the samples that the look has read, where they are few; None where they are to be read again.
     """
 
     source: Source
@@ -96,6 +98,7 @@ class Plan:
     fault: Fault
     promised: float | None
     beyond: bool = False
+    kept: tuple[np.ndarray, ...] | None = field(default=None, repr=False, compare=False)
 
     @property
     def seconds(self) -> float:
@@ -114,12 +117,19 @@ class Plan:
 
     def _mono(self) -> Iterator[np.ndarray]:
         left = self.levels.frames
-        with closing(self.source.open()) as sound, closing(sound.blocks()) as blocks:
+        with closing(self._read()) as blocks:
             for block in blocks:
                 yield self.levels.mix.mono(block[:left])
                 left -= len(block)
                 if left <= 0:
                     return
+
+    def _read(self) -> Generator[np.ndarray, None, None]:
+        if self.kept is not None:
+            yield from self.kept
+            return
+        with closing(self.source.open()) as sound, closing(sound.blocks()) as blocks:
+            yield from blocks
 
     def measured(self) -> Measured:
         """What the file gives. Raises HostError, as `measure` does, if that is no sound."""
@@ -257,14 +267,17 @@ def _plan(source: Source, most_seconds: float) -> Plan:
     if rate not in SAMPLE_RATES:
         first.close()
         raise HostError(f"{source.path} cannot be read as sound: its header claims {rate} samples per second.")
-    opened, faults = [first], list[Fault]()
+    opened, faults, kept = [first], list[Fault](), list[np.ndarray]()
 
     def blocks() -> Generator[np.ndarray, None, None]:
+        kept.clear()
         with closing(opened.pop() if opened else source.open()) as sound, closing(sound.blocks()) as found:
             read = 0
             for block in found:
                 finite = _finite_part(block)
                 if len(finite):
+                    if read * block.shape[1] <= _KEPT:
+                        kept.append(finite)
                     yield finite
                 if len(finite) < len(block):
                     faults.append(Fault.NOT_FINITE)
@@ -275,7 +288,8 @@ def _plan(source: Source, most_seconds: float) -> Plan:
             faults.append(sound.fault)
 
     levels = find_levels(blocks, rate)
-    return Plan(source, rate, step, levels, faults[-1], promised)
+    whole = sum(block.size for block in kept) <= _KEPT and sum(map(len, kept)) == levels.frames
+    return Plan(source, rate, step, levels, faults[-1], promised, kept=tuple(kept) if whole else None)
 
 
 def _unreadable(path: Path, error: Exception) -> HostError:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from host_stubs.candidates import Alignment, alignments
+from host_stubs.candidates import (
+    FAINT,
+    FAINTER,
+    FRAMES,
+    MOST_OF_IT,
+    OVER_BACKGROUND,
+    Alignment,
+    alignments,
+    levels_alike,
+)
 from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
 
 # Correlations of a second as waves: whatever they come from, such as a drum that rings on, who has heard one has heard
@@ -16,13 +26,15 @@ _SAME_WAVE = (0.9, np.array([0.1, 0.25])), (0.95, np.array([0.025, 0.1]))
 _LIKE_LEVEL = 0.45  # how alike the levels are then at least
 _SAME_PHASE, _SAME_LEVEL = 0.82, 0.65  # how alike the same sound is at least, see `_alike`
 _LOUD = 10**-0.6  # of a recording's loudest second: in the quiet end of a note little is left to tell notes by
-_FAINT, _FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
-_OVER_BACKGROUND = 6  # times its power
 _GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
 _SHORTEST = RATE * 4 // 5  # samples in common: a second but for its ends
 _MOST_OF_IT = 0.8  # share of a recording's sound that counts as all of it
 _STEP = SECOND // 4  # frames between the stretches that are looked at
-_COMPARED = 2_000  # comparisons at most, and one more for each recording
+_COMPARED = 2_000  # comparisons in vain, about, and one more for every fourth recording
+_AT_ONCE = 128  # alignments of which the levels are compared at once
+_MAY_BE_ALIKE = 0.4  # levels of a second: of the same sound it was 0.47 at least, with frames that lie aside each other
+_MAY_CORRELATE = 0.5  # a patch as waves: of the same sound it was 0.59 at least
+_SURELY = 0.97  # correlation of a second as waves that needs no closer look, with levels alike
 _WORTH_A_LOOK = 0.45  # correlation of two seconds as waves
 _MARGIN = 3 * HOP  # samples that an alignment may be wrong by
 _REACH = 2 * RATE  # samples before and after a promising moment that are compared
@@ -57,38 +69,74 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
             number = group[number]
         return number
 
+    def apart(each: Alignment) -> bool:
+        return root(each.one) != root(each.other)
+
     pairs: list[Shared] = []
-    compared = 0
-    for each in alignments(known):
-        if root(each.one) == root(each.other):
-            continue
-        found = _compare(fingerprints, names[each.one], names[each.other], each)
-        if found is not None:
+    promising = filter(apart, alignments(known))  # the most promising come first
+    left = _COMPARED + len(known) // 4
+    while left > 0 and (some := list(islice(promising, _AT_ONCE))):
+        for each, alike in zip(some, levels_alike(known, some), strict=True):
+            if not apart(each):
+                continue
+            found = _compare(fingerprints, names[each.one], names[each.other], each, alike)
+            if found is None:
+                left -= 1
+                continue
             pairs.append(found)
             group[root(each.one)] = root(each.other)
-        compared += 1
-        if compared == _COMPARED + len(known):  # the most promising came first
-            break
     return pairs
 
 
-def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment) -> Shared | None:
-    """Whether two recordings are one sound where the alignment says."""
+def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment, alike: float) -> Shared | None:
+    """Whether two recordings, with levels so much alike, are one sound where the alignment says."""
     first, second = fingerprints.of[one], fingerprints.of[other]
-    middle = alignment.at * HOP
-    for offset in _offsets(fingerprints, one, other, middle, alignment.offset * HOP):
+    if alike < _MAY_BE_ALIKE:
+        return None
+    middle, near = alignment.at * HOP, alignment.offset * HOP
+    offset, correlation = _place(fingerprints, one, other, (middle, middle + FRAMES * HOP), near, finer=1)
+    if correlation < _MAY_CORRELATE:
+        return None
+    if alike >= _SAME_LEVEL and _surely(fingerprints, one, other, middle, offset):
+        return _shared(fingerprints, one, other, offset)
+    for offset in _offsets(fingerprints, one, other, middle, near):
         begin, end = _overlap(first, second, offset)
         if end - begin < min(_SHORTEST, _MOST_OF_IT * min(_length(first), _length(second))):
             continue
-        for moment in {middle, _loudest(first, second, begin, end, offset)}:
-            start, stop = max(begin, moment - _REACH), min(end, moment + _REACH)
+        moments = (middle, _loudest(first, second, begin, end, offset))
+        for start, stop in {(max(begin, moment - _REACH), min(end, moment + _REACH)) for moment in moments}:
             ours = spectra(fingerprints.sound(one, start, stop))
             theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
             if _same(ours, theirs, first, second):
-                whole = _together(fingerprints, one, other, begin, end, offset)
-                inside = [whole and end - begin >= _MOST_OF_IT * _length(each) for each in (first, second)]
-                return Shared(one, other, *inside)
+                return _shared(fingerprints, one, other, offset)
     return None
+
+
+def _surely(fingerprints: Fingerprints, one: str, other: str, middle: int, offset: int) -> bool:
+    """Whether the second around `middle` is beyond doubt the same in both, and no faint end of them."""
+    recordings = first, second = fingerprints.of[one], fingerprints.of[other]
+    begin, end = _overlap(first, second, offset)
+    start = max(begin, min(middle - RATE // 2, end - RATE))
+    if start + RATE > end:
+        return False
+    ours, theirs = (
+        fingerprints.sound(one, start, start + RATE),
+        fingerprints.sound(other, start + offset, start + offset + RATE),
+    )
+    frames = start // HOP, (start + offset) // HOP
+    levels = [each.levels[frame : frame + SECOND].sum() for each, frame in zip(recordings, frames, strict=True)]
+    shares = np.sort(np.array(levels) / SECOND / [each.loudest for each in recordings])
+    wave = float(ours @ theirs) / max(float(np.linalg.norm(ours) * np.linalg.norm(theirs)), 1e-20)
+    return wave >= _SURELY and bool((shares >= _SAME_WAVE[-1][1]).all())
+
+
+def _shared(fingerprints: Fingerprints, one: str, other: str, offset: int) -> Shared:
+    """What two recordings that share sound have of each other."""
+    first, second = fingerprints.of[one], fingerprints.of[other]
+    begin, end = _overlap(first, second, offset)
+    whole = _together(fingerprints, one, other, begin, end, offset)
+    inside = [whole and end - begin >= _MOST_OF_IT * _length(each) for each in (first, second)]
+    return Shared(one, other, *inside)
 
 
 def _together(fingerprints: Fingerprints, one: str, other: str, begin: int, end: int, offset: int) -> bool:
@@ -134,28 +182,41 @@ def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near
     """Which sample of `other` may lie on sample 0 of `one`: where the second around `middle` correlates most, without
     the ends of what may be common to both, one of which may be in one alone, and with them."""
     begin, end = _overlap(fingerprints.of[one], fingerprints.of[other], near)
+    spans, found = dict[tuple[int, int], None](), set[int]()
     for margin in (_MARGIN, 0):
         first = max(begin + margin, min(middle - RATE // 4, end - margin - RATE))
-        last = min(end - margin, first + RATE)
+        spans[first, min(end - margin, first + RATE)] = None
+    for first, last in spans:
         if last - first >= RATE // 16:
-            ours = fingerprints.sound(one, first, last)
-            theirs = fingerprints.sound(other, first + near - _MARGIN, last + near + _MARGIN)
-            place, correlation = _best_place(ours, theirs)
-            if correlation >= _WORTH_A_LOOK:
-                yield near - _MARGIN + place
+            offset, correlation = _place(fingerprints, one, other, (first, last), near)
+            if correlation >= _WORTH_A_LOOK and offset not in found:
+                found.add(offset)
+                yield offset
 
 
-def _best_place(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, float]:
-    """Where in `theirs`, which is longer, `ours` correlates most, and how much, to a quarter of a sample: the period
-    of a bright note can fall nearer to whole samples than the place itself does."""
+def _place(
+    fingerprints: Fingerprints, one: str, other: str, span: tuple[int, int], near: int, finer: int = 4
+) -> tuple[int, float]:
+    """Which sample of `other` lies on sample 0 of `one` where a span of `one` correlates most with it, and how much."""
+    first, last = span
+    ours = fingerprints.sound(one, first, last)
+    theirs = fingerprints.sound(other, first + near - _MARGIN, last + near + _MARGIN)
+    place, correlation = _best_place(ours, theirs, finer)
+    return near - _MARGIN + place, correlation
+
+
+def _best_place(ours: np.ndarray, theirs: np.ndarray, finer: int) -> tuple[int, float]:
+    """Where in `theirs`, which is longer, `ours` correlates most, and how much, to a part of a sample: the period of a
+    bright note can fall nearer to whole samples than the place itself does."""
     size = -(-len(theirs) // 4096) * 4096  # what comes round is beyond the places that are looked at
     products = np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj()
     powers = np.cumsum(np.concatenate([[0.0], theirs.astype(np.float64) ** 2]))
     powers = powers[len(ours) :] - powers[: -len(ours)]
     scale = np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20) * (ours.astype(np.float64) ** 2).sum() + 1e-20)
-    finer = 4 * np.fft.irfft(products, 4 * size)[: 4 * len(powers)].reshape(-1, 4)
-    place, fourth = divmod(int(np.argmax(finer / scale[:, None])), 4)
-    return place + fourth // 2, float(finer[place, fourth] / scale[place])
+    correlations = finer * np.fft.irfft(products, finer * size)[: finer * len(powers)].reshape(-1, finer)
+    correlations /= scale[:, None]
+    place, part = divmod(int(np.argmax(correlations)), finer)
+    return place + (2 * part >= finer), float(correlations[place, part])
 
 
 def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerprint) -> bool:
@@ -196,9 +257,9 @@ def _alike(together: np.ndarray, powers: np.ndarray, backgrounds: np.ndarray) ->
     powers, backgrounds = powers * gains[:, None, None], backgrounds * gains[:, None]
     together = together * np.sqrt(gains.prod())
     larger = powers.max(axis=0)
-    distinct = (larger > _FAINTER * larger.max()) & (larger > _OVER_BACKGROUND * backgrounds.max(axis=0))
-    if powers[:, distinct].sum(axis=1).min() < 0.5:
-        distinct = larger > _FAINT * larger.max()  # a sound that goes on and on is its own background
+    distinct = (larger > FAINTER * larger.max()) & (larger > OVER_BACKGROUND * backgrounds.max(axis=0))
+    if powers[:, distinct].sum(axis=1).min() < MOST_OF_IT:
+        distinct = larger > FAINT * larger.max()  # a sound that goes on and on is its own background
     product = together[distinct]
     means = np.sqrt(powers[:, distinct].prod(axis=0) + 1e-20)
     return float((product / means).mean()), float((product / larger[distinct]).mean())

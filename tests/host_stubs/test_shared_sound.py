@@ -194,6 +194,16 @@ def test_what_was_heard_is_kept_beyond_what_memory_is_for_it(monkeypatch: pytest
         np.testing.assert_allclose(levels[5:-5].sum(axis=1), levels[5].sum(), rtol=1e-2)
 
 
+def test_it_is_all_one_in_which_blocks_a_recording_comes() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    with Fingerprints() as fingerprints:
+        for name, count in (("whole", 1), ("parts", 5)):
+            fingerprints.listen(name, [*np.array_split(noise, count), noise[:0]], 48_000)
+        whole, parts = fingerprints.of["whole"], fingerprints.of["parts"]
+        assert whole.samples == parts.samples == RATE
+        np.testing.assert_allclose(whole.levels, parts.levels, rtol=1e-2)
+
+
 def test_each_take_as_wav_and_as_flac_is_on_one_side(tmp_path: Path) -> None:
     for number, (sound, rate) in enumerate(demo(tmp_path / "demo", 0, 10)):
         soundfile.write(tmp_path / f"{number}.wav", sound, rate)
