@@ -16,6 +16,10 @@ class Ahead:
 
     A context manager: the thread begins and ends with its block. What comes of the iterator is not asked for before it
     is needed: a block is asked for when fewer than `enough` samples wait, and then all of it waits.
+
+    Attributes:
+        taken: samples that were taken so far.
+        begun: when the first of them were, by `time.monotonic`; None before that.
     """
 
     def __init__(self, blocks: Iterable[np.ndarray], enough: int) -> None:
@@ -44,9 +48,10 @@ class Ahead:
             self._thread.join()
 
     @property
-    def complete(self) -> bool:
-        """Whether all the sound that there will be waits, or was taken."""
-        return self._complete
+    def over(self) -> bool:
+        """Whether all the sound that there will be was taken."""
+        with self._changed:
+            return self._complete and not self._waiting
 
     def check(self) -> None:
         """Raise what kept the rest of the sound from being made, if anything did."""

@@ -64,7 +64,7 @@ def play_sound(
         if stop.is_set():
             out[:, 0] *= np.linspace(1, 0, frames, dtype=np.float32)
         out[:, 1:] = out[:, :1]
-        if stop.is_set() or (count < frames and ahead.complete):
+        if stop.is_set() or (count < frames and ahead.over):
             raise sounddevice.CallbackStop
         if count < frames or status.output_underflow:
             gaps.count += 1
@@ -79,7 +79,7 @@ def play_sound(
             ended.wait(_FADE)
     except sounddevice.PortAudioError as error:
         raise HostError(f"The loudspeaker failed: {error}.") from error
-    if not stop.is_set() and not ahead.complete:
+    if not stop.is_set() and not ahead.over:
         raise HostError("The loudspeaker has stopped. Is it still connected?")
     return gaps
 

@@ -43,13 +43,6 @@ class _Output:
     kind: str | None
     seconds: float | None
 
-    def check(self, rate: int) -> None:
-        """Raise HostError if sound of this rate cannot go there."""
-        if self.kind is None:
-            host_stubs.check_device(self.device, rate)
-        else:
-            host_stubs.check_pipe(sys.stdout.fileno(), self.seconds)
-
     def samples(self, rate: int) -> int | None:
         """How many there will be, as `host generate` has it."""
         return None if self.seconds is None else max(1, round(self.seconds * rate))
@@ -110,7 +103,8 @@ def play(
     host: Host = ctx.obj
     model = host.open_model(model_path)
     opened, rate = time.monotonic(), model.codec.sample_rate
-    where.check(rate)
+    if where.kind is None:
+        host_stubs.check_device(where.device, rate)
     seed = secrets.randbelow(2**32) if seed is None else seed
     controls = Controls(PlaySettings(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed))
     codes = _codes(ctx, model_path, model, where, max_copy, controls)
@@ -149,6 +143,7 @@ def _output(output: str | None, kind: str | None, speaker: str | None, seconds: 
         )
     if speaker is not None:
         raise HostError("--speaker is where the sound goes without -o -; give one of both.")
+    host_stubs.check_pipe(sys.stdout.fileno(), seconds)
     return _Output(None, kind or KINDS[0], seconds)
 
 
