@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from host_stubs.decoded import DecodedSound
     from host_stubs.folder import find_recordings
     from host_stubs.host import Host
+    from host_stubs.keyboard import pressed_keys
     from host_stubs.legacy import read_legacy
     from host_stubs.locks import claimed
     from host_stubs.loudspeaker import check_device, play_sound
@@ -64,6 +65,7 @@ _HOME = {
     "open_model": "model",
     "peak_normalized": "audio",
     "play_sound": "loudspeaker",
+    "pressed_keys": "keyboard",
     "read_document": "sda",
     "read_legacy": "legacy",
     "read_recording": "reading",
@@ -111,6 +113,7 @@ __all__ = [
     "open_model",
     "peak_normalized",
     "play_sound",
+    "pressed_keys",
     "read_document",
     "read_legacy",
     "read_recording",

@@ -53,4 +53,4 @@ def _read(number: int, seconds: float) -> str:
     if not found:
         time.sleep(seconds)  # nor will there be anything at the next call
     # An arrow, say, comes as an escape with letters after it that mean other keys.
-    return "" if _ESCAPE in found else found.decode("ascii", errors="replace")
+    return found.partition(_ESCAPE)[0].decode("ascii", errors="replace")

@@ -22,7 +22,6 @@ from host_stubs.commands.console import FiniteRange, command_names, json_option,
 from host_stubs.commands.drawing import drawing_options, seed_option
 from host_stubs.errors import HostError
 from host_stubs.host import Host
-from host_stubs.keyboard import pressed_keys
 from host_stubs.playing import END, KEYS, KINDS, Controls, PlaySettings
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def play(
     sound = host_stubs.between(model.codec.decode_stream(codes), 0, where.samples(rate) or sys.maxsize)
     with (
         host.stop_on_interrupt(quiet=True) as stop,
-        pressed_keys() as keys,
+        host_stubs.pressed_keys() as keys,
         host_stubs.Ahead(sound, math.ceil(ahead * rate)) as ready,
     ):
         if keys is not None:

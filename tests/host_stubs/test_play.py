@@ -255,12 +255,42 @@ def test_a_model_that_nothing_can_play_is_one_sentence(
         played(plugins, capfdbinary, "play", saved, "-o", "-", "--seconds", "1", *more)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sounddevice") is not None, reason="sounddevice is installed here")
-def test_without_the_extra_it_says_how_to_get_it_or_do_without(saved: Path, dice: Plugins) -> None:
+def to_install() -> str | None:
+    """What is missing here that playing takes, as the command names it."""
+    if importlib.util.find_spec("sounddevice") is None:
+        return "pip install 'sda-host-stubs[play]'"
+    try:
+        importlib.import_module("sounddevice")
+    except OSError:
+        return "apt install libportaudio2"
+    return None
+
+
+@pytest.mark.skipif(to_install() is None, reason="what it takes to play is here")
+def test_without_what_it_takes_it_says_what_to_install_or_how_to_do_without(saved: Path, dice: Plugins) -> None:
     result = host(dice, "play", saved)
     assert result.exit_code == 1
-    assert "pip install 'sda-host-stubs[play]'" in result.stderr
+    assert to_install() in result.stderr
     assert "-o -" in result.stderr
+
+
+@pytest.mark.skipif(to_install() is not None or sys.platform != "linux", reason="PortAudio with ALSA is not here")
+def test_it_plays_to_the_end_on_a_device(
+    saved: Path, dice: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real PortAudio, on ALSA's device of nothing, which takes sound as fast as it comes."""
+    (tmp_path / ".asoundrc").write_text("pcm.!default { type null }\nctl.!default { type null }\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sounddevice = importlib.import_module("sounddevice")
+    sounddevice._terminate()  # it has looked for devices when it was imported
+    sounddevice._initialize()
+    result = host(dice, "play", saved, "--seconds", "1.5", "--speaker", "default", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["seconds"] == 1.5
+    result = host(dice, "play", saved, "--speaker", "no such device")
+    assert result.exit_code == 1
+    assert "no such device cannot play this sound" in result.stderr
+    assert "There are: default" in result.stderr
 
 
 @pytest.mark.parametrize(
