@@ -65,7 +65,7 @@ bench-page: setup
 	$(BIN)/python -m benchmarks.page
 
 bench-play: demo
-	$(BIN)/python -m benchmarks.play demo/demo.sda
+	$(BIN)/python -m benchmarks.play demo/demo.sda --write
 
 bench-team: setup
 	$(BIN)/python -m benchmarks.team --threads 2 --write

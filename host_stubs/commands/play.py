@@ -55,7 +55,7 @@ class _Output:
         return {}
 
 
-@click.command()
+@click.command(epilog=f"Keys, in a terminal: {KEYS}.")
 @click.argument("model_path", metavar="MODEL.sda", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="-", help="-: write the sound to standard output, for another program.")
 @click.option(
@@ -94,8 +94,7 @@ def play(
 ) -> None:
     """Play new sound with MODEL.sda at once, one sound after another, until Ctrl-C.
 
-    In a terminal, keys change it: t/T temperature down/up, p/P top-p down/up, s/S next/last seed, h hold, r forget, q
-    end. The same seed gives the sound of host generate. With -o - everything else that is written goes to stderr; with
+    The same seed gives the sound of host generate. With -o - everything else that is written goes to stderr; with
     --json the last line of it is the result.
     """
     where = _output(output, kind, speaker, seconds)
