@@ -186,7 +186,9 @@ def streamed(
     """Frames of new codes as they are asked for, or None if the model has no prior of this plugin's; `Prior.live`."""
     if not isinstance(model.prior, Prior):
         return None
-    return _compiled_aloud(model.prior.live(settings, frames, max_copy=max_copy))
+    with compile_time(lambda: click.echo(COMPILING, err=True)):  # what keeps to `max_copy` is made now
+        drawn = model.prior.live(settings, frames, max_copy=max_copy)
+    return _compiled_aloud(drawn)
 
 
 def _compiled_aloud(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
