@@ -8,7 +8,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page bench-team kill-and-resume fuzz audit bench-files bench-large bench-finding bench-archive clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page bench-play bench-team kill-and-resume fuzz audit bench-files bench-large bench-finding bench-archive clean
 
 setup: $(VENV)/ready
 
@@ -16,7 +16,7 @@ $(VENV)/ready: pyproject.toml host_stubs/pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "There is no Python from 3.11 to 3.14 here that can make a virtual environment." \
 	  "Install one with its venv package, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable './host_stubs[ui]' --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable './host_stubs[play,ui]' --editable '.[dev]'
 	touch $@
 
 test: setup
@@ -64,6 +64,9 @@ bench-memorization: setup
 
 bench-page: setup
 	$(BIN)/python -m benchmarks.page
+
+bench-play: demo
+	$(BIN)/python -m benchmarks.play demo/demo.sda --write
 
 bench-team: setup
 	$(BIN)/python -m benchmarks.team --threads 2 --write

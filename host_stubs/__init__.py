@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from host_stubs.errors import HostError
 
 if TYPE_CHECKING:
-    from host_stubs.audio import peak_normalized, write_wav, write_wav_blocks
+    from host_stubs.ahead import Ahead
+    from host_stubs.audio import between, peak_normalized, write_wav, write_wav_blocks
     from host_stubs.bundle import Bundle, Entry
     from host_stubs.checking import Checked, check_file
     from host_stubs.codec import Codec
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from host_stubs.decoded import DecodedSound
     from host_stubs.folder import find_recordings
     from host_stubs.host import Host
+    from host_stubs.keyboard import pressed_keys
     from host_stubs.legacy import read_legacy
     from host_stubs.locks import claimed
+    from host_stubs.loudspeaker import check_device, play_sound
     from host_stubs.manifest import DatasetManifest, build_manifest
     from host_stubs.model import Model, open_model, save_model, save_model_beside
+    from host_stubs.piping import check_pipe, write_sound
     from host_stubs.plugins import Plugins, load_plugins
     from host_stubs.reading import read_recording
     from host_stubs.recording import Recording, RecordingEntry
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, codec_bytes, train_vqvae
 
 _HOME = {
+    "Ahead": "ahead",
     "Bundle": "bundle",
     "Checked": "checking",
     "Codec": "codec",
@@ -46,8 +51,11 @@ _HOME = {
     "Start": "continuation",
     "VqvaeRun": "training",
     "VqvaeSettings": "training",
+    "between": "audio",
     "build_manifest": "manifest",
+    "check_device": "loudspeaker",
     "check_file": "checking",
+    "check_pipe": "piping",
     "check_writable": "replace",
     "claimed": "locks",
     "codec_bytes": "training",
@@ -56,6 +64,8 @@ _HOME = {
     "load_plugins": "plugins",
     "open_model": "model",
     "peak_normalized": "audio",
+    "play_sound": "loudspeaker",
+    "pressed_keys": "keyboard",
     "read_document": "sda",
     "read_legacy": "legacy",
     "read_recording": "reading",
@@ -64,11 +74,13 @@ _HOME = {
     "save_model_beside": "model",
     "train_vqvae": "training",
     "write_demo_recordings": "synth",
+    "write_sound": "piping",
     "write_wav": "audio",
     "write_wav_blocks": "audio",
 }
 
 __all__ = [
+    "Ahead",
     "Bundle",
     "Checked",
     "Codec",
@@ -87,8 +99,11 @@ __all__ = [
     "Start",
     "VqvaeRun",
     "VqvaeSettings",
+    "between",
     "build_manifest",
+    "check_device",
     "check_file",
+    "check_pipe",
     "check_writable",
     "claimed",
     "codec_bytes",
@@ -97,6 +112,8 @@ __all__ = [
     "load_plugins",
     "open_model",
     "peak_normalized",
+    "play_sound",
+    "pressed_keys",
     "read_document",
     "read_legacy",
     "read_recording",
@@ -105,6 +122,7 @@ __all__ = [
     "save_model_beside",
     "train_vqvae",
     "write_demo_recordings",
+    "write_sound",
     "write_wav",
     "write_wav_blocks",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,14 @@ def scaled_to_peak(audio: np.ndarray, peak: float) -> np.ndarray:
     """`audio`, a part of a sound with this peak, scaled as `peak_normalized` scales that sound."""
     # A peak too small to divide by in float32 is silence too.
     return audio / np.float32(peak) if peak > np.finfo(np.float32).tiny else np.zeros_like(audio)
+
+
+def between(blocks: Iterable[np.ndarray], first: int, end: int) -> Iterator[np.ndarray]:
+    """The samples `first` to `end` (excluded) of sound that comes in blocks."""
+    at = 0
+    for block in blocks:
+        yield block[max(0, first - at) : max(0, end - at)]
+        at += len(block)
 
 
 def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:

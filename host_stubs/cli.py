@@ -21,6 +21,7 @@ from host_stubs.commands.generate import generate
 from host_stubs.commands.import_model import import_model
 from host_stubs.commands.info import info
 from host_stubs.commands.models import models
+from host_stubs.commands.play import play
 from host_stubs.commands.plugins import plugins as plugins_command
 from host_stubs.commands.train import train
 from host_stubs.commands.ui import ui
@@ -71,7 +72,7 @@ def build_cli(plugins: Plugins) -> click.Group:
             ctx.call_on_close(partial(logger.setLevel, logger.level))
             logger.setLevel(logging.DEBUG)
 
-    for command in (train, generate, info, check, models, plugins_command, import_model, ui, demo):
+    for command in (train, generate, play, info, check, models, plugins_command, import_model, ui, demo):
         cli.add_command(command)
     own = dict(cli.commands)
     plugins.call("register_commands", cli=cli, host=host)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from host_stubs.bundle import Bundle
     from host_stubs.host import Host
     from host_stubs.model import Model
+    from host_stubs.playing import PlaySettings
     from host_stubs.ui.jobs import Jobs
     from host_stubs.ui.saved import SavedModels
 
@@ -72,6 +74,17 @@ def generate_codes(
     codes follow those of `start`, int `[frames, bands, levels]`, which are not part of the answer. `kind` is what they
     are to be like, by a name that the plugin knows. While one of these three is not None, plugins that do not take it
     are not asked. The same `seed` gives the same codes.
+    """
+
+
+@hookspec(firstresult=True)
+def stream_codes(
+    model: Model, frames: int | None, max_copy: float | None, settings: Callable[[], PlaySettings]
+) -> Iterator[np.ndarray] | None:
+    """Offer new codes as they are asked for, int `[some, bands, levels]` each, or None to leave it to the next plugin.
+
+    Together they are `frames`, or without end, and while `settings` gives the same those of `generate_codes` for these.
+    It is to be called before each frame. While `max_copy` is not None, plugins that do not take it are not asked.
     """
 
 

@@ -178,8 +178,10 @@ class KeptMachineCode(_Cache):
         return None if folder is None else str(folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        """The code for a signature, or None."""
-        target_context.refresh()
+        """The code for a signature, or None.
+
+        What numba can compile is not loaded for it, as its own cache does: that would take ten times as long.
+        """
         try:
             folder = self._folder()
             if folder is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.half import HALF
 from sda_prior_plugin.kinds import AS_RECORDED
+from sda_prior_plugin.live import LiveSettings, draw_live
 from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
@@ -234,6 +235,20 @@ class Prior:
         """
         draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
         return draw_stream(self.network, self._wanted(frames, max_frames, seed, draw, max_copy, start, kind))
+
+    def live(
+        self, settings: Callable[[], LiveSettings], frames: int | None = None, *, max_copy: float | None = None
+    ) -> Iterator[np.ndarray]:
+        """The grid that `sample` gives for the same settings, a frame int `[1, bands, levels]` at a time, without end
+        where `frames` is None; what `settings` gives is looked at before each frame, and may change.
+
+        Raises:
+            PriorError: at once as `samples` does for `frames` and `max_copy`, else before the frame that cannot be
+                drawn.
+        """
+        if frames is not None and frames < 1:
+            raise PriorError(f"frames is {frames}; it must be at least 1.")
+        return draw_live(self.network, settings, frames, None if max_copy is None else self.guard(max_copy))
 
     def _wanted(
         self,

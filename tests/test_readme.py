@@ -21,21 +21,22 @@ from sda_prior_plugin import KNOBS, Knob
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-READ_ON = ("docs/commands.md", "docs/reciting.md")
+READ_ON = ("docs/commands.md", "docs/reciting.md", "docs/play.md")
 """The pages whose commands go on where the README's end."""
 COMMANDS = [
     command
     for page in ("README.md", *READ_ON)
     for command in re.findall(r"^\$ (.+)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
 ]
-HOST = [command for command in COMMANDS if command.startswith("host ")]
+HOST = [command.partition(" | ")[0] for command in COMMANDS if command.startswith("host ")]
 SERVES = "ui"  # it goes on until it is told to end
 QUICKER = {"train": ["--epochs", "1"], "train-prior": ["--epochs", "1"], "demo": ["--epochs", "1"]}
+QUICKER |= {"play": ["-o", "-", "--seconds", "1"]}  # there is no loudspeaker, and it would go on
 
 
 @pytest.mark.slow
 def test_every_host_command_runs_as_written_one_after_another(tmp_path: Path) -> None:
-    """As written but for `--epochs 1` added to what trains; `~` is a folder with five short recordings."""
+    """As written but for `--epochs 1` added to what trains, and a length to what plays; `~` has five recordings."""
     host_stubs.write_demo_recordings(tmp_path / "recordings" / "tabla", seed=1, count=5)
     environment = {**os.environ, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     legacy = ROOT.parent / "shared" / "legacy" / "tabla2.distill"
@@ -50,7 +51,8 @@ def test_every_host_command_runs_as_written_one_after_another(tmp_path: Path) ->
             continue
         ran = subprocess.run(
             [sys.executable, "-m", "host_stubs.cli", *arguments, *QUICKER.get(arguments[0], [])],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, errors="replace", check=False,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert ran.returncode == 0, f"{command}\n{ran.stderr}"
     assert (tmp_path / "new.wav").stat().st_size > 10 * 48_000

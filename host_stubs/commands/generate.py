@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from host_stubs.commands.console import (
     say,
     show,
 )
+from host_stubs.commands.drawing import MAX_SECONDS, drawing_options, seed_option
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.names import shortened
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from host_stubs.continuation import Start
     from host_stubs.model import Model
 
-MAX_SECONDS = 3600.0
 MAX_AUTO_SECONDS = 60.0
 _ABLE = {  # what not every plugin can
     "max_copy": "keep to --max-copy",
@@ -59,33 +59,7 @@ class Seconds(click.ParamType):
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The WAV file (default: MODEL-new.wav, here).")
 @click.option("--seconds", type=Seconds(), default="auto", show_default=True, help="Length; auto: until it is over.")
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many sounds.")
-@click.option(
-    "--temperature",
-    type=FiniteRange(0, 10, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Below 1 more predictable, above 1 more surprising.",
-)
-@click.option(
-    "--top-p",
-    type=FiniteRange(0, 1, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Draw only from the likeliest codes that together have this probability.",
-)
-@click.option(
-    "--top-k",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Draw only from the k likeliest codes (0: all).",
-)
-@click.option(
-    "--max-copy",
-    metavar="SECONDS",
-    type=FiniteRange(0, MAX_SECONDS),
-    help="Copy no stretch of the recordings verbatim that is longer than this; near copies are counted, not kept out.",
-)
+@drawing_options
 @click.option(
     "--continue",
     "recording",
@@ -99,7 +73,7 @@ class Seconds(click.ParamType):
     metavar="KIND",
     help="What the sound is to be like, of what the prior has learned: slower-2, say (default: as the recordings are).",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same sound (default: random).")
+@seed_option
 @overwrite_option
 @json_option
 @click.pass_context
@@ -188,7 +162,7 @@ def _write(model: Model, start: Start | None, grid: np.ndarray, path: Path, samp
     lead = 0 if start is None else start.lead
     new = len(grid) * codec.frame_samples if samples is None else samples
     with commands.working_on(f"decoding {path.name}"):
-        audio = _between(codec.decode_stream([*before, grid]), lead, lead + given + new)
+        audio = host_stubs.between(codec.decode_stream([*before, grid]), lead, lead + given + new)
         written = host_stubs.write_wav_blocks(path, audio, codec.sample_rate)
     return {
         "path": str(path),
@@ -198,14 +172,6 @@ def _write(model: Model, start: Start | None, grid: np.ndarray, path: Path, samp
         "peak": written.peak,
         "frames": len(grid),
     }
-
-
-def _between(blocks: Iterable[np.ndarray], first: int, end: int) -> Iterator[np.ndarray]:
-    """The samples `first` to `end` (excluded) of sound that comes in blocks."""
-    at = 0
-    for block in blocks:
-        yield block[max(0, first - at) : max(0, end - at)]
-        at += len(block)
 
 
 def _line(sound: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         checked_entries,
         generated,
         read_entry,
+        streamed,
         verbatim_facts,
         write_entry,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "listed",
     "prepare_job",
     "read_entry",
+    "streamed",
     "verbatim_facts",
     "write_entry",
 ]
@@ -52,6 +54,7 @@ __getattr__ = lazy_face(
         "checked_entries": "bundle_entry",
         "generated": "bundle_entry",
         "read_entry": "bundle_entry",
+        "streamed": "bundle_entry",
         "verbatim_facts": "bundle_entry",
         "write_entry": "bundle_entry",
         "ConsoleProgress": "console",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from sda_prior_plugin.dates import day
 from sda_prior_plugin.encoding import Codec, code_shape
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.half import halved
+from sda_prior_plugin.live import LiveSettings
 from sda_prior_plugin.memorization import GAP, NO_SIGN, UNKNOWN, MemorizationReport
 from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.prior import Prior
@@ -193,6 +194,22 @@ def generated(model: Model, count: int, frames: int | None, **how: Any) -> list[
         return None
     with compile_time(lambda: click.echo(COMPILING, err=True)):
         return model.prior.samples(count, frames, **how)
+
+
+def streamed(
+    model: Model, settings: Callable[[], LiveSettings], frames: int | None, max_copy: float | None
+) -> Iterator[np.ndarray] | None:
+    """Frames of new codes as they are asked for, or None if the model has no prior of this plugin's; `Prior.live`."""
+    if not isinstance(model.prior, Prior):
+        return None
+    with compile_time(lambda: click.echo(COMPILING, err=True)):  # what keeps to `max_copy` is made now
+        drawn = model.prior.live(settings, frames, max_copy=max_copy)
+    return _compiled_aloud(drawn)
+
+
+def _compiled_aloud(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    with compile_time(lambda: click.echo(COMPILING, err=True)):
+        yield from frames
 
 
 def card_lines(model: Model) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sda_prior_plugin.edge.contract import Bundle, Host, Jobs, Model, SavedModels
+    from sda_prior_plugin.live import LiveSettings
 
 hookimpl = pluggy.HookimplMarker("sda_host")
 
@@ -69,6 +71,13 @@ def generate_codes(
         start=start,
         kind=kind,
     )
+
+
+@hookimpl
+def stream_codes(
+    model: Model, frames: int | None, max_copy: float | None, settings: Callable[[], LiveSettings]
+) -> Iterator[np.ndarray] | None:
+    return edge.streamed(model, settings, frames, max_copy)
 
 
 @hookimpl

@@ -22,6 +22,7 @@ from host_stubs.codec import Codec
 from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
+from host_stubs.playing import PlaySettings
 from host_stubs.plugins import GROUP, Plugins
 from host_stubs.ui.jobs import Job, Jobs
 from host_stubs.ui.page import build_page
@@ -149,6 +150,14 @@ def example_of_generate_codes(saved: Path) -> None:
     assert soundfile.info(wav).frames == 24_000
 
 
+def example_of_stream_codes(saved: Path) -> None:
+    plugins = with_example("stream_codes")
+    settings = PlaySettings(seed=3)
+    model = open_model(saved, plugins)
+    codes = plugins.first("stream_codes", model=model, frames=3, max_copy=None, settings=lambda: settings)
+    assert [piece.shape for piece in codes] == [(1, model.codec.bands, model.codec.levels)] * 3
+
+
 def example_of_codes_facts(saved: Path) -> None:
     plugins = with_example("codes_facts")
     plugins.add(example("`generate_codes("), "dice")
@@ -251,7 +260,7 @@ def test_the_names_that_are_the_hosts_own_are_listed() -> None:
     assert set(re.findall(r"`(\w+)`", listed[1])) == RESERVED
 
 
-@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model, Bundle, Codec, DatasetManifest])
+@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model, PlaySettings, Bundle, Codec, DatasetManifest])
 def test_the_objects_are_documented_as_they_are(kind: type) -> None:
     rows = re.findall(r"^\| `(\w+)(?:\((.*?)\))?` \|", sections_in(PAGE)[kind.__name__], flags=re.MULTILINE)
     assert rows
@@ -266,7 +275,7 @@ def test_the_objects_are_documented_as_they_are(kind: type) -> None:
             assert arguments.split(", ") == taken if arguments else taken == [], name
 
 
-@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model])
+@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model, PlaySettings])
 def test_nothing_public_is_left_out(kind: type) -> None:
     documented = set(re.findall(r"^\| `(\w+)", sections_in(PAGE)[kind.__name__], flags=re.MULTILINE))
     public = {name for name in vars(kind) if not name.startswith("_")}
