@@ -1,3 +1,5 @@
+# An interface of TorchScript has methods without a body.
+# mypy: disable-error-code="empty-body"
 """Prior and codec as what nn~ and nn.ar load: methods that turn a block of signals into another, and attributes.
 
 A block is `[batch, channels, samples or frames]`; all of a batch get what its first makes. Setters only leave numbers
@@ -35,13 +37,13 @@ class Drawing(nn.Module):
     def look_for(self, frames: int) -> None:
         pass
 
-    def next_frame(self) -> Tensor:  # type: ignore[empty-body]  # TorchScript has it so
+    def next_frame(self) -> Tensor:
         pass
 
     def hear(self, frame: Tensor) -> None:
         pass
 
-    def bits_a_code(self) -> float:  # type: ignore[empty-body]  # TorchScript has it so
+    def bits_a_code(self) -> float:
         pass
 
 
@@ -52,10 +54,10 @@ class Sounding(nn.Module):
     def restart(self) -> None:
         pass
 
-    def decode(self, codes: Tensor) -> Tensor:  # type: ignore[empty-body]  # TorchScript has it so
+    def decode(self, codes: Tensor) -> Tensor:
         pass
 
-    def encode(self, sound: Tensor) -> Tensor:  # type: ignore[empty-body]  # TorchScript has it so
+    def encode(self, sound: Tensor) -> Tensor:
         pass
 
 
@@ -83,7 +85,7 @@ class Instrument(nn.Module):
         self.temperature, self.top_p, self.top_k, self.max_copy = 1.0, 1.0, 0, -1.0
         self.seed, self.hold, self.reset, self.gain = 0, False, True, 1.0
         self.guarded, self.seeded, self.latest, self.said = -1.0, 0, "", 0
-        self.given, self.sounded, self.answering = 0, 0, False
+        self.given, self.sounded, self.answering, self.made_ready = 0, 0, False, False
         self.register_buffer("silence", torch.zeros(0))
         self.ready = self.silence
         self.methods = list(_methods(prior.shape.frame_codes, frame_samples))
@@ -227,12 +229,14 @@ class Instrument(nn.Module):
     @torch.jit.export
     def get_methods(self) -> list[str]:
         """The methods' names. It is what a program asks first: so it makes ready, and no block has to wait for that."""
-        silence = torch.zeros(1, 2, 4 * self.size)
-        for _ in range(2):
-            for _ in range(2 * self.lag // 4 + 1):
-                self.play(silence[:, :1])
-            self.through(silence[:, :1])
-            self.reset = True
+        if not self.made_ready:
+            self.made_ready = True
+            silence = torch.zeros(1, 1, 4 * self.size)
+            for _ in range(2):  # TorchScript compiles what it runs for the first time, and again for the second
+                for _ in range(self.lag // 2 + 1):
+                    self.play(silence)
+                self.through(silence)
+                self.reset = True
         return self.methods
 
     @torch.jit.export
