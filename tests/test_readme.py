@@ -87,6 +87,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
         "README.md",
         "CONTRIBUTING.md",
         "docs/hooks.md",
+        "docs/live.md",
         "docs/sda-format.md",
         "docs/safety.md",
         "docs/training-state.md",

@@ -88,13 +88,13 @@ class Instrument(nn.Module):
         self.given, self.sounded, self.answering, self.made_ready = 0, 0, False, False
         self.register_buffer("silence", torch.zeros(0))
         self.ready = self.silence
-        self.methods = list(_methods(prior.shape.frame_codes, frame_samples))
-        for name, (params, inputs, outputs) in _methods(prior.shape.frame_codes, frame_samples).items():
+        self.methods = list(methods_of(prior.shape.frame_codes, frame_samples))
+        for name, (params, inputs, outputs) in methods_of(prior.shape.frame_codes, frame_samples).items():
             self.register_buffer(f"{name}_params", torch.tensor(params))
             setattr(self, f"{name}_input_labels", inputs)
             setattr(self, f"{name}_output_labels", outputs)
-        self.attributes = list(_ATTRIBUTES)
-        for name, kind in _ATTRIBUTES.items():
+        self.attributes = list(ATTRIBUTES)
+        for name, kind in ATTRIBUTES.items():
             self.register_buffer(f"{name}_params", torch.tensor([kind]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -333,13 +333,13 @@ class Instrument(nn.Module):
         return 0
 
 
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "temperature": FLOAT, "top_p": FLOAT, "top_k": INT, "max_copy": FLOAT, "seed": INT, "hold": BOOL, "reset": BOOL,
     "gain": FLOAT,
 }  # fmt: skip
 
 
-def _methods(codes: int, frame: int) -> dict[str, tuple[list[int], list[str], list[str]]]:
+def methods_of(codes: int, frame: int) -> dict[str, tuple[list[int], list[str], list[str]]]:
     """Of each method: channels and samples a value, in and out, and what stands at its inlets and outlets."""
     names = [f"code {number + 1}" for number in range(codes)]
     warmer, sound = ["(signal) added to the temperature"], ["(signal) sound"]

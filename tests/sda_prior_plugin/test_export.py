@@ -55,8 +55,8 @@ def trained(codec: Codec, **kind: Any) -> Prior:
         grids[:24], grids[24:], codebooks=codec.codebooks, frame_seconds=codec.frame_samples / codec.sample_rate
     )
     settings = PriorSettings.for_corpus(
-        corpus, file_count=30, epochs=6, hidden_size=32, layers=2, context_seconds=0.5, batch_size=8, learning_rate=5e-3,
-        **kind,
+        corpus, file_count=30, epochs=6, hidden_size=32, layers=2, context_seconds=0.5, batch_size=8,
+        learning_rate=5e-3, **kind,
     )  # fmt: skip
     return train_prior(corpus, settings).prior
 
