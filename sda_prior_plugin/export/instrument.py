@@ -168,6 +168,7 @@ class Instrument(nn.Module):
             self.guarded = self.max_copy
             frames = int(self.guarded / self.frame_seconds + 1e-6) + 1 if self.guarded >= 0 else 0
             sequence.look_for(frames)
+        sequence.draw_by(self.temperature, self.top_p, self.top_k, self.hold)
         if self.reset or self.seed != self.seeded:
             self.reset = False
             self.seeded = self.seed
@@ -196,10 +197,10 @@ class Instrument(nn.Module):
     def _draw(self, warmer: Tensor) -> bool:
         """Draw a frame and decode what can be; whether there was one."""
         codes = self._next_frame(warmer)
-        self.given += 1
         sound = self.codec.decode(codes)
         if sound.size(0) > 0:
             self.ready = torch.cat([self.ready, sound])
+        self.given += codes.size(0)
         return codes.size(0) > 0
 
     def _sounding(self, warmer: Tensor) -> Tensor:

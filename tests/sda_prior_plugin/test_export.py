@@ -209,6 +209,14 @@ def test_it_listens_and_goes_on_from_what_it_heard(model: torch.jit.ScriptModule
     np.testing.assert_allclose(answer, expected[: len(answer)], atol=1e-3)
 
 
+def test_with_hold_it_does_not_listen(model: torch.jit.ScriptModule, prior: Prior, codec: Codec) -> None:
+    set_attribute(model, "hold", "1")
+    model.listen(torch.rand(1, 2, 4 * 1024) * 0.4)
+    set_attribute(model, "hold", "0")
+    answer = model.listen(torch.ones(1, 2, 4 * 1024))[0, 0].numpy()
+    np.testing.assert_allclose(answer, codec.decode(prior.sample(20, seed=0))[: len(answer)], atol=1e-3)
+
+
 def test_hold_draws_ever_new_codes_from_the_same_moment(prior: Prior) -> None:
     sequence = torch.jit.script(Sequence(prior).eval())
     sequence.begin(1)
