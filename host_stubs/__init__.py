@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from host_stubs.plugins import Plugins, load_plugins
     from host_stubs.reading import read_recording
     from host_stubs.recording import Recording, RecordingEntry
-    from host_stubs.replace import FileState, check_writable, file_state
+    from host_stubs.replace import FileState, check_writable, file_state, new_file_in_place_of
     from host_stubs.sda import read_document
     from host_stubs.synth import write_demo_recordings
     from host_stubs.training import EpochDone, VqvaeRun, VqvaeSettings, codec_bytes, train_vqvae
@@ -62,6 +62,7 @@ _HOME = {
     "file_state": "replace",
     "find_recordings": "folder",
     "load_plugins": "plugins",
+    "new_file_in_place_of": "replace",
     "open_model": "model",
     "peak_normalized": "audio",
     "play_sound": "loudspeaker",
@@ -110,6 +111,7 @@ __all__ = [
     "file_state",
     "find_recordings",
     "load_plugins",
+    "new_file_in_place_of",
     "open_model",
     "peak_normalized",
     "play_sound",

@@ -16,6 +16,7 @@ from host_stubs.errors import HostError, shown
 from host_stubs.griffin_lim import GriffinLim, window_sizes
 from host_stubs.mel import Mel, MelSettings
 from host_stubs.network import COUNTER, STRIDE, Decoder, Encoder, code_vectors, nearest_codes, network_shapes
+from host_stubs.scripted import scripted_codec
 from host_stubs.stored import Kind, kind_of
 
 MOST = {"dim": 4096, "levels": 32, "codebook_size": 65_536}
@@ -146,6 +147,11 @@ class Codec:
         """int `[frames, bands, levels]` -> float32 `[n_mels, frames * 16]`: what `decode` makes audible."""
         return self._log_mel(self._checked(codes)).cpu().numpy()
 
+    @torch.no_grad()
+    def scripted(self) -> torch.jit.ScriptModule:
+        """The codec for programs without Python, see `ScriptedCodec`."""
+        return scripted_codec(self._sound(), self._log_mel, self._encode_block, (self.bands, self.levels))
+
     def settings(self) -> dict[str, Any]:
         """What `from_parts` needs beside the tensors, as plain JSON values."""
         return {
@@ -266,7 +272,7 @@ class Codec:
             raise HostError(f"Codes of this model go from 0 to {self.codebook_size - 1}.")
         return grid.astype(np.int64)
 
-    def _log_mel(self, codes: np.ndarray) -> Tensor:
+    def _log_mel(self, codes: np.ndarray | Tensor) -> Tensor:
         """`[frames, bands, levels]` -> `[n_mels, 16 frames]`"""
         if not len(codes):
             return torch.zeros(self.mel_settings.n_mels, 0, device=self.device)

@@ -27,7 +27,7 @@ def window_sizes() -> Iterator[int]:
 
 
 @dataclass(frozen=True)
-class _Open:
+class Open:
     """What a window leaves to the next one: its last frames, and how far the settled ones before them reach in.
 
     Samples are counted from where the first open frame begins.
@@ -81,51 +81,65 @@ class GriffinLim:
         Each log-mel makes a window and gives sound at once, all but that of the last few frames; the end of `log_mels`
         gives the rest. Where the log-mels are cut decides about the windows, and so about the samples.
         """
-        open_frames = self._nothing()
+        open_frames = self.nothing()
         noise = torch.Generator().manual_seed(0)
         for log_mel in log_mels:
             if log_mel.shape[1]:
-                target = log_mel.nan_to_num(nan=0.0).clamp_(0, _LOUDEST).expm1().T
-                audio, open_frames = self._window(open_frames, target, noise)
+                audio, open_frames = self._window(open_frames, self.power(log_mel), noise)
                 yield audio
         if len(open_frames.target):
             # Frames are centred on multiples of the hop, so the last hop of samples lies before one frame more.
             yield self._window(open_frames, open_frames.target[-1:], noise, last=True)[0]
 
-    def _nothing(self) -> _Open:
+    def power(self, log_mel: Tensor) -> Tensor:
+        """Log-mel `[n_mels, frames]` -> the mel power that is to be heard, `[frames, n_mels]`."""
+        return log_mel.nan_to_num(nan=0.0).clamp_(0, _LOUDEST).expm1().T
+
+    def nothing(self) -> Open:
+        """What stands open before the first window."""
         filters, n_fft = self.mel.filters, self.mel.settings.n_fft
         bands, bins = filters.shape
         spectrogram, silence = filters.new_zeros(0, bins, dtype=torch.complex64), filters.new_zeros(n_fft)
-        return _Open(filters.new_zeros(0, bands), spectrogram, silence, silence, early=n_fft // 2)
+        return Open(filters.new_zeros(0, bands), spectrogram, silence, silence, early=n_fft // 2)
 
-    def _window(
-        self, before: _Open, target: Tensor, noise: torch.Generator, last: bool = False
-    ) -> tuple[Tensor, _Open]:
+    def _window(self, before: Open, target: Tensor, noise: torch.Generator, last: bool = False) -> tuple[Tensor, Open]:
         """The open frames and those of `target`, mel power `[frames, n_mels]` -> sound, and what is open then."""
-        window = _Window(self.mel, before, len(before.target) + len(target), last)
-        spectrogram = self._started(window, before, target, noise)
+        window = self.window(before, len(target), last)
+        spectrogram = self.started(window, target, torch.randn(window.unknown, generator=noise).to(target.device))
         target = torch.cat([before.target, target])
         previous = None
         for _ in range(self.rounds):
-            current = window.spectrogram(window.sound(spectrogram))
-            spectrogram = self._corrected(self._extrapolated(previous, current), target)
+            current = window.heard(spectrogram)
+            spectrogram = self.corrected(previous, current, target)
             previous = current
-        done = len(target) if last else max(0, len(target) - self._ahead)
-        audio, settled, weight = window.settled(spectrogram, done)
-        left = max(0, before.early - len(audio))
-        return audio[before.early :], _Open(target[done:], spectrogram[done:], settled, weight, left)
+        return self.settled(window, spectrogram, target)
 
-    def _started(self, window: _Window, before: _Open, target: Tensor, noise: torch.Generator) -> Tensor:
+    def window(self, before: Open, frames: int, last: bool = False) -> Window:
+        """What is to be found of the open frames and so many new ones."""
+        return Window(self.mel, before, len(before.target) + frames, last)
+
+    def started(self, window: Window, target: Tensor, noise: Tensor) -> Tensor:
         """Spectrogram `[frames, bins]` of a window's open frames and of the new ones, which `target` is of.
 
-        The new ones' phases are those of the sound that reaches into them, and of noise.
+        The new ones' phases are those of the sound that reaches into them, and of noise, `[window.unknown]`.
         """
+        before = window.before
         known = len(before.spectrogram)
-        sound = _Window(self.mel, before, known).sound(before.spectrogram) if known else target.new_zeros(0)
-        unknown = 0.01 * torch.randn(window.samples - len(sound), generator=noise).to(target.device)
-        new = window.spectrogram(torch.cat([sound, unknown]))[known:]
+        sound = Window(self.mel, before, known).sound(before.spectrogram) if known else target.new_zeros(0)
+        new = window.spectrogram(torch.cat([sound, 0.01 * noise]))[known:]
         phases = new / (new.abs() + 1e-9)
         return torch.cat([before.spectrogram, self._magnitudes(target) * phases])
+
+    def corrected(self, previous: Tensor | None, current: Tensor, target: Tensor) -> Tensor:
+        """What one round makes of the spectrogram that was heard, and of the one heard the round before."""
+        return self._corrected(self._extrapolated(previous, current), target)
+
+    def settled(self, window: Window, spectrogram: Tensor, target: Tensor) -> tuple[Tensor, Open]:
+        """The sound of a window's frames, all but the last, and what is open then; `target` is of all of them."""
+        done = len(target) if window.ends else max(0, len(target) - self._ahead)
+        audio, settled, weight = window.settled(spectrogram, done)
+        left = max(0, window.before.early - len(audio))
+        return audio[window.before.early :], Open(target[done:], spectrogram[done:], settled, weight, left)
 
     def _extrapolated(self, previous: Tensor | None, current: Tensor) -> Tensor:
         """`current` `[frames, bins]`, gone further in the direction that it took from `previous`."""
@@ -152,44 +166,50 @@ class GriffinLim:
         return spectrogram * self._to_bins.after(gain).exp_()
 
 
-class _Window:
+class Window:
     """Sound and spectrogram of some frames that stand after settled ones, and how the one becomes the other.
 
     `ends` says that no frames follow. There, and where the sound begins, it goes on as its mirror image, as for the
-    mel; elsewhere it fades out, for what follows is not known yet.
+    mel; elsewhere it fades out, for what follows is not known yet. Nothing is known of the last `unknown` samples.
     """
 
-    def __init__(self, mel: Mel, before: _Open, frames: int, ends: bool = False) -> None:
+    def __init__(self, mel: Mel, before: Open, frames: int, ends: bool = False) -> None:
         n_fft, hop = mel.settings.n_fft, mel.settings.hop_length
+        known = len(before.target)
         self.samples = (frames - 1) * hop + n_fft
+        self.unknown = self.samples - ((known - 1) * hop + n_fft if known else 0)
+        self.before = before
+        self.ends = ends
         self._mel = mel
-        self._before = before
         self._begins = before.early == n_fft // 2 and frames > 1  # one frame is too short for a mirror image
-        self._ends = ends
         weight = _overlap_add(mel.window.square().expand(frames, n_fft), hop, before.weight)
         self._scale = 1 / weight[: self.samples].clamp(min=_LEAST_WEIGHT)
 
     def sound(self, spectrogram: Tensor) -> Tensor:
         """Complex `[frames, bins]` -> `[samples]` in -1..1: windowed frames, overlapped and added."""
         half = self._mel.settings.n_fft // 2
-        added = _overlap_add(self._frames(spectrogram), self._mel.settings.hop_length, self._before.settled)
+        added = _overlap_add(self._frames(spectrogram), self._mel.settings.hop_length, self.before.settled)
         audio = added[: self.samples].mul_(self._scale).clamp_(-1, 1)
         if self._begins:
             audio[:half] = audio[half + 1 : 2 * half + 1].flip(0)
-        if self._ends:
+        if self.ends:
             audio[-half:] = audio[-2 * half - 1 : -half - 1].flip(0)
         return audio
+
+    def heard(self, spectrogram: Tensor) -> Tensor:
+        """What a spectrogram `[frames, bins]` is once it has been sound."""
+        return self.spectrogram(self.sound(spectrogram))
 
     def spectrogram(self, audio: Tensor) -> Tensor:
         """`[samples]` -> complex `[frames, bins]`, framed as the mel is."""
         return self._mel.spectrogram(audio[None])[0]
 
     def settled(self, spectrogram: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The first `frames`, as they are to stay: their sound in -1..1, and what `_Open` is to have of them."""
+        """The first `frames`, as they are to stay: their sound in -1..1, and what `Open` is to have of them."""
         n_fft, hop = self._mel.settings.n_fft, self._mel.settings.hop_length
-        added = _overlap_add(self._frames(spectrogram)[:frames], hop, self._before.settled)
-        weight = _overlap_add(self._mel.window.square().expand(frames, n_fft), hop, self._before.weight)
-        done = (frames - 1) * hop + n_fft // 2 if self._ends else frames * hop
+        added = _overlap_add(self._frames(spectrogram)[:frames], hop, self.before.settled)
+        weight = _overlap_add(self._mel.window.square().expand(frames, n_fft), hop, self.before.weight)
+        done = (frames - 1) * hop + n_fft // 2 if self.ends else frames * hop
         audio = (added[:done] / weight[:done].clamp(min=1e-6)).clamp(-1, 1)
         return audio, added[frames * hop :][:n_fft], weight[frames * hop :][:n_fft]
 

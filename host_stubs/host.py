@@ -101,6 +101,11 @@ class Host:
         """Raise HostError now if the disk of `path` has no room for so many bytes beside what is there."""
         check_room(Path(path), needed)
 
+    def write_file(self, path: str | Path, contents: bytes) -> None:
+        """Write a file in one step: what was there before is replaced, or as it was. Raises HostError if it cannot."""
+        with host_stubs.new_file_in_place_of(Path(path)) as new:
+            new.path.write_bytes(contents)
+
     def stop_on_interrupt(self, *, quiet: bool = False) -> AbstractContextManager[threading.Event]:
         """Inside the block the first Ctrl-C, SIGTERM or SIGHUP sets the event and, unless `quiet`, says so.
 

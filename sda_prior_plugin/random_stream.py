@@ -9,9 +9,9 @@ import numpy as np
 
 from sda_prior_plugin.compiled import compiled_in_order, inlined
 
-_MULTIPLY = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
-_KEY_STEP = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
-_ROUNDS = 10
+MULTIPLY = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
+KEY_STEP = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
+ROUNDS = 10
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 Numbers = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
@@ -37,12 +37,12 @@ def philox(key: np.ndarray, counter: Numbers) -> Numbers:
     """Four uint64 from key `[2]` and counter `[4]`: Philox 4x64-10 (Salmon et al. 2011, sec. 5.3)."""
     key_0, key_1 = key[0], key[1]
     one, two, three, four = counter
-    for _ in range(_ROUNDS):
-        high_0, low_0 = _high(_MULTIPLY[0], one), _MULTIPLY[0] * one
-        high_1, low_1 = _high(_MULTIPLY[1], three), _MULTIPLY[1] * three
+    for _ in range(ROUNDS):
+        high_0, low_0 = _high(MULTIPLY[0], one), MULTIPLY[0] * one
+        high_1, low_1 = _high(MULTIPLY[1], three), MULTIPLY[1] * three
         one, two, three, four = high_1 ^ two ^ key_0, low_1, high_0 ^ four ^ key_1, low_0
-        key_0 += _KEY_STEP[0]
-        key_1 += _KEY_STEP[1]
+        key_0 += KEY_STEP[0]
+        key_1 += KEY_STEP[1]
     return one, two, three, four
 
 

@@ -15,25 +15,25 @@ import numpy as np
 from sda_prior_plugin.compiled import compiled_in_order, inlined
 from sda_prior_plugin.mapped import parts
 
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-_ROLL = np.uint64(0xD1342543DE82EF95)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
+ODD = np.uint64(0x9E3779B97F4A7C15)
+ROLL = np.uint64(0xD1342543DE82EF95)
+MIX = np.uint64(0xBF58476D1CE4E5B9)
 _SHIFT = np.uint64(31)
 _EMPTY = np.uint64(0)
 
 
 @inlined
 def _mixed(value: np.uint64) -> np.uint64:
-    value = (value ^ (value >> _SHIFT)) * _MIX
+    value = (value ^ (value >> _SHIFT)) * MIX
     return value ^ (value >> _SHIFT)
 
 
 @inlined
 def frame_hash(codes: np.ndarray) -> np.uint64:
     """What tells a frame, its codes `[frame codes]`, from others."""
-    value = _ODD
+    value = ODD
     for place in range(len(codes)):
-        value = _mixed((value + np.uint64(codes[place]) + np.uint64(1)) * _ODD)
+        value = _mixed((value + np.uint64(codes[place]) + np.uint64(1)) * ODD)
     return value
 
 
@@ -48,10 +48,10 @@ def _hash_windows(hashes: np.ndarray, frames: int, found: np.ndarray) -> None:
     """Fill `found` with the hash of each window of `frames`; 0 stands for no window, and for none that is there."""
     leaves = np.uint64(1)
     for _ in range(frames):
-        leaves *= _ROLL
+        leaves *= ROLL
     rolling = np.uint64(0)
     for frame in range(len(hashes)):
-        rolling = rolling * _ROLL + hashes[frame]
+        rolling = rolling * ROLL + hashes[frame]
         if frame >= frames:
             rolling -= leaves * hashes[frame - frames]
         if frame >= frames - 1:
@@ -87,12 +87,12 @@ def completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, found: 
     """
     rolling = np.uint64(0)
     for one in before:
-        rolling = (rolling + one) * _ROLL
-    prefix = _ODD
+        rolling = (rolling + one) * ROLL
+    prefix = ODD
     for place in range(len(codes) - 1):
-        prefix = _mixed((prefix + np.uint64(codes[place]) + np.uint64(1)) * _ODD)
+        prefix = _mixed((prefix + np.uint64(codes[place]) + np.uint64(1)) * ODD)
     for code in range(len(found)):
-        frame = _mixed((prefix + np.uint64(code) + np.uint64(1)) * _ODD)
+        frame = _mixed((prefix + np.uint64(code) + np.uint64(1)) * ODD)
         one = max(_mixed(rolling + frame), np.uint64(1))
         found[code] = table[_slot(table, one)] == one
 
@@ -102,12 +102,12 @@ def find_first(hashes: np.ndarray, starts: np.ndarray, frames: int, table: np.nd
     """Fill `places` with the first place in `hashes` of each window of `frames` in the table, where it is there."""
     leaves = np.uint64(1)
     for _ in range(frames):
-        leaves *= _ROLL
+        leaves *= ROLL
     for sequence in range(len(starts) - 1):
         begin, end = starts[sequence], starts[sequence + 1]
         rolling = np.uint64(0)
         for frame in range(begin, end):
-            rolling = rolling * _ROLL + hashes[frame]
+            rolling = rolling * ROLL + hashes[frame]
             if frame >= begin + frames:
                 rolling -= leaves * hashes[frame - frames]
             if frame >= begin + frames - 1:
@@ -169,7 +169,7 @@ def pass_by(
         for frame in range(begin, starts[sequence + 1]):
             for kind in range(len(lengths)):
                 length = lengths[kind]
-                value = rolling[kind] * _ROLL + hashes[frame]
+                value = rolling[kind] * ROLL + hashes[frame]
                 if frame - begin >= length:
                     value -= leaves[kind] * hashes[frame - length]
                 rolling[kind] = value
@@ -189,8 +189,8 @@ def pass_by(
 def window_kinds(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What `pass_by` needs for windows of these lengths: `lengths`, `leaves`, `salts` and `rolling`."""
     kinds = np.array(lengths, np.int64)
-    leaves = np.array([pow(int(_ROLL), length, 2**64) for length in lengths], np.uint64)
-    return kinds, leaves, kinds.astype(np.uint64) * _ODD, np.zeros(len(kinds), np.uint64)
+    leaves = np.array([pow(int(ROLL), length, 2**64) for length in lengths], np.uint64)
+    return kinds, leaves, kinds.astype(np.uint64) * ODD, np.zeros(len(kinds), np.uint64)
 
 
 def frame_hashes(codes: np.ndarray) -> np.ndarray:

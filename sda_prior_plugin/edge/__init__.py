@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         write_entry,
     )
     from sda_prior_plugin.edge.console import ConsoleProgress
+    from sda_prior_plugin.edge.exporting import export_lines, export_model
     from sda_prior_plugin.edge.job import PriorJob
     from sda_prior_plugin.edge.picture import draw_training
     from sda_prior_plugin.edge.recordings import counted, listed
@@ -37,6 +38,8 @@ __all__ = [
     "checked_entries",
     "counted",
     "draw_training",
+    "export_lines",
+    "export_model",
     "follow",
     "generated",
     "listed",
@@ -58,6 +61,8 @@ __getattr__ = lazy_face(
         "verbatim_facts": "bundle_entry",
         "write_entry": "bundle_entry",
         "ConsoleProgress": "console",
+        "export_lines": "exporting",
+        "export_model": "exporting",
         "PriorJob": "job",
         "draw_training": "picture",
         "counted": "recordings",

@@ -10,6 +10,7 @@ import pluggy
 
 from sda_prior_plugin import edge
 from sda_prior_plugin.edge.command import train_prior_command
+from sda_prior_plugin.edge.export_command import export_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,7 @@ hookimpl = pluggy.HookimplMarker("sda_host")
 @hookimpl
 def register_commands(cli: click.Group, host: Host) -> None:
     cli.add_command(train_prior_command(host))
+    cli.add_command(export_command(host))
 
 
 @hookimpl
