@@ -1,4 +1,4 @@
-"""The README keeps its word: its commands run, its links lead somewhere, its targets exist."""
+"""README and the pages for users keep their word: commands run, links lead somewhere, make targets exist."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import host_stubs
 from sda_prior_plugin import KNOBS, Knob
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+README, *DOCS = "README.md", *(f"docs/{name}.md" for name in ("commands", "settings", "python", "reciting", "page"))
+"""The front door, and where the rest of what a user needs stands; in the order in which their commands are tried."""
+TEXTS = {page: (ROOT / page).read_text("utf-8") for page in (README, *DOCS)}
+COMMANDS = list(dict.fromkeys(command for text in TEXTS.values() for command in re.findall(r"^\$ (.+)$", text, re.M)))
 HOST = [command for command in COMMANDS if command.startswith("host ")]
 SERVES = "ui"  # it goes on until it is told to end
 QUICKER = {"train": ["--epochs", "1"], "train-prior": ["--epochs", "1"], "demo": ["--epochs", "1"]}
@@ -25,7 +27,7 @@ QUICKER = {"train": ["--epochs", "1"], "train-prior": ["--epochs", "1"], "demo":
 
 @pytest.mark.slow
 def test_every_host_command_runs_as_written_one_after_another(tmp_path: Path) -> None:
-    """As written but for `--epochs 1` added to what trains; `~` is a folder with five short recordings."""
+    """Each once, as written but for `--epochs 1` added to what trains; `~` is a folder with five short recordings."""
     host_stubs.write_demo_recordings(tmp_path / "recordings" / "tabla", seed=1, count=5)
     environment = {**os.environ, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     legacy = ROOT.parent / "shared" / "legacy" / "tabla2.distill"
@@ -59,7 +61,13 @@ def serve_and_end(arguments: list[str], folder: Path, environment: dict[str, str
     assert process.returncode == 0
 
 
-def test_the_readme_shows_every_command_of_the_host() -> None:
+def test_the_front_door_is_short_and_leads_to_every_page() -> None:
+    assert len(TEXTS[README].splitlines()) < 150
+    for page in [*DOCS, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]:
+        assert f"]({page})" in TEXTS[README] or page == "docs/dependencies.md", page
+
+
+def test_the_pages_show_every_command_of_the_host() -> None:
     text = subprocess.run(
         [sys.executable, "-m", "host_stubs.cli", "--help"], capture_output=True, text=True, check=True
     ).stdout
@@ -67,10 +75,10 @@ def test_the_readme_shows_every_command_of_the_host() -> None:
     assert set(names) <= {shlex.split(command)[1] for command in HOST}
 
 
-def test_every_make_target_in_the_readme_exists() -> None:
+def test_every_make_target_that_is_named_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = {shlex.split(command)[1] for command in COMMANDS if command.startswith("make ")}
-    targets |= set(re.findall(r"`make ([a-z-]+)`", README))
+    targets |= {target for text in TEXTS.values() for target in re.findall(r"`make ([a-z-]+)`", text)}
     assert {"demo", "test", "screenshots"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
@@ -84,7 +92,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        "README.md",
+        *TEXTS,
         "CONTRIBUTING.md",
         "docs/hooks.md",
         "docs/sda-format.md",
@@ -101,6 +109,6 @@ def test_links_lead_to_files_that_are_there(page: str) -> None:
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
-def test_every_knob_stands_in_the_readme_with_its_help_and_bounds(knob: Knob) -> None:
+def test_every_knob_stands_among_the_settings_with_its_help_and_bounds(knob: Knob) -> None:
     values = " or ".join(knob.choices) if knob.choices else knob.bounds
-    assert f"| `{knob.flag}` | {knob.help} | {values} |" in README
+    assert f"| `{knob.flag}` | {knob.help} | {values} |" in TEXTS["docs/settings.md"]
