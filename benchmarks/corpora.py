@@ -180,13 +180,14 @@ def encodec_like_dataset(
     recordings: str = "tabla2",
     *,
     frames_per_second: float = 75,
-    levels: int = 8,
+    levels: int = 4,
     codebook_size: int = 1024,
     folder: Path = SHARED,
 ) -> list[Dataset]:
     """Recordings over a codec such as EnCodec is, where they are there: one band, and many frames and levels.
 
-    The codec is learned from every folder of `audio`, what is trained on of each, as one that is made for any sound.
+    Without being asked for others, as that has at 3 kbit/s. The codec is learned from every folder of `audio`, what is
+    trained on of each, as one that is made for any sound.
     """
     manifests = {path.name: host_stubs.build_manifest(path).manifest for path in sorted((folder / "audio").glob("*/"))}
     if recordings not in manifests:
