@@ -27,6 +27,7 @@ from benchmarks.results import machine, write_section
 from benchmarks.texture import direction, level, texture
 from benchmarks.two_sets import Sound, auc, auc_of_some, discrepancy, spread, standardized
 from sda_prior_plugin import Prior, PriorSettings, train_prior
+from sda_prior_plugin.encoding import codes_per_second
 
 LONGEST_SECONDS = 20.0
 RANDOM_CHOICES = 20
@@ -41,7 +42,7 @@ class Heard:
         textures: the statistics of each sound's windows.
         seconds, levels, directions: `[sounds]`.
         pitches: Hz of each sound's frames that have a pitch.
-        copied, near: `[sounds]`, shares that are verbatim and nearly so; empty where that is not asked.
+        copied, near: `[sounds]`, shares that are verbatim and nearly so; empty where that is not asked, or not known.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Heard:
             directions=np.array([direction(samples, rate) for samples in audio]),
             pitches=[pitches(samples, rate) for samples in audio],
             copied=np.array([prior.verbatim(grid)[0] for grid in grids] if prior else []),
-            near=np.array([prior.near_share(grid) or 0.0 for grid in grids] if prior else []),
+            near=np.array([prior.near_share(grid) for grid in grids] if prior and prior.sketch else []),
         )
 
 
@@ -144,10 +145,12 @@ def among(values: Sequence[float], digits: int) -> str:
 
 
 def mean(values: np.ndarray) -> float:
+    """The mean of `[any]`."""
     return float(values.mean())
 
 
 def median(values: np.ndarray) -> float:
+    """The median of `[any]`."""
     return float(np.median(values))
 
 
@@ -220,7 +223,9 @@ def rows(
 def default_prior(dataset: Dataset) -> Prior:
     """The prior of a training without any setting."""
     seconds = [end - start for _, (start, end) in dataset.manifest.part("train")]
-    settings = PriorSettings.for_size(file_count=dataset.file_count, train_seconds=seconds)
+    settings = PriorSettings.for_size(
+        file_count=dataset.file_count, train_seconds=seconds, codes_per_second=codes_per_second(dataset.codec)
+    )
     return train_prior(dataset.corpus(settings.start_offsets), settings).prior
 
 
