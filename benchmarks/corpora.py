@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -54,13 +55,16 @@ class PieceCorpus:
         return CodeCorpus.from_sequences(list(self.augmented), list(self.held_out), codebooks=self.codebooks)
 
 
+AnyCodec = TypeVar("AnyCodec", host_stubs.Codec, ResidualCodec)
+
+
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Generic[AnyCodec]):
     """Recordings in files, and the codec that encodes them."""
 
     name: str
     manifest: host_stubs.DatasetManifest
-    codec: host_stubs.Codec | ResidualCodec
+    codec: AnyCodec
     file_count: int
 
     def corpus(self, start_offsets: int) -> CodeCorpus:
@@ -183,7 +187,7 @@ def encodec_like_dataset(
     levels: int = 4,
     codebook_size: int = 1024,
     folder: Path = SHARED,
-) -> list[Dataset]:
+) -> list[Dataset[ResidualCodec]]:
     """Recordings over a codec such as EnCodec is, where they are there: one band, and many frames and levels.
 
     Without being asked for others, as that has at 3 kbit/s. The codec is learned from every folder of `audio`, what is

@@ -112,7 +112,7 @@ class Listening:
         """So many sounds of a second of the existing host's prior, trained anew."""
         train, held_out = self.dataset.train_pieces(), self.dataset.held_out_pieces()
         reference = train_reference(train, held_out, self.dataset.codec.codebook_size, seed=0).model
-        return self.drawn("the existing host's prior", reference_samples(reference, train[0].shape, count, seed=0))
+        return self.drawn("the existing host's prior", list(reference_samples(reference, train[0].shape, count, 0)))
 
 
 def interval(values: Sequence[np.ndarray], middle: Callable[[np.ndarray], float]) -> tuple[float, float, float]:
@@ -186,9 +186,9 @@ def random_choices(heard: Sequence[Heard], few: int) -> list[str]:
 def sounding(ours: Heard) -> list[str]:
     """The columns of the second table."""
     return [
-        shown(ours.levels[:, None], mean, 1),
+        shown(list(ours.levels[:, None]), mean, 1),
         shown(ours.pitches, median, 0),
-        shown(ours.directions[:, None], median, 2),
+        shown(list(ours.directions[:, None]), median, 2),
         f"{(ours.directions < 0).mean():.0%}",
     ]
 

@@ -65,5 +65,5 @@ def direction(audio: np.ndarray, rate: int) -> float:
     """
     spectrogram = log_mel(audio, rate)
     changes = spectrogram[LAG:] - spectrogram[:-LAG]
-    falls, rises = np.count_nonzero(changes < -CHANGE), np.count_nonzero(changes > CHANGE)
+    falls, rises = (int(np.count_nonzero(one)) for one in (changes < -CHANGE, changes > CHANGE))
     return (falls - rises) / max(falls + rises, 1)
