@@ -55,7 +55,7 @@ class PieceCorpus:
         return CodeCorpus.from_sequences(list(self.augmented), list(self.held_out), codebooks=self.codebooks)
 
 
-AnyCodec = TypeVar("AnyCodec", host_stubs.Codec, ResidualCodec)
+AnyCodec = TypeVar("AnyCodec", bound="host_stubs.Codec | ResidualCodec")
 
 
 @dataclass(frozen=True)
