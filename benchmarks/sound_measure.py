@@ -80,21 +80,29 @@ class Listening:
     dataset: Dataset
     prior: Prior
 
-    def recordings(self, part: str, name: str) -> tuple[Heard, Heard]:
-        """The recordings of a part, through the codec, and as they are but for silence after them that it adds."""
+    def recordings(self, part: str) -> list[tuple[str, np.ndarray]]:
+        """Name and sound of each recording of a part, with silence after it that fills its last code frame."""
         codec = self.dataset.codec
-        sounds = [(one.name, one.audio) for one in self.dataset.manifest.recordings(part, codec.sample_rate)]
+        found = [(one.name, one.audio) for one in self.dataset.manifest.recordings(part, codec.sample_rate)]
+        return [(name, np.pad(audio, (0, -len(audio) % codec.frame_samples))) for name, audio in found]
+
+    def as_they_are(self, name: str, sounds: Sequence[tuple[str, np.ndarray]]) -> Heard:
+        """Sounds that no codec has changed."""
+        return Heard.of(name, sounds, self.dataset.codec.sample_rate)
+
+    def through_the_codec(self, name: str, sounds: Sequence[tuple[str, np.ndarray]], copies: bool = False) -> Heard:
+        """Sounds as the codec gives them back; how much of them is copied only where that is wanted."""
+        codec = self.dataset.codec
         grids = [codec.encode(audio) for _, audio in sounds]
         again = [(label, codec.decode(grid)) for (label, _), grid in zip(sounds, grids, strict=True)]
-        longer = [
-            (label, np.pad(audio, (0, len(other) - len(audio))))
-            for (label, audio), (_, other) in zip(sounds, again, strict=True)
-        ]
-        natural = (grids, self.prior) if part == "held_out" else ()
-        return (
-            Heard.of(name, again, codec.sample_rate, *natural),
-            Heard.of(f"{name}, not through the codec", longer, codec.sample_rate),
-        )
+        return Heard.of(name, again, codec.sample_rate, grids, self.prior if copies else None)
+
+    def from_other_starts(self, name: str, sounds: Sequence[tuple[str, np.ndarray]]) -> Heard:
+        """The same after a silence shorter than a code frame, as a prior is taught them."""
+        rng, size = np.random.default_rng(0), self.dataset.codec.frame_samples
+        leads = rng.integers(0, size, len(sounds)).tolist()
+        later = [(label, np.pad(audio, (lead, 0))) for (label, audio), lead in zip(sounds, leads, strict=True)]
+        return self.through_the_codec(name, later)
 
     def drawn(self, name: str, grids: Sequence[np.ndarray]) -> Heard:
         """Codes, decoded; empty ones are left out."""
@@ -198,13 +206,15 @@ def rows(
 ) -> tuple[list[list[str]], list[list[str]]]:
     """The lines of both tables for a corpus."""
     listening = Listening(dataset, prior)
-    trained, trained_as_they_are = listening.recordings("train", "recordings trained on")
-    held_out, _ = listening.recordings("held_out", "recordings held out")
+    recordings = listening.recordings("train")
+    trained = listening.through_the_codec("recordings trained on", recordings)
+    held_out = listening.through_the_codec("recordings held out", listening.recordings("held_out"), copies=True)
     few = len(held_out.textures)
 
     def sets() -> Iterator[Heard]:
         yield held_out
-        yield trained_as_they_are
+        yield listening.as_they_are("recordings trained on, not through the codec", recordings)
+        yield listening.from_other_starts("recordings trained on, from other start offsets", recordings)
         for temperature, top_p in settings:
             yield listening.whole_sounds(count, temperature, top_p)
         if reference:
