@@ -154,7 +154,7 @@ def encodec_like(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def prior(encodec_like: Dataset) -> Prior:
     """Trained for an epoch, with the defaults otherwise."""
-    corpus = encodec_like.corpus(start_offsets=2)
+    corpus = encodec_like.corpus(start_offsets=1)
     settings = PriorSettings.for_corpus(corpus, file_count=encodec_like.file_count, epochs=1, hidden_size=32)
     return train_prior(corpus, settings).prior
 
