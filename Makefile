@@ -8,7 +8,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-page bench-play bench-team kill-and-resume fuzz audit bench-files bench-large bench-finding bench-archive clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-sound bench-page bench-play bench-team kill-and-resume fuzz audit bench-files bench-large bench-finding bench-archive clean
 
 setup: $(VENV)/ready
 
@@ -61,6 +61,9 @@ bench-sizes: setup
 
 bench-memorization: setup
 	$(BIN)/python -m benchmarks.memorization
+
+bench-sound: setup
+	$(BIN)/python -m benchmarks.sound_measure
 
 bench-page: setup
 	$(BIN)/python -m benchmarks.page

@@ -10,10 +10,12 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
 import host_stubs
+from benchmarks.residual_codec import RATE, ResidualCodec
 from host_stubs.commands.train import train_model
 from host_stubs.host import Host
 from host_stubs.plugins import Plugins
@@ -53,13 +55,16 @@ class PieceCorpus:
         return CodeCorpus.from_sequences(list(self.augmented), list(self.held_out), codebooks=self.codebooks)
 
 
+AnyCodec = TypeVar("AnyCodec", bound="host_stubs.Codec | ResidualCodec")
+
+
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Generic[AnyCodec]):
     """Recordings in files, and the codec that encodes them."""
 
     name: str
     manifest: host_stubs.DatasetManifest
-    codec: host_stubs.Codec
+    codec: AnyCodec
     file_count: int
 
     def corpus(self, start_offsets: int, *, copies: bool = False) -> CodeCorpus:
@@ -80,12 +85,16 @@ class Dataset:
         """The same recordings in one-second pieces, each with its peak at 1, the last one of a file padded."""
         return PieceCorpus(
             name=self.name,
-            train=self._encoded_pieces("train", 1),
+            train=self.train_pieces(),
             held_out=self.held_out_pieces(),
             augmented=np.unique(self._encoded_pieces("train", OFFSETS), axis=0),
             codebooks=self.codec.codebooks,
             file_count=self.file_count,
         )
+
+    def train_pieces(self) -> np.ndarray:
+        """What is trained on, cut and encoded as `pieces` has it, from one start offset."""
+        return self._encoded_pieces("train", 1)
 
     def held_out_pieces(self) -> np.ndarray:
         """What is held out, cut and encoded as `pieces` has it."""
@@ -169,6 +178,29 @@ def sitar_dataset(folder: Path = SHARED) -> list[Dataset]:
         return []
     manifest = host_stubs.build_manifest(recordings).manifest
     return [Dataset("sitar", manifest, host_stubs.read_legacy(model).codec, len(manifest.files))]
+
+
+def encodec_like_dataset(
+    recordings: str = "tabla2",
+    *,
+    frames_per_second: float = 75,
+    levels: int = 4,
+    codebook_size: int = 1024,
+    folder: Path = SHARED,
+) -> list[Dataset[ResidualCodec]]:
+    """Recordings over a codec such as EnCodec is, where they are there: one band, and many frames and levels.
+
+    Without being asked for others, as that has at 3 kbit/s. The codec is learned from every folder of `audio`, what is
+    trained on of each, as one that is made for any sound.
+    """
+    manifests = {path.name: host_stubs.build_manifest(path).manifest for path in sorted((folder / "audio").glob("*/"))}
+    if recordings not in manifests:
+        return []
+    sounds = [one.audio for manifest in manifests.values() for one in manifest.recordings("train", RATE)]
+    codec = ResidualCodec.learned(
+        sounds, frames_per_second=frames_per_second, levels=levels, codebook_size=codebook_size
+    )
+    return [Dataset(f"{recordings}, as EnCodec", manifests[recordings], codec, len(manifests[recordings].files))]
 
 
 def textures_dataset(count: int = 6, seconds: float = 100.0) -> Dataset:

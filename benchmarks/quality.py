@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.corpora import PieceCorpus, demo_dataset, legacy_datasets
+from benchmarks.corpora import PieceCorpus, demo_dataset, encodec_like_dataset, legacy_datasets
 from benchmarks.kneser_ney import LONGEST, KneserNey
 from benchmarks.reference import ReferenceRun, train_reference
 from benchmarks.results import machine, write_section
@@ -113,7 +113,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     quality, speed = [], []
-    for corpus in (dataset.pieces() for dataset in (*legacy_datasets(), demo_dataset())):
+    for corpus in (dataset.pieces() for dataset in (*legacy_datasets(), *encodec_like_dataset(), demo_dataset())):
         trials = []
         for seed in range(arguments.seeds):
             print(f"{corpus.name}, seed {seed}", flush=True)

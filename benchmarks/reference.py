@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ PATIENCE = 12
 
 @dataclass(frozen=True)
 class ReferenceRun:
-    """How the reference did: its lowest bits per code, and when it had them."""
+    """How the reference did: its lowest bits per code, when it had them, and what it was then, in eval mode."""
 
     bits: float
     best_epoch: int
     best_seconds: float
     parameters: int
+    model: Reference = field(repr=False)
 
 
 class Reference(nn.Module):
@@ -72,7 +74,7 @@ def train_reference(train: np.ndarray, held_out: np.ndarray, codebook_size: int,
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
         started = time.monotonic()
-        best = ReferenceRun(math.inf, 0, 0.0, sum(weights.numel() for weights in model.parameters()))
+        best = ReferenceRun(math.inf, 0, 0.0, sum(weights.numel() for weights in model.parameters()), model)
         for epoch in range(1, EPOCHS + 1):
             model.train()
             for rows in torch.randperm(len(heard)).split(BATCH):
@@ -86,7 +88,19 @@ def train_reference(train: np.ndarray, held_out: np.ndarray, codebook_size: int,
             with torch.no_grad():
                 bits = mean_bits(model, unheard).item()
             if bits < best.bits:
-                best = ReferenceRun(bits, epoch, time.monotonic() - started, best.parameters)
+                best = ReferenceRun(bits, epoch, time.monotonic() - started, best.parameters, deepcopy(model))
             if epoch - best.best_epoch >= PATIENCE:
                 break
         return best
+
+
+@torch.no_grad()
+def reference_samples(model: Reference, shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
+    """Grids of a shape `[frames, bands, levels]`, int `[count, *shape]`: from a random code on, as that host draws."""
+    frames, bands, levels = shape
+    chance = torch.Generator().manual_seed(seed)
+    codes = torch.randint(model.logits.out_features, (count, 1), generator=chance)
+    while codes.shape[1] < frames * bands * levels:
+        following = model(codes)[:, -1].softmax(-1)
+        codes = torch.cat([codes, torch.multinomial(following, 1, generator=chance)], dim=1)
+    return codes.view(count, bands, frames, levels).numpy().transpose(0, 2, 1, 3)

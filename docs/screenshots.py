@@ -1,4 +1,4 @@
-"""Pictures of the page in each of its states, for the README: `make screenshots` writes them to docs/images.
+"""Pictures of the page in each of its states, for README and docs/page.md: `make screenshots` puts them in docs/images.
 
 Everything in them is real: recordings are synthesized, a VQ-VAE and priors are trained, and a browser looks at
 the page of a `host ui`. It needs Chromium and takes some minutes.

@@ -12,6 +12,10 @@ be agrees in 0.74, 0.81, 0.83 and 0.89 of its bits (medians), and in NEAR or mor
 windows; the nearest window of another recording agrees in 0.24, 0.17, 0.14 and 0.33, and in NEAR or more in 7, 0, 0
 and 5 %, hits on one drum being alike. What recordings of a kind share anyway is therefore measured beside it.
 
+A codec may have many levels, and then half of them is too fine. Of one with 75 frames a second and 8 levels of 1024, on
+recordings of a tabla, that sound from another start offset agrees in 0.53 of its bits by four levels, in NEAR or more
+in 29 % of its windows, and by MOST_COARSE in 0.91 and 97 %; the nearest window of another recording in 0.05 and 0.06.
+
 Neighbours are found as Wang (2003) finds recordings: by pairs of places that are listed with where they occur, the
 rarest first.
 """
@@ -31,6 +35,8 @@ from sda_prior_plugin.mapped import give_back, parts
 
 NEAR = 0.6
 """Share of a window's bits from which on it is a near copy."""
+MOST_COARSE = 2
+"""Levels that places are compared by, at most."""
 WINDOW_SECONDS = 1.0
 SAME = 0.8
 """The same, from which on it is taken for the same sound again: 5, 0, 0 and 0 % of other recordings' windows."""
@@ -57,10 +63,10 @@ NOT_YET, TOO_LATE = -1, -2
 def place_keys(codes: np.ndarray) -> np.ndarray:
     """uint8 `[frames, bands]`: an 8-bit hash of the coarser half of the levels of codes `[frames, bands, levels]`.
 
-    Many codes share each of them, so that no sound can be made of them again.
+    MOST_COARSE of them at most. Many codes share each of them, so that no sound can be made of them again.
     """
     keys = np.zeros(codes.shape[:2], np.uint32)
-    for level in range((codes.shape[2] + 1) // 2):
+    for level in range(min((codes.shape[2] + 1) // 2, MOST_COARSE)):
         keys = (keys + codes[..., level].astype(np.uint32) + np.uint32(1)) * np.uint32(0x9E3779B1)
         keys ^= keys >> np.uint32(15)
         keys *= np.uint32(0x85EBCA77)

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import reference
 from benchmarks.kneser_ney import START, KneserNey, tokens
-from benchmarks.reference import Reference, bands_first, train_reference
+from benchmarks.reference import Reference, bands_first, mean_bits, reference_samples, train_reference
 
 SIZE, BANDS, LEVELS = 7, 2, 2
 
@@ -69,7 +69,10 @@ def test_the_reference_has_the_size_that_is_known_of_it() -> None:
 
 
 @pytest.mark.slow
-def test_the_reference_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_learns_and_draws_what_it_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "EPOCHS", 20)
     run = train_reference(melodies(64, seed=0), melodies(16, seed=1), SIZE, seed=0)
     assert run.bits < 2.4 < np.log2(SIZE) - 0.3
+    drawn = reference_samples(run.model, (6, BANDS, LEVELS), 32, seed=0)
+    assert mean_bits(run.model, bands_first(drawn)).item() < 2.6
+    np.testing.assert_array_equal(drawn, reference_samples(run.model, (6, BANDS, LEVELS), 32, seed=0))

@@ -273,3 +273,13 @@ def test_keys_do_not_say_which_codes_they_are_of() -> None:
     assert counts.min() > 30
     assert 0 < NEAR < 1
     assert len(Heard.of(CodeSequences(pairs, np.array([0, len(pairs)]), np.array([0]), ("a",))).hashes) == len(pairs)
+
+
+@pytest.mark.parametrize(("levels", "coarse"), [(1, 1), (2, 1), (3, 2), (4, 2), (8, 2)])
+def test_places_are_compared_by_their_coarser_levels_two_at_most(levels: int, coarse: int) -> None:
+    codes = np.random.default_rng(0).integers(0, 1024, (200, 1, levels))
+    for level in range(levels):
+        changed = codes.copy()
+        changed[..., level] = (changed[..., level] + 1) % 1024
+        same = (place_keys(changed) == place_keys(codes)).mean()
+        assert (same < 0.1) if level < coarse else (same == 1)
