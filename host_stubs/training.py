@@ -24,7 +24,7 @@ from host_stubs.schedule import Schedule
 from host_stubs.tracks import CROP, Tracks
 from host_stubs.vqvae import Quantizer, VqvaeNetwork
 
-_LEAST_BATCHES, _MOST_BATCHES = 16, 128  # batches of an epoch, however small or large the dataset
+_LEAST_BATCHES, _MOST_BATCHES = 16, 64  # batches of an epoch, however small or large the dataset
 _MEASUREDCROPS = 128  # the most that is measured after each epoch, so that large datasets train, too
 _HEALTHCROPS = 64  # the most of those trained on that tell after each epoch how the codebooks are used
 _FIRSTCROPS = 64  # whose latents the codebooks start from
@@ -42,9 +42,9 @@ class VqvaeSettings:
     codebook_size: int = 128
     levels: int = 3
     dim: int = 128
-    epochs: int = 36  # at most
-    patience: int | None = 8  # epochs without a better held-out loss after which it finishes; None: it takes them all
-    batch_size: int = 8  # crops of 1 s
+    epochs: int = 28  # at most
+    patience: int | None = 7  # epochs without a better held-out loss after which it finishes; None: it takes them all
+    batch_size: int = 16  # crops of 1 s
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     dropout: float = 0.0
