@@ -25,13 +25,13 @@ class Kind:
         decibels: by which it is quieter.
     """
 
-    semitones: int = 0
+    semitones: float = 0.0
     decibels: int = 0
 
     @property
     def name(self) -> str:
         """What a user calls it."""
-        moved = f"{'faster' if self.semitones > 0 else 'slower'}-{abs(self.semitones)}"
+        moved = f"{'faster' if self.semitones > 0 else 'slower'}-{abs(self.semitones):g}"
         parts = [moved] * bool(self.semitones) + [f"quieter-{self.decibels}"] * bool(self.decibels)
         return "-".join(parts) or AS_RECORDED
 
@@ -48,9 +48,9 @@ class Kind:
 
 KINDS: tuple[Kind, ...] = (
     Kind(),
-    *(Kind(semitones) for semitones in (-1, 1, -2, 2, -3, 3, -4, 4)),
-    *(Kind(decibels=decibels) for decibels in (6, 12)),
-    *(Kind(semitones, decibels=6) for semitones in (-1, 1, -2, 2, -3, 3)),
+    *(Kind(away * semitones) for semitones in (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6) for away in (-1, 1)),
+    *(Kind(decibels=decibels) for decibels in (3, 6, 12)),
+    *(Kind(away * semitones, decibels=6) for semitones in (1, 2, 3) for away in (-1, 1)),
 )
 """All kinds; a prior is told their numbers, and its file their names."""
 
