@@ -188,7 +188,8 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
     if ended == STOPPED and not run.progress.epochs:
         raise NothingTrained("Training was stopped before the first epoch ended; there is no prior to keep.")
     nothing_known = math.log2(run.corpus.shape.codebook_size)
-    if not run.kept or (ended == DIVERGED and run.kept[-1].bits > nothing_known):
+    broken = ended == DIVERGED or not math.isfinite(run.progress.held_out_perplexities[-1])
+    if not run.kept or (broken and run.kept[-1].bits > nothing_known):
         raise Diverged(
             f"Training diverged before it had learned anything. Try again with a smaller --learning-rate than "
             f"{run.settings.learning_rate:g}."

@@ -131,7 +131,7 @@ def test_keys_change_it_the_terminal_is_restored_and_ctrl_c_ends_it(saved: Path,
     pid, terminal = pty.fork()
     if not pid:
         os.environ |= {"PYTHONPATH": str(saved.parent / "site-dice"), "OMP_NUM_THREADS": "1"}
-        script = '"$0" -m host_stubs.cli play "$1" -o - --seed 3 2>&1 >/dev/null; echo "ended $?"'
+        script = 'trap : INT; "$0" -m host_stubs.cli play "$1" -o - --seed 3 2>&1 >/dev/null; echo "ended $?"'
         os.execvp("sh", ["sh", "-c", script, sys.executable, str(saved)])
     before = termios.tcgetattr(terminal)
     said = ""
