@@ -14,7 +14,7 @@ from torch import Tensor
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortest_window
 from sda_prior_plugin.cores import NetworkSettings
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import TRAIN_AGAIN, PriorError
 from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
@@ -270,7 +270,8 @@ class Prior:
     def _known(self) -> Heard:
         if self.heard is None:
             raise PriorError(
-                "This prior does not say what it was trained on, so that copies cannot be recognized; train it again "
-                "with train-prior --overwrite."
+                "This prior does not say what it was trained on, so that copies cannot be recognized; ",
+                TRAIN_AGAIN,
+                ".",
             )
         return self.heard

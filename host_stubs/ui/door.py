@@ -32,12 +32,11 @@ OLDER_PAGE = 409
 API = "/gradio_api"
 HEARTBEAT = f"{API}/heartbeat/"
 READ = frozenset(
-    ["/", "/theme.css", "/favicon.ico", "/manifest.json"]
-    + [f"{API}/{name}" for name in ("app_id", "startup-events", "queue/data")]
+    ["/", "/theme.css", "/favicon.ico", "/manifest.json"] + [f"{API}/{name}" for name in ("app_id", "startup-events")]
 )
 READ_BELOW = ("/assets/", "/static/", HEARTBEAT)
 SOUND = f"{API}/file="
-SENT = frozenset(f"{API}/{name}" for name in ("run/predict", "queue/join", "component_server/"))
+SENT = frozenset([f"{API}/component_server/"])
 
 HEADERS = (
     (

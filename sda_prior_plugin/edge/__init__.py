@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         write_entry,
     )
     from sda_prior_plugin.edge.console import ConsoleProgress
+    from sda_prior_plugin.edge.curves import model_curves
     from sda_prior_plugin.edge.job import PriorJob
-    from sda_prior_plugin.edge.picture import draw_training
     from sda_prior_plugin.edge.recordings import counted, listed
     from sda_prior_plugin.edge.settling import prepare_job
     from sda_prior_plugin.edge.tab.section import PriorSection
@@ -35,10 +35,10 @@ __all__ = [
     "card_lines",
     "checked_entries",
     "counted",
-    "draw_training",
     "follow",
     "generated",
     "listed",
+    "model_curves",
     "prepare_job",
     "read_entry",
     "verbatim_facts",
@@ -56,7 +56,7 @@ __getattr__ = lazy_face(
         "write_entry": "bundle_entry",
         "ConsoleProgress": "console",
         "PriorJob": "job",
-        "draw_training": "picture",
+        "model_curves": "curves",
         "counted": "recordings",
         "listed": "recordings",
         "prepare_job": "settling",

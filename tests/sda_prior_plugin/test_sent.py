@@ -13,9 +13,10 @@ from host_stubs.ui import Jobs, SavedModels
 
 gr = pytest.importorskip("gradio", reason="the page needs Gradio")
 
+from sda_prior_plugin.edge.tab.sent import Sent  # noqa: E402
+
 from sda_prior_plugin.edge.tab.page import PriorPage  # noqa: E402
 from sda_prior_plugin.edge.tab.section import OpenPage, PriorSection  # noqa: E402
-from sda_prior_plugin.edge.tab.sent import Sent  # noqa: E402
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sda_prior_plugin.edge.tab.chart import Curve, chart, summary
 
 import host_stubs
 from host_stubs.host import Host
@@ -21,7 +22,6 @@ from sda_prior_plugin import KNOBS, BatchDone, Knob, TrainingEvent
 from sda_prior_plugin.edge import plugin as prior_plugin
 from sda_prior_plugin.edge import prepare_job
 from sda_prior_plugin.edge.resumable import StateFile
-from sda_prior_plugin.edge.tab.chart import Curve, chart, summary
 from sda_prior_plugin.edge.tab.knobs import for_the_page
 from sda_prior_plugin.edge.tab.model import choices, replacing
 from sda_prior_plugin.edge.tab.page import PriorPage

@@ -24,6 +24,7 @@ import torch
 from click.testing import CliRunner, Result
 from numba import njit
 from rich.console import Console
+from sda_prior_plugin.edge.picture import training_figure
 
 import host_stubs
 from host_stubs.cli import build_cli
@@ -40,7 +41,6 @@ from sda_prior_plugin import (
     TrainingResumed,
 )
 from sda_prior_plugin.edge import ConsoleProgress, prepare_job
-from sda_prior_plugin.edge.picture import training_figure
 from sda_prior_plugin.edge.resumable import StateFile
 from sda_prior_plugin.encoding import encode_long, encode_variants, is_long
 from sda_prior_plugin.memorization import CopyRate
