@@ -42,7 +42,7 @@ class Section:
 
     def act(self, act: Act) -> int:
         """The number of what a button of the kit, in this section's HTML, does. It is called as in `on`."""
-        return self.live.add_act(self, act, ())
+        return self.live._add_act(self, act, ())
 
     def on(self, event: Callable[..., Any], act: Act, *inputs: Block) -> None:
         """Let `act` do what the user asks for, then show what there is to show.
@@ -51,7 +51,7 @@ class Section:
         it raises becomes the state's `problem`, which is empty again with the next act. What takes long it yields as
         a function, which is called in a thread while the page goes on, and gets its result, or its error, from there.
         """
-        event(None, list(inputs), None, js=ACT % self.live.add_act(self, act, inputs), api_visibility="private")
+        event(None, list(inputs), None, js=ACT % self.live._add_act(self, act, inputs), api_visibility="private")
 
 
 class _Page:
@@ -100,7 +100,7 @@ class Live:
         self._html.append(made := gr.HTML('<div class="live"></div>', elem_id=name, **how))
         return made
 
-    def add_act(self, section: Section, act: Act, inputs: Sequence[Block]) -> int:
+    def _add_act(self, section: Section, act: Act, inputs: Sequence[Block]) -> int:
         """For sections."""
         self._acts.append((section, act, inputs))
         return len(self._acts) - 1

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -35,7 +36,8 @@ def draw(described: Mapping[str, Any], name: str, path: Path) -> None:
     curves = Curves(**described)
     title = printable(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
     kind = "svg" if path.suffix.lower() == ".svg" else "png"
-    figure(shapes(curves, *WIDE), f"{title}: how it was trained").savefig(path, format=kind, dpi=2 * DOTS_PER_INCH)
+    with rc_context({"svg.fonttype": "none"}):  # text stays text
+        figure(shapes(curves, *WIDE), f"{title}: how it was trained").savefig(path, format=kind, dpi=2 * DOTS_PER_INCH)
 
 
 def figure(drawn: Sequence[Shape], title: str) -> Figure:

@@ -53,9 +53,9 @@ class PriorPage:
         drawn: the last new sound, and what there is to say of it.
     """
 
-    def __init__(self, host: Host, models: SavedModels, jobs: Jobs, shared: Looks) -> None:
+    def __init__(self, host: Host, models: SavedModels, jobs: Jobs, looks: Looks) -> None:
         self.host, self.models, self.jobs = host, models, jobs
-        self._shared = shared
+        self.looks = looks
         self._looking_at: ChosenModel | None = None
         under_way = [job for job in jobs.all() if isinstance(job.progress, PriorProgress) and not job.over]
         self.turn_to(under_way[0].path if under_way else newest(models))
@@ -76,10 +76,10 @@ class PriorPage:
 
     def _look_at(self, path: Path) -> ChosenModel:
         """A model file with the recordings where it says; pages that look at the same file share what they see."""
-        chosen = self._shared.get((path, seen(path)))
+        chosen = self.looks.get((path, seen(path)))
         if chosen is None:
             chosen = look_at(self.host, self.models, path, None)
-            self._shared[path, chosen.state] = chosen
+            self.looks[path, chosen.state] = chosen
         return chosen
 
     def choose(self, path: str) -> None:
