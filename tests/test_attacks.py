@@ -25,6 +25,7 @@ from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
 from host_stubs.ui import Jobs, Live, SavedModels
 from host_stubs.ui.door import MOST_BYTES
+from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
 from host_stubs.ui.page import build_page
 
 pytestmark = pytest.mark.slow
@@ -97,7 +98,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 def requests(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Method and path of everything that Gradio answers, and of what it would without our knowing."""
     host, folder = Host(load_plugins()), tmp_path_factory.mktemp("none")
-    app = App.create_app(build_page(host, SavedModels(folder, host), folder, Jobs(), Live()))
+    app = App.create_app(build_page(host, SavedModels(folder, host), folder, Jobs(), Live(), Drops(folder)))
     found = {request for route in app.routes for request in requests_of(route)}
     assert {("POST", "/gradio_api/upload"), ("GET", "/gradio_api/file=x"), ("GET", "/gradio_api/proxy=x")} <= found
     return sorted(found)
@@ -200,6 +201,17 @@ def test_uploads_are_off(target: Target) -> None:
             "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         )
         assert line.recv(20).startswith(b"HTTP/1.1 413")
+
+
+def test_a_sound_that_is_dropped_is_taken_from_the_page_alone_whole_and_not_too_large(target: Target) -> None:
+    kind = {"Content-Type": "application/octet-stream"}
+    answer = target.ask("POST", DROP, kind, b"sound")
+    assert (answer.status, len(answer.text)) == (200, 32)
+    assert refused(target.ask("POST", DROP, {**kind, "Origin": f"http://{ELSEWHERE}"}, b"sound"))
+    assert target.ask("POST", DROP, {**kind, "X-Host-Page": "x"}, b"sound").status == 409
+    assert target.ask("POST", DROP, {"Content-Type": "audio/wav"}, b"sound").status == 415
+    assert target.ask("POST", DROP, {**kind, "Content-Length": str(MOST_DROPPED + 1)}, b"sound").status == 413
+    assert target.ask("GET", DROP).status == 404
 
 
 def test_nothing_is_fetched_from_another_address(target: Target) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, TypeAlias
 
 import anyio.to_thread
@@ -60,6 +60,9 @@ class _Page:
     def __init__(self, sections: Sequence[Section]) -> None:
         self.lock = threading.Lock()
         self.own = {section: section.new() for section in sections}
+        shared = SimpleNamespace()
+        for own in self.own.values():
+            own.page = shared
         self.there: dict[Block, dict[str, Any]] = {}
         self.number = 0
         self.under_way = 0
@@ -85,7 +88,8 @@ class Live:
         """A section of the page.
 
         Args:
-            new: makes the state of a page that is opened: any object that takes attributes.
+            new: makes the state of a page that is opened: any object that takes attributes. It gets `page`, in which
+                the sections of a page leave what others may want to know, such as `model`, the path of the chosen one.
             show: what a page with this state shows: a plain value for each component that changes, as the browser has
                 it. A dictionary sets other properties too; a row or column is shown or not; for `html` it is HTML, or
                 a dictionary of rows of HTML, of which those are left alone that stay the same.
@@ -112,7 +116,6 @@ class Live:
             session = (await request.json())["session_hash"]
             return await anyio.to_thread.run_sync(self.answer, session, asked["number"], asked["acts"], asked["lost"])
 
-        look.__annotations__["request"] = gr.Request  # as it is, for Gradio, which looks for it
         pulse = gr.HTML(
             html_template="<span hidden></span>",
             js_on_load=PULSE % {"milliseconds": 1000 * SECONDS_BETWEEN_LOOKS},
@@ -144,8 +147,10 @@ class Live:
             return {"html": html, "news": updates, "soon": page.under_way > 0}
 
     def forget(self, session: str) -> None:
-        """A page is closed."""
-        self._pages.pop(session, None)
+        """A page is closed. Its states are told, if they have a method for it."""
+        page = self._pages.pop(session, None)
+        for own in () if page is None else page.own.values():
+            getattr(own, "closed", lambda: None)()
 
     def _do(self, page: _Page, section: Section, act: Act, inputs: Sequence[Block], values: Sequence[Any]) -> None:
         for component, value in zip(inputs, values, strict=False):  # is there already

@@ -8,8 +8,10 @@ import gradio as gr
 
 from host_stubs.host import Host
 from host_stubs.plugins import invoke
+from host_stubs.ui.drops import Drops
 from host_stubs.ui.jobs import Jobs
 from host_stubs.ui.kit import as_html
+from host_stubs.ui.listening import ListeningSection
 from host_stubs.ui.live import Live
 from host_stubs.ui.saved import SavedModels
 from host_stubs.ui.vqvae_section import VqvaeSection
@@ -22,7 +24,7 @@ ALONE = (
 )
 
 
-def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs, live: Live) -> gr.Blocks:
+def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs, live: Live, drops: Drops) -> gr.Blocks:
     """The page, not served yet. A plugin whose section fails is named on it and takes nothing else down."""
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(
@@ -44,6 +46,7 @@ def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs, live
                     else:
                         continue
                 gr.HTML(f"<p>The plugin {as_html(failed)} could not add its section; the log says why.</p>")
+            ListeningSection(host, models, live, drops)
             if not sections:
                 gr.HTML(ALONE, elem_id="no-sections")
         live.connect(page)

@@ -59,9 +59,21 @@ const host = window.host = {
   act: (number, values) => { acts.push([number, values]); ask(); },
   news: () => queue.shift() ?? {},
 };
+const drop = async event => {
+  const field = event.target.closest?.('[data-drop]');
+  if (!field?.files.length) return;
+  const file = field.files[0], headers = {'content-type': 'application/octet-stream'};
+  const answer = await fetch('/dropped', {method: 'POST', headers, body: file});
+  host.act(Number(field.dataset.drop), [answer.ok ? await answer.text() : '', file.name]);
+};
 document.addEventListener('click', press);
+document.addEventListener('change', drop);
 const timer = setInterval(ask, %(milliseconds)d);
-const end = () => { clearInterval(timer); document.removeEventListener('click', press); };
+const end = () => {
+  clearInterval(timer);
+  document.removeEventListener('click', press);
+  document.removeEventListener('change', drop);
+};
 ask();
 """
 ACT = "(...values) => { window.host.act(%d, values); }"

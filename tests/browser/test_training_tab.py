@@ -181,22 +181,22 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
 
     page.click("#prior-stop")
     assert "Training was stopped. The best checkpoint (epoch " in said_at_the_end(page)
-    page.wait_for_selector("#prior-listen")
+    page.wait_for_selector("#listen")
     see(page, "#prior-card", "Held-out perplexity")
     assert page.input_value("#prior-model input") == "training (with a prior)"
     opened = host_stubs.open_model(path)
     assert isinstance(opened.prior, Prior)
     assert opened.prior.report.ended == "stopped"
 
-    page.fill("#listen-seconds input", "1.5")
+    page.fill("#listen-seconds input, #listen-seconds textarea", "1.5")
     page.fill("#listen-seed input, #listen-seed textarea", "7")
-    page.click("#prior-listen")
-    link = page.wait_for_selector("#listen-player a[download]")
+    page.click("#listen")
+    link = page.wait_for_selector("#listen-sounds a[download]")
     assert link.get_attribute("download") == "training-7.wav"
     sound = link.evaluate(LOUDNESS)
     assert sound["seconds"] == pytest.approx(1.5, abs=0.01)
     assert sound["peak"] > 0.001
-    see(page, "#listen-said", "Seed 7.")
+    see(page, "#listen-sounds", "Seed 7, 1.5 s")
 
     before = path.read_bytes()
     page.click("#prior-train")

@@ -23,6 +23,7 @@ from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
 from host_stubs.plugins import GROUP, Plugins
+from host_stubs.ui.drops import Drops
 from host_stubs.ui.jobs import Job, Jobs
 from host_stubs.ui.live import Live, Section
 from host_stubs.ui.page import build_page
@@ -180,7 +181,7 @@ def example_of_training_tab(saved: Path) -> None:
     host, jobs = Host(plugins), Jobs()
     models = SavedModels(saved.parent, host)
     live = Live()
-    page = build_page(host, models, saved.parent, jobs, live)
+    page = build_page(host, models, saved.parent, jobs, live, Drops(saved.parent / "dropped"))
     assert plugins.failures == []
     fields = {getattr(block, "label", None): number for number, block in page.blocks.items()}
     shown = live.answer("a page", 0, [], False)

@@ -6,7 +6,6 @@ import math
 import re
 import shutil
 import time
-import wave
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -437,38 +436,6 @@ def test_a_file_that_cannot_be_opened_is_a_sentence_on_its_card(page: PriorPage,
     assert page.chosen is not None
     assert "broken.sda" in page.chosen.problem
     assert page.settings is None
-
-
-def test_listening_draws_a_new_sound_at_once(page: PriorPage, tmp_path: Path) -> None:
-    turn(page, **SMALL)
-    page.ask_to_train()
-    ended(page)
-    done(page.draw(1.5, 1.0, "7"))
-    assert page.listening_problem == ""
-    assert page.drawn is not None
-    sound, sentence = page.drawn
-    assert (sound.name, sound.seconds) == ("demo-7.wav", 1.5)
-    assert re.fullmatch(r"Seed 7\. \d+% is verbatim from the recordings.*\.", sentence)
-    done(page.draw(1.5, 1.0, "7"))
-    assert np.array_equal(page.drawn[0].audio, sound.audio)
-    path = SoundFiles(tmp_path / "sounds").of(sound)
-    with wave.open(str(path)) as file:
-        assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (72_000, 48_000, 1)
-
-
-@pytest.mark.parametrize(
-    ("asked", "problem"),
-    [
-        ((0, 1.0, ""), "Seconds must be a number above 0, up to 600."),
-        ((None, 1.0, ""), "Seconds must be a number above 0, up to 600."),
-        ((5, -1, ""), "Temperature must be a number above 0, up to 10."),
-        ((5, 1.0, "x"), "Seed must be a whole number from 0 to 4294967295, or empty."),
-        ((5, 1.0, "1"), "This model has no prior yet; train one first."),
-    ],
-)
-def test_what_cannot_be_drawn_is_a_sentence(page: PriorPage, asked: tuple[object, ...], problem: str) -> None:
-    done(page.draw(*asked))
-    assert page.listening_problem == problem
 
 
 def test_a_sounds_file_goes_when_the_sound_is_forgotten_and_others_have_come(tmp_path: Path) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
-import secrets
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
-from sda_prior_plugin.edge.bundle_entry import verbatim_facts
 from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.resumable import FileState
 from sda_prior_plugin.edge.tab.model import (
@@ -22,10 +20,9 @@ from sda_prior_plugin.edge.tab.model import (
     newest,
     seen,
 )
-from sda_prior_plugin.edge.tab.sounds import Sound
 from sda_prior_plugin.edge.tab.training import PriorProgress, PriorWork
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.settings import Knob, KnobValue, PriorSettings, is_number, meaningful
+from sda_prior_plugin.settings import Knob, KnobValue, PriorSettings, meaningful
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Job, Jobs, SavedModels, Steps
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
 Looks: TypeAlias = WeakValueDictionary[tuple[Path, tuple[FileState, FileState]], ChosenModel]
 """What pages see of model files, by path and state, as long as one of them does."""
 TITLE = "training of the prior"
-MOST_SECONDS = 600.0
-HIGHEST_TEMPERATURE = 10.0
-LARGEST_SEED = 2**32 - 1
 
 
 class PriorPage:
@@ -49,13 +43,14 @@ class PriorPage:
         settings: every knob as it would be; None where there is no model to train one for.
         asking: whether the user is being asked if the prior, or an unfinished training, may be replaced.
         unsettled: why the knobs that are set do not go together, if so.
-        problem: what was wrong with the last thing that the user did; `listening_problem` with the last new sound.
-        drawn: the last new sound, and what there is to say of it.
+        problem: what was wrong with the last thing that the user did.
+        page: what the sections of a page tell each other.
     """
 
     def __init__(self, host: Host, models: SavedModels, jobs: Jobs, looks: Looks) -> None:
         self.host, self.models, self.jobs = host, models, jobs
         self.looks = looks
+        self.page = SimpleNamespace()
         self._looking_at: ChosenModel | None = None
         under_way = [job for job in jobs.all() if isinstance(job.progress, PriorProgress) and not job.over]
         self.turn_to(under_way[0].path if under_way else newest(models))
@@ -67,8 +62,7 @@ class PriorPage:
         self.wrong: dict[str, str] = {}
         self.emptied: set[str] = set()
         self.asking = False
-        self.problem = self.listening_problem = ""
-        self.drawn: tuple[Sound, str] | None = None
+        self.problem = ""
         self.settings: PriorSettings | None = None
         self.recordings: Recordings | None = None
         self.chosen = None if path is None else self._look_at(path)
@@ -92,6 +86,7 @@ class PriorPage:
     def look(self) -> Steps:
         """Time has passed: has the model's file changed, or gone? Are its recordings there?"""
         self.look_again()
+        self.page.model = None if self.chosen is None else self.chosen.path
         return self.look_at_recordings()
 
     def look_again(self) -> None:
@@ -237,54 +232,3 @@ class PriorPage:
         """End the training and leave the file as it is."""
         if (job := self.under_way) is not None:
             job.cancel()
-
-    def draw(self, seconds: object, temperature: object, seed: object) -> Steps:
-        """Draw a new sound from the model's prior."""
-        chosen, self.listening_problem = self.chosen, ""
-        try:
-            drawn = yield functools.partial(
-                drawn_sound,
-                chosen,
-                _number(seconds, "Seconds", MOST_SECONDS),
-                _number(temperature, "Temperature", HIGHEST_TEMPERATURE),
-                _seed(seed),
-            )
-        except PriorError as error:
-            self.listening_problem = str(error)
-            return
-        if self.chosen is not None and chosen is not None and self.chosen.path == chosen.path:
-            self.drawn = drawn
-
-
-def drawn_sound(chosen: ChosenModel | None, seconds: float, temperature: float, seed: int) -> tuple[Sound, str]:
-    """A new sound of a model, and a sentence on it.
-
-    Raises:
-        PriorError: the model has no prior.
-    """
-    if chosen is None or chosen.prior is None or chosen.model is None:
-        raise PriorError("This model has no prior yet; train one first.")
-    codec = chosen.model.codec
-    codes = chosen.prior.sample(
-        math.ceil(seconds * codec.sample_rate / codec.frame_samples), seed=seed, temperature=temperature
-    )
-    audio = codec.decode(codes)[: round(seconds * codec.sample_rate)]
-    verbatim = verbatim_facts(chosen.model, codes)
-    sentence = f"Seed {seed}. {verbatim[0]}." if verbatim else f"Seed {seed}."
-    return Sound(f"{chosen.path.stem}-{seed}.wav", "New sound", codec.sample_rate, audio), sentence
-
-
-def _number(value: object, name: str, most: float) -> float:
-    if not is_number(value) or not 0 < value <= most:
-        raise PriorError(f"{name} must be a number above 0, up to {most:g}.")
-    return float(value)
-
-
-def _seed(value: object) -> int:
-    """A seed as typed; another one each time for nothing."""
-    text = "" if value is None else str(value).strip()
-    if not text:
-        return secrets.randbelow(LARGEST_SEED + 1)
-    if not text.isdecimal() or int(text) > LARGEST_SEED:
-        raise PriorError(f"Seed must be a whole number from 0 to {LARGEST_SEED}, or empty.")
-    return int(text)

@@ -13,7 +13,7 @@ from sda_prior_plugin.edge.curves import model_curves
 from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.tab.knobs import AUTO, SET, WRONG, KnobControl, knob_controls
 from sda_prior_plugin.edge.tab.model import choices, replacing
-from sda_prior_plugin.edge.tab.page import MOST_SECONDS, Looks, PriorPage
+from sda_prior_plugin.edge.tab.page import Looks, PriorPage
 from sda_prior_plugin.edge.tab.sounds import SoundFiles
 from sda_prior_plugin.edge.tab.training import PriorProgress
 from sda_prior_plugin.edge.tab.words import banner, going
@@ -38,7 +38,6 @@ class PriorSection:
         self.knob_problem = live.html("prior-knob-problem")
         self._add_start()
         self._add_training()
-        self._add_listening()
         looks: Looks = WeakValueDictionary()
         section = live.section(functools.partial(PriorPage, host, models, jobs, looks), self.wanted, PriorPage.look)
         section.on(self.model.input, PriorPage.choose, self.model)
@@ -55,7 +54,6 @@ class PriorSection:
         for button in (self.stop, self.stop_in_banner):
             section.on(button.click, PriorPage.stop)
         section.on(self.cancel.click, PriorPage.cancel)
-        section.on(self.listen.click, PriorPage.draw, self.seconds, self.temperature, self.random)
 
     def _add_model(self) -> None:
         gr.HTML(
@@ -96,39 +94,12 @@ class PriorSection:
         self.chart = self.live.html("prior-chart")
         self.player = self.live.html("prior-player")
 
-    def _add_listening(self) -> None:
-        with gr.Column(visible=False, elem_id="prior-listening") as self.listening:
-            gr.HTML("<h2>Listen</h2>")
-            with gr.Row():
-                self.seconds = gr.Number(
-                    5, label="Seconds", info=f"Up to {MOST_SECONDS:g}.", elem_id="listen-seconds", min_width=120
-                )
-                self.temperature = gr.Number(
-                    1.0,
-                    step=0.1,
-                    label="Temperature",
-                    info="Below 1 more predictable, above 1 more surprising.",
-                    elem_id="listen-temperature",
-                    min_width=120,
-                )
-                self.random = gr.Textbox(
-                    label="Seed",
-                    info="The same seed gives the same sound. Left empty: another one each time.",
-                    max_lines=1,
-                    elem_id="listen-seed",
-                    min_width=120,
-                )
-            self.listen = gr.Button("Listen", variant="primary", elem_id="prior-listen")
-            self.heard = self.live.html("listen-said")
-            self.drawn = self.live.html("listen-player")
-
     def wanted(self, page: PriorPage) -> dict[Block, Any]:
         """What a page has to show in every component that changes."""
         return {
             **self._model_wanted(page),
             **self._knobs_wanted(page),
             **self._training_wanted(page),
-            **self._listening_wanted(page),
         }
 
     def _model_wanted(self, page: PriorPage) -> dict[Block, Any]:
@@ -201,15 +172,6 @@ class PriorSection:
             self.chart: self.kit.chart(finished or progress.curves),
             self.player: {} if sound is None else {sound.name: self.kit.player(self.files.of(sound), sound.title)},
         }
-
-    def _listening_wanted(self, page: PriorPage) -> dict[Block, Any]:
-        heard, drawn = self.kit.said(page.listening_problem, problem=True), {}
-        if page.drawn is not None:
-            sound, sentence = page.drawn
-            drawn = {sound.name: self.kit.player(self.files.of(sound), sound.title)}
-            heard = heard or self.kit.said(sentence)
-        can = page.chosen is not None and page.chosen.prior is not None
-        return {self.listening: can, self.heard: heard, self.drawn: drawn}
 
 
 def _turn(control: KnobControl, page: PriorPage, value: object) -> None:
