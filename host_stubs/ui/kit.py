@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
 from host_stubs.errors import printable
 from host_stubs.ui.chart import chart
 
-__all__ = ["as_html", "bar", "button", "chart", "clock", "facts", "player", "said"]
+__all__ = ["as_html", "bar", "button", "chart", "clock", "facts", "muted", "player", "said"]
 
 
 def as_html(text: str) -> str:
@@ -26,10 +26,19 @@ def said(sentence: str, *, problem: bool = False) -> str:
     return f'<p class="{kind}" role="{role}">{"Problem: " if problem else ""}{as_html(sentence)}</p>'
 
 
-def facts(lines: Iterable[tuple[str, str]]) -> str:
-    """Lines `(label, text)`; nothing for none."""
-    rows = "".join(f"<dt>{as_html(label)}</dt><dd>{as_html(fact)}</dd>" for label, fact in lines)
-    return f'<dl class="facts">{rows}</dl>' if rows else ""
+def facts(lines: Iterable[tuple[str, str]], main: Container[str] | None = None) -> str:
+    """Lines `(label, text)`; nothing for none. If labels are given as `main`, the others are folded away."""
+    lines = list(lines)
+    shown = [line for line in lines if main is None or line[0] in main]
+    folded = facts(line for line in lines if line not in shown)
+    rows = "".join(f"<dt>{as_html(label)}</dt><dd>{as_html(fact)}</dd>" for label, fact in shown)
+    listed = f'<dl class="facts">{rows}</dl>' if rows else ""
+    return f"{listed}<details><summary>All that is known of it</summary>{folded}</details>" if folded else listed
+
+
+def muted(text: str) -> str:
+    """What explains something else."""
+    return f'<p class="muted">{as_html(text)}</p>'
 
 
 def bar(label: str, done: float = 0.0, total: float = 0.0) -> str:

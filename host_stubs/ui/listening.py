@@ -20,7 +20,7 @@ from host_stubs.generation import MAX_SECONDS, Wish, new_codes, sound_blocks
 from host_stubs.host import Host
 from host_stubs.reading import recording_blocks
 from host_stubs.ui.drops import Drops
-from host_stubs.ui.kit import as_html, button, player, said
+from host_stubs.ui.kit import as_html, button, muted, player, said
 from host_stubs.ui.live import Live, Steps
 from host_stubs.ui.saved import SavedModels
 from host_stubs.ui.sounds import BITS, NewSound, NewSounds
@@ -197,7 +197,7 @@ class ListeningSection:
     def _row(self, sound: NewSound) -> str:
         """A sound with what is known of it, and what can be done with it."""
         texts = [sound.settings, *sound.facts, *([] if sound.kept is None else [f"Kept as {sound.kept}."])]
-        lines = "".join(f'<p class="muted">{as_html(text)}</p>' for text in texts)
+        lines = "".join(muted(text) for text in texts)
         bits = "".join(f"<option value={each}>{each} bit</option>" for each in BITS)
         name = f'<label>Name <input value="{as_html(sound.path.stem)}" size="24"></label>'
         return (

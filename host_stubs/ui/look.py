@@ -25,6 +25,10 @@ CSS = """
 .player audio { flex: 1 1 220px; height: 2.5rem; max-width: 480px; }
 button.in-html { border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.1rem 0.6rem; }
 button.in-html:hover { background: var(--background-fill-secondary); }
+.row-buttons, .drop { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 0.8rem; }
+.row-buttons :is(input, select) { background: var(--input-background-fill); color: var(--body-text-color);
+  border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.1rem 0.4rem; }
+details summary { cursor: pointer; padding: 0.2rem 0; }
 .warned { border: 3px solid #d98200 !important; border-radius: 8px; padding: 0.8rem !important; }
 .warned p { font-weight: 600; overflow-wrap: anywhere; }
 .chart { color: var(--body-text-color); --held-out: #0b5fa5; --marked: #d98200; }

@@ -17,7 +17,7 @@ from host_stubs.kinds import COMMON_KINDS
 from host_stubs.names import as_text, model_file_name
 from host_stubs.training import EpochDone
 from host_stubs.ui.jobs import WAITING, Job, Jobs
-from host_stubs.ui.kit import as_html, bar, chart, clock, facts, said
+from host_stubs.ui.kit import as_html, bar, chart, clock, facts, muted, said
 from host_stubs.ui.live import Live
 from host_stubs.ui.saved import SavedModels, dataset_folders
 from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
@@ -25,6 +25,10 @@ from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
 MOST_EPOCHS = 100_000
 LARGEST_SEED = 2**32 - 1
 TITLE = "training of the VQ-VAE"
+LOSS = "The loss is how far what comes back is from the recording; less is better, and what counts is what is held out."
+HEALTH = (
+    "How well each level's codes are used: the more in use, and the fewer dead, the finer the sound that comes back."
+)
 
 
 class VqvaePage:
@@ -177,11 +181,11 @@ def _going(job: Job) -> str:
     if epochs:
         last = epochs[-1]
         parts.append("" if job.over else bar("Epochs of the VQ-VAE", last.epoch, last.epochs))
-        parts += [chart(_curves(epochs)), _levels(last)]
+        parts += [chart(_curves(epochs)), muted(LOSS), _levels(last)]
     elif not job.over:
         parts.append(bar("Looking at the recordings"))
     parts.append(facts(progress.account))
-    parts += [f'<p class="muted">{as_html(note)}</p>' for note in progress.notes]
+    parts += [muted(note) for note in progress.notes]
     return "".join(parts)
 
 
@@ -216,4 +220,4 @@ def _levels(event: EpochDone) -> str:
         for number, health in enumerate(event.levels)
     )
     head = "<tr><th>Level</th><th>Codes in use</th><th>Perplexity</th><th>Dead codes</th></tr>"
-    return f'<table class="levels"><caption class="muted">Codebook health</caption>{head}{rows}</table>' if rows else ""
+    return f'<table class="levels"><caption class="muted">{HEALTH}</caption>{head}{rows}</table>' if rows else ""

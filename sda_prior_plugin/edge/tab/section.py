@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 STOP = "Stop and use best checkpoint"
 CANCEL = "Cancel and keep the file as it was"
 CONTINUE = "Continue the unfinished training"
+MAIN = (
+    "File", "Dataset", "Used", "Used in part", "Skipped", "Held-out perplexity", "Prior trained", "Memorization",
+)  # fmt: skip
+"""Lines of the card that matter: what it learned from, how good it is, when it was trained, and whether it recites."""
+PERPLEXITY = (
+    "Perplexity is how many codes it hesitates between on average; less is better, and what counts is what is held out."
+)
 REPLACE, START_ANEW = "Replace the prior", "Start anew"
 
 
@@ -108,7 +115,7 @@ class PriorSection:
         if chosen is None:
             card = said("" if page.problem else "There are no models in the folder yet. Train one above.")
         else:
-            card = said(chosen.problem, problem=True) if chosen.model is None else self.kit.facts(chosen.card)
+            card = said(chosen.problem, problem=True) if chosen.model is None else self.kit.facts(chosen.card, MAIN)
         looking = "" if chosen is None or chosen.model is None else "Looking at the recordings."
         return {
             self.model: {
@@ -153,7 +160,7 @@ class PriorSection:
         asked = job is not None and job.stop_requested.is_set()
         unfinished = chosen.unfinished if chosen is not None and not going_on else ""
         finished = None if going_on or chosen is None or chosen.model is None else model_curves(chosen.model)
-        sound = progress.sound
+        drawn, sound = self.kit.chart(finished or progress.curves), progress.sound
         return {
             self.unfinished: said(unfinished),
             self.go_on: {"visible": unfinished != "", "interactive": usable},
@@ -169,7 +176,7 @@ class PriorSection:
             self.ending: going_on,
             self.stop: {"interactive": not asked},
             self.cancel: {"interactive": job is not None and not job.cancel_requested.is_set()},
-            self.chart: self.kit.chart(finished or progress.curves),
+            self.chart: f"{drawn}{self.kit.muted(PERPLEXITY)}" if drawn else "",
             self.player: {} if sound is None else {sound.name: self.kit.player(self.files.of(sound), sound.title)},
         }
 
