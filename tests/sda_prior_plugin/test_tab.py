@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -28,6 +29,7 @@ from sda_prior_plugin.edge.tab.training import PriorProgress
 from sda_prior_plugin.edge.tab.words import going, trend
 
 SECONDS = 60
+Done = Callable[[Steps], None]
 KNOB: dict[str, Knob] = {knob.name: knob for knob in KNOBS}
 SMALL = {"epochs": 2, "hidden_size": 16, "layers": 1, "heads": 2, "start_offsets": 1, "batch_size": 4}
 
@@ -67,26 +69,11 @@ def model(trained_codec: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def page(host: Host, model: Path) -> PriorPage:
+def page(host: Host, model: Path, done: Done) -> PriorPage:
     """A page that was just opened."""
     page = PriorPage(host, SavedModels(model.parent, host), Jobs(), WeakValueDictionary())
     done(page.look_at_recordings())
     return page
-
-
-def done(steps: Steps) -> None:
-    """Go through with an act, whatever takes long in it."""
-    try:
-        long = next(steps)
-        while True:
-            try:
-                result = long()
-            except Exception as error:
-                long = steps.throw(error)
-            else:
-                long = steps.send(result)
-    except StopIteration:
-        return
 
 
 def another(page: PriorPage) -> PriorPage:
@@ -328,7 +315,7 @@ def test_another_page_finds_the_training_and_cannot_start_a_second_one(page: Pri
 
 
 def test_missing_recordings_are_named_until_the_user_says_where_they_are(
-    page: PriorPage, recordings: Path, tmp_path: Path, model: Path, host: Host
+    page: PriorPage, recordings: Path, tmp_path: Path, model: Path, host: Host, done: Done
 ) -> None:
     elsewhere = Path(shutil.copytree(recordings, tmp_path / "elsewhere"))
     gone = sorted(elsewhere.iterdir())[0]
@@ -354,7 +341,7 @@ def test_missing_recordings_are_named_until_the_user_says_where_they_are(
 
 
 @pytest.mark.parametrize("typed", ["/nowhere/none", "~nobody-of-that-name/sound", "a\0b", "x" * 100_000])
-def test_a_folder_that_is_not_there_is_a_sentence(page: PriorPage, typed: str) -> None:
+def test_a_folder_that_is_not_there_is_a_sentence(page: PriorPage, typed: str, done: Done) -> None:
     with pytest.raises(PriorError) as error:
         done(page.say_where(typed))
     assert str(error.value) == f"There is no folder {typed}."
@@ -362,7 +349,7 @@ def test_a_folder_that_is_not_there_is_a_sentence(page: PriorPage, typed: str) -
 
 @pytest.mark.parametrize("named_before", [False, True])
 def test_after_the_codec_was_trained_anew_on_another_folder_card_and_sentence_name_that(
-    page: PriorPage, host: Host, model: Path, recordings: Path, tmp_path: Path, named_before: bool
+    page: PriorPage, host: Host, model: Path, recordings: Path, tmp_path: Path, named_before: bool, done: Done
 ) -> None:
     if named_before:
         done(page.say_where(str(shutil.copytree(recordings, tmp_path / "elsewhere"))))
@@ -380,7 +367,7 @@ def test_after_the_codec_was_trained_anew_on_another_folder_card_and_sentence_na
 
 
 def test_pages_that_look_at_the_same_file_share_the_open_model_until_one_says_where_its_recordings_are(
-    page: PriorPage, host: Host, model: Path, recordings: Path, tmp_path: Path
+    page: PriorPage, host: Host, model: Path, recordings: Path, tmp_path: Path, done: Done
 ) -> None:
     other = another(page)
     assert page.chosen is not None
@@ -404,7 +391,7 @@ def test_after_a_training_the_recordings_are_not_looked_at_again(page: PriorPage
 
 
 def test_a_training_that_fails_says_that_the_file_is_as_it_was(
-    page: PriorPage, recordings: Path, tmp_path: Path
+    page: PriorPage, recordings: Path, tmp_path: Path, done: Done
 ) -> None:
     elsewhere = Path(shutil.copytree(recordings, tmp_path / "elsewhere"))
     done(page.say_where(str(elsewhere)))

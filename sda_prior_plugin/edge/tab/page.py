@@ -52,8 +52,12 @@ class PriorPage:
         self.looks = looks
         self.page = SimpleNamespace()
         self._looking_at: ChosenModel | None = None
-        under_way = [job for job in jobs.all() if isinstance(job.progress, PriorProgress) and not job.over]
-        self.turn_to(under_way[0].path if under_way else newest(models))
+        self.open()
+
+    def open(self) -> None:
+        """The page is new: it finds the training under way, or else the newest model."""
+        under_way = [job for job in self.jobs.all() if isinstance(job.progress, PriorProgress) and not job.over]
+        self.turn_to(under_way[0].path if under_way else newest(self.models))
 
     def turn_to(self, path: Path | None) -> None:
         """Choose another model, or none. What was typed for the one before is gone."""
