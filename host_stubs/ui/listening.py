@@ -40,6 +40,7 @@ class ListeningPage:
         self.model: Path | None = None
         self.state: Any = None
         self.recordings: dict[str, Path] = {}
+        self.recording = NOTHING
         self.dropped: tuple[Path, str] | None = None
         self.doing = ""
 
@@ -78,8 +79,9 @@ class ListeningSection:
             self.list = live.html("listen-sounds")
         section = live.section(ListeningPage, self._wanted, self._look)
         form = (self.seconds, self.count, self.temperature, self.top_p, self.top_k, self.max_copy, self.seed)
-        section.on(self.listen.click, self._listen, *form, self.recording)
-        section.on(self.codec.click, self._hear_codec, self.recording)
+        section.on(self.recording.input, self._choose, self.recording)
+        section.on(self.listen.click, self._listen, *form)
+        section.on(self.codec.click, self._hear_codec)
         self.keep, self.remove = section.act(self._keep), section.act(self._remove)
         self.take_drop = section.act(self._dropped)
 
@@ -91,6 +93,8 @@ class ListeningSection:
         model = chosen if chosen in able else None if chosen is not None else latest
         state = None if model is None else self.host.file_state(model)
         if (model, state) != (own.model, own.state):
+            if model != own.model:
+                own.recording = NOTHING
             own.model, own.state = model, state
             own.recordings = {} if model is None else self._recordings(model)
 
@@ -106,13 +110,15 @@ class ListeningSection:
             if place.is_file() and place.stat().st_size == bytes_of[name]
         }
 
+    def _choose(self, own: ListeningPage, recording: str | None) -> None:
+        own.recording = recording or NOTHING
+
     def _listen(self, own: ListeningPage, *form: str | None) -> Steps:
-        *numbers, recording = form
-        wish, start = _wish(*numbers), self._start(own, recording)
+        wish, start = _wish(*form), self._start(own)
         yield from self._do(own, "Drawing new sound.", functools.partial(self._draw, own.model, wish, start))
 
-    def _hear_codec(self, own: ListeningPage, recording: str | None) -> Steps:
-        start = self._start(own, recording)
+    def _hear_codec(self, own: ListeningPage) -> Steps:
+        start = self._start(own)
         if start is None:
             raise HostError("Choose a recording to go on from; then you hear it as it is, and through the codec.")
         yield from self._do(own, "Encoding and decoding.", functools.partial(self._through_codec, own.model, start))
@@ -126,15 +132,15 @@ class ListeningSection:
         finally:
             own.doing = ""
 
-    def _start(self, own: ListeningPage, recording: str | None) -> Path | None:
+    def _start(self, own: ListeningPage) -> Path | None:
         """The file to go on from. Raises HostError where it is not there."""
-        if recording in (None, "", NOTHING):
+        if own.recording == NOTHING:
             return None
-        if recording == DROPPED and own.dropped is not None:
+        if own.recording == DROPPED and own.dropped is not None:
             return own.dropped[0]
-        if recording not in own.recordings:
+        if own.recording not in own.recordings:
             raise HostError("That recording is not there any more. Choose another one.")
-        return own.recordings[recording]
+        return own.recordings[own.recording]
 
     def _draw(self, path: Path, wish: Wish, recording: Path | None) -> None:
         model = self.host.open_model(path)
@@ -172,7 +178,8 @@ class ListeningSection:
 
     def _dropped(self, own: ListeningPage, drop: str, name: str) -> None:
         own.closed()
-        own.dropped = self.drops.taken(drop), printable(name)
+        own.dropped, own.recording = None, NOTHING
+        own.dropped, own.recording = (self.drops.taken(drop), printable(name)), DROPPED
 
     def _wanted(self, own: ListeningPage) -> dict[Block, Any]:
         if own.model is None:
@@ -181,7 +188,7 @@ class ListeningSection:
         return {
             self.place: True,
             self.title: f"<h2>Listen to {as_html(own.model.stem)}</h2>",
-            self.recording: {"choices": choices},
+            self.recording: {"choices": choices, "value": own.recording},
             self.drop: self._drop_field(own),
             self.listen: {"interactive": not own.doing},
             self.codec: {"interactive": not own.doing},

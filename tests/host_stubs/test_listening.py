@@ -83,7 +83,9 @@ class Browser:
 
     def listen(self, seconds: str = "0.5", count: str = "1", *more: str, recording: str | None = None) -> None:
         temperature, top_p, top_k, max_copy, seed = more or ("1", "1", "0", "", "7")
-        self.does("_listen", seconds, count, temperature, top_p, top_k, max_copy, seed, recording)
+        if recording is not None:
+            self.does("_choose", recording)
+        self.does("_listen", seconds, count, temperature, top_p, top_k, max_copy, seed)
 
     @property
     def said(self) -> str:
@@ -183,7 +185,7 @@ def test_it_goes_on_from_a_recording_of_the_model_or_from_one_that_was_dropped(
     path.write_bytes((tmp_path / "sound.wav").read_bytes())
     page.does("_dropped", drop, "mine.wav")
     assert "mine.wav" in "".join(html for _, html in page.shown["listen-drop"])
-    page.listen(recording="the sound dropped below")
+    page.listen()
     assert dice.asked["start"].shape == (3, 8, 2)
     page.live.forget(page.name)
     assert not path.exists()
@@ -191,9 +193,10 @@ def test_it_goes_on_from_a_recording_of_the_model_or_from_one_that_was_dropped(
 
 def test_the_codec_is_heard_beside_the_recording_as_it_is(open_browser: Any) -> None:
     page = open_browser()
-    page.does("_hear_codec", None)
+    page.does("_hear_codec")
     assert page.said.startswith("Problem: Choose a recording")
-    page.does("_hear_codec", "0/tone0.wav")
+    page.does("_choose", "0/tone0.wav")
+    page.does("_hear_codec")
     as_it_is, through = page.sounds.values()
     assert "tone0.wav, as it is" in as_it_is
     assert "tone0.wav, through the codec" in through
