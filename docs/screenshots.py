@@ -106,7 +106,7 @@ def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_s
         page.click("#listen")
         page.wait_for_selector("#listen-sounds a[download]")
         page.wait_for_timeout(1500)
-        picture(page, "done", name, "#prior-model", "#prior-dataset")
+        picture(page, "done", name, "#prior-model", "#prior-chart")
         picture(page, "listen", name, "#listen-title", "#listen-sounds")
         page.click("#prior-train")
         page.wait_for_selector("#prior-replace")

@@ -132,23 +132,23 @@ class ListeningSection:
         finally:
             own.doing = ""
 
-    def _start(self, own: ListeningPage) -> Path | None:
-        """The file to go on from. Raises HostError where it is not there."""
+    def _start(self, own: ListeningPage) -> tuple[Path, str] | None:
+        """The file to go on from, and what it is called. Raises HostError where it is not there."""
         if own.recording == NOTHING:
             return None
         if own.recording == DROPPED and own.dropped is not None:
-            return own.dropped[0]
+            return own.dropped
         if own.recording not in own.recordings:
             raise HostError("That recording is not there any more. Choose another one.")
-        return own.recordings[own.recording]
+        return own.recordings[own.recording], own.recording
 
-    def _draw(self, path: Path, wish: Wish, recording: Path | None) -> None:
+    def _draw(self, path: Path, wish: Wish, recording: tuple[Path, str] | None) -> None:
         model = self.host.open_model(path)
-        start = None if recording is None else read_start(recording, model.codec)
+        start = None if recording is None else read_start(recording[0], model.codec)
         grids = new_codes(self.host, model, wish, start)
         if grids is None:
             raise HostError("No installed plugin draws what is wanted here.")
-        settings = _in_words(wish, recording)
+        settings = _in_words(wish, "" if recording is None else recording[1])
         for number, grid in enumerate(grids, start=1):
             if not len(grid):
                 raise HostError("It says that there is nothing more to hear. Try another seed, or give seconds.")
@@ -161,13 +161,13 @@ class ListeningSection:
                 settings=settings, facts=facts,
             )  # fmt: skip
 
-    def _through_codec(self, path: Path, recording: Path) -> None:
+    def _through_codec(self, path: Path, recording: tuple[Path, str]) -> None:
         """Put a recording into the list as it was learned from, and below it what the codec makes of it."""
         codec = self.host.open_model(path).codec
-        audio, rate = _heard(recording, codec), codec.sample_rate
+        audio, rate = _heard(recording[0], codec), codec.sample_rate
         for title, sound in (("through the codec", codec.decode(codec.encode(audio))), ("as it is", audio)):
-            name, length = f"{recording.stem}-{title.replace(' ', '-')}", len(audio)
-            label = f"{printable(recording.name)}, {title}"
+            name, length = f"{Path(recording[1]).stem}-{title.replace(' ', '-')}", len(audio)
+            label = f"{recording[1]}, {title}"
             self.sounds.add(path, name, [sound[:length]], rate, title=label, settings=f"the codec of {path.name}")
 
     def _keep(self, own: ListeningPage, number: str, name: str, bits: str) -> None:
@@ -271,13 +271,13 @@ def _whole(text: str | None, name: str, otherwise: int, least: int, most: int) -
     return int(text)
 
 
-def _in_words(wish: Wish, recording: Path | None) -> str:
+def _in_words(wish: Wish, recording: str) -> str:
     """The settings that are not as they are by themselves."""
     names = {"top_p": "top p", "top_k": "top k", "max_copy": "longest copy"}
     length = "as long as it is" if wish.seconds is None else f"{wish.seconds:g} s"
     parts = [f"Seed {wish.seed}", length]
-    if recording is not None:
-        parts.append(f"going on from {printable(recording.name)}")
+    if recording:
+        parts.append(f"going on from {recording}")
     for field in fields(Wish):
         value = getattr(wish, field.name)
         if field.name not in ("seed", "seconds", "count") and value != field.default:
