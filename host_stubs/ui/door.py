@@ -7,6 +7,7 @@ answered but requests for this address, by this page, of the few kinds that the 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,8 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mutabl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import anyio.to_thread
 
 from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
 from host_stubs.ui.sessions import Sessions
@@ -135,7 +134,7 @@ class Door:
         drop, path = self._drops.new()
         with path.open("wb") as file:
             async for chunk in _chunks(receive, length):
-                await anyio.to_thread.run_sync(file.write, chunk)
+                await asyncio.to_thread(file.write, chunk)
             whole = file.tell() == length
         await _respond(200, drop, send) if whole else await _refuse(Refusal(400, "That is not all of it."), send)
 

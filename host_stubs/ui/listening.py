@@ -115,13 +115,13 @@ class ListeningSection:
 
     def _listen(self, own: ListeningPage, *form: str | None) -> Steps:
         wish, start = _wish(*form), self._start(own)
-        yield from self._do(own, "Drawing new sound.", functools.partial(self._draw, own.model, wish, start))
+        yield from self._do(own, "Drawing new sound.", functools.partial(self._draw, _model(own), wish, start))
 
     def _hear_codec(self, own: ListeningPage) -> Steps:
         start = self._start(own)
         if start is None:
             raise HostError("Choose a recording to go on from; then you hear it as it is, and through the codec.")
-        yield from self._do(own, "Encoding and decoding.", functools.partial(self._through_codec, own.model, start))
+        yield from self._do(own, "Encoding and decoding.", functools.partial(self._through_codec, _model(own), start))
 
     def _do(self, own: ListeningPage, doing: str, work: Any) -> Steps:
         if own.doing:
@@ -212,6 +212,12 @@ class ListeningSection:
             f'<select aria-label="Bits a sample">{bits}</select>'
             f"{button('Keep', self.keep, sound.number)}{button('Remove', self.remove, sound.number)}</p>"
         )
+
+
+def _model(own: ListeningPage) -> Path:
+    if own.model is None:
+        raise HostError("Choose a model that makes new sound first.")
+    return own.model
 
 
 def _heard(recording: Path, codec: Codec) -> np.ndarray:

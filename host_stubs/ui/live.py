@@ -6,6 +6,7 @@ is here: what each browser has, so that it is sent what is new; whose turn it is
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import threading
@@ -15,7 +16,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypeAlias
 
-import anyio.to_thread
 import gradio as gr
 from gradio.blocks import Block, BlockContext
 from gradio.utils import get_upload_folder
@@ -114,7 +114,7 @@ class Live:
 
         async def look(asked: dict[str, Any], request: gr.Request) -> dict[str, Any]:
             session = (await request.json())["session_hash"]
-            return await anyio.to_thread.run_sync(self.answer, session, asked["number"], asked["acts"], asked["lost"])
+            return await asyncio.to_thread(self.answer, session, asked["number"], asked["acts"], asked["lost"])
 
         pulse = gr.HTML(
             html_template="<span hidden></span>",
@@ -174,6 +174,7 @@ class Live:
 
     def _wait(self, page: _Page, section: Section, steps: Steps, long: Callable[[], Any]) -> None:
         """Do what takes long, without the lock, then go on with the act that it is for."""
+        advance: Callable[[], Callable[[], Any]]
         try:
             advance = functools.partial(steps.send, long())
         except Exception as error:
