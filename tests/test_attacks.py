@@ -180,13 +180,16 @@ def test_a_post_that_any_page_may_send_is_taken_on_no_route(
     posts = [path for method, path in requests if method == "POST"] + [PREDICT]
     answers = {path: target.ask("POST", path, {"Content-Type": kind}, body).status for path in posts}
     assert set(answers.values()) <= {404, 415}
-    assert answers[LOOK] == 415
+    assert answers[PREDICT] == answers[LOOK] == 415
 
 
 def test_a_post_without_the_pages_token_or_with_an_older_one_is_told_to_load_again(target: Target) -> None:
-    for token in ("", "x" * len(target.token)):
-        answer = target.ask("POST", LOOK, {"X-Host-Page": token}, b"{}")
-        assert (answer.status, answer.text) == (409, "This page is not of this start of the program. Load it again.")
+    for path in (PREDICT, LOOK, DROP):
+        for token in ("", "x" * len(target.token)):
+            kind = "application/octet-stream" if path == DROP else "application/json"
+            answer = target.ask("POST", path, {"X-Host-Page": token, "Content-Type": kind}, b"{}")
+            assert answer.status == 409
+            assert answer.text == "This page is not of this start of the program. Load it again."
 
 
 def test_uploads_are_off(target: Target) -> None:

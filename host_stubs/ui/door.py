@@ -38,7 +38,11 @@ READ = frozenset(
 )
 READ_BELOW = ("/assets/", "/static/", HEARTBEAT)
 SOUND = f"{API}/file="
-SENT = {f"{API}/component_server/": ("application/json", MOST_BYTES), DROP: ("application/octet-stream", MOST_DROPPED)}
+SENT = {
+    f"{API}/run/predict": ("application/json", MOST_BYTES),
+    f"{API}/component_server/": ("application/json", MOST_BYTES),
+    DROP: ("application/octet-stream", MOST_DROPPED),
+}
 """What is sent where, and how many bytes of it at most."""
 
 HEADERS = (

@@ -124,6 +124,8 @@ class Live:
         outputs = [block for block in page.blocks.values() if block not in self._html and block is not pulse]
         js = NEWS % json.dumps([block._id for block in outputs])
         pulse.news(None, None, outputs, js=js, api_visibility="private")
+        # By its connection the server knows that a page is there. Gradio opens it with an event, where there is state.
+        page.load(lambda _: None, gr.State(), None, queue=False, show_progress="hidden", api_visibility="private")
 
     def answer(self, session: str, number: int, acts: Sequence[tuple[int, list[Any]]], lost: bool) -> dict[str, Any]:
         """What a page is to show that it does not yet, after what its user has done.
