@@ -64,7 +64,9 @@ def write_wav_blocks(
                 sink := _Sink(file), "w", sample_rate, channels=1, subtype=f"PCM_{bits}", format="WAV"
             ) as wav,
         ):
-            wav.title, wav.comment = title, comment
+            for tag, text in (("title", title), ("comment", comment)):
+                if text:  # libsndfile takes no empty ones
+                    setattr(wav, tag, text)
             for block in blocks:
                 wav.write(np.clip(block, -1.0, 1.0))
                 if sink.error is not None:

@@ -37,6 +37,7 @@ class ListeningPage:
 
     def __init__(self) -> None:
         self.problem = ""
+        self.page: Any = None
         self.model: Path | None = None
         self.state: Any = None
         self.recordings: dict[str, Path] = {}
