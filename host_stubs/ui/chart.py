@@ -29,7 +29,7 @@ class Curves:
         trained_on, held_out: the measure after each epoch that is over, as many of the one as of the other; one that
             is not finite is left out.
         best: the epoch with the lowest one held out, from 1; 0 before there is any.
-        epochs: that there will be.
+        planned: epochs that there will be.
         marked: first and last epoch of stretches that something is to be said of, and `mark`, what that is.
     """
 
@@ -37,7 +37,7 @@ class Curves:
     trained_on: Sequence[float]
     held_out: Sequence[float]
     best: int
-    epochs: int
+    planned: int
     marked: Sequence[tuple[int, int]] = ()
     mark: str = ""
 
@@ -51,7 +51,7 @@ class Curves:
         """The chart in words."""
         trained_on, held_out = _number(self.trained_on[-1]), _number(self.held_out[-1])
         text = (
-            f"After epoch {len(self.held_out)} of {self.epochs}: {self.measure} {trained_on} on what it trains on, "
+            f"After epoch {len(self.held_out)} of {self.planned}: {self.measure} {trained_on} on what it trains on, "
             f"{held_out} on the held-out recordings. The {self.best_text}."
         )
         stretches = ", ".join(f"{first} to {last}" for first, last in self.marked)

@@ -30,10 +30,11 @@ def facts(lines: Iterable[tuple[str, str]], main: Container[str] | None = None) 
     """Lines `(label, text)`; nothing for none. If labels are given as `main`, the others are folded away."""
     lines = list(lines)
     shown = [line for line in lines if main is None or line[0] in main]
-    folded = facts(line for line in lines if line not in shown)
+    folded = [line for line in lines if line not in shown]
     rows = "".join(f"<dt>{as_html(label)}</dt><dd>{as_html(fact)}</dd>" for label, fact in shown)
     listed = f'<dl class="facts">{rows}</dl>' if rows else ""
-    return f"{listed}<details><summary>All that is known of it</summary>{folded}</details>" if folded else listed
+    more = f"<details><summary>All that is known of it</summary>{facts(folded)}</details>" if folded else ""
+    return listed + more
 
 
 def muted(text: str) -> str:

@@ -83,6 +83,7 @@ class Live:
         self._acts: list[tuple[Section, Act, Sequence[Block]]] = []
         self._html: list[Block] = []
         self._pages: dict[str, _Page] = {}
+        self._failed: set[Section] = set()
 
     def section(self, new: Callable[[], Any], show: Callable[[Any], Wanted], look: Act | None = None) -> Section:
         """A section of the page.
@@ -185,11 +186,21 @@ class Live:
             page.under_way -= 1
             self._go_on(page, section, steps, advance)
 
+    def _shown(self, page: _Page, section: Section) -> Wanted:
+        """What a section wants to show; nothing where that fails, which takes no other section down."""
+        try:
+            return section.show(page.own[section])
+        except Exception as error:
+            if section not in self._failed:  # the log says it once
+                self._failed.add(section)
+                sentence(error, "a section of the page cannot be shown")
+            return {}
+
     def _news(self, page: _Page) -> dict[Block, dict[str, Any]]:
         """What is wanted and not on the page yet; it counts as being there from now on."""
         found = {}
         for section in self._sections:
-            for block, value in section.show(page.own[section]).items():
+            for block, value in self._shown(page, section).items():
                 there = page.there.setdefault(block, {})
                 wanted = _rows(value) if block in self._html else _properties(block, value)
                 new = {name: value for name, value in wanted.items() if name not in there or there[name] != value}

@@ -194,7 +194,7 @@ def _curves(epochs: Sequence[EpochDone]) -> dict[str, Any]:
     last, held_out = epochs[-1], [each.held_out_loss for each in epochs]
     best = last.best_epoch if math.isfinite(min(held_out)) else 0
     losses = [each.train_loss for each in epochs]
-    return {"measure": "loss", "trained_on": losses, "held_out": held_out, "best": best, "epochs": last.epochs}
+    return {"measure": "loss", "trained_on": losses, "held_out": held_out, "best": best, "planned": last.epochs}
 
 
 def _state(job: Job, epochs: Sequence[EpochDone]) -> str:

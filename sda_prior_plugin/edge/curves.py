@@ -20,7 +20,7 @@ def curves(
         "trained_on": train,
         "held_out": held_out,
         "best": best,
-        "epochs": epochs,
+        "planned": epochs,
         "marked": reciting,
         "mark": "very likely memorizing",
     }

@@ -16,7 +16,7 @@ from host_stubs.ui.picture import draw, figure
 
 
 def described(trained_on: list[float], held_out: list[float], best: int, **more: Any) -> dict[str, Any]:
-    return {"measure": "loss", "trained_on": trained_on, "held_out": held_out, "best": best, "epochs": 100, **more}
+    return {"measure": "loss", "trained_on": trained_on, "held_out": held_out, "best": best, "planned": 100, **more}
 
 
 @pytest.fixture

@@ -120,3 +120,11 @@ def test_a_page_that_is_closed_is_told_so_and_forgotten(page: Page) -> None:
     page.live.forget("a page")
     assert page.closed == ["closed"]
     assert page.ask()["news"][page.number._id]["value"] == 0
+
+
+def test_a_section_that_cannot_be_shown_takes_no_other_one_down(page: Page, caplog: pytest.LogCaptureFixture) -> None:
+    page.live.section(SimpleNamespace, lambda own: {page.text: own.missing})
+    for _ in range(2):
+        page.ask()
+    assert page.ask((0, [1]))["html"] == {"rows": [["0", "<p>0</p>"]]}
+    assert caplog.text.count("a section of the page cannot be shown") == 1
