@@ -83,7 +83,7 @@ class ListeningSection:
         section.on(self.recording.input, self._choose, self.recording)
         section.on(self.listen.click, self._listen, *form)
         section.on(self.codec.click, self._hear_codec)
-        self.keep, self.remove = section.act(self._keep), section.act(self._remove)
+        self.keep, self.remove = section.act(self._keep_sound), section.act(self._remove_sound)
         self.take_drop = section.act(self._dropped)
 
     def _look(self, own: ListeningPage) -> None:
@@ -171,10 +171,10 @@ class ListeningSection:
             label = f"{recording[1]}, {title}"
             self.sounds.add(path, name, [sound[:length]], rate, title=label, settings=f"the codec of {path.name}")
 
-    def _keep(self, own: ListeningPage, number: str, name: str, bits: str) -> None:
+    def _keep_sound(self, own: ListeningPage, number: str, name: str, bits: str) -> None:
         self.sounds.keep(int(number), self.models.folder, name, int(bits))
 
-    def _remove(self, own: ListeningPage, number: str, *fields: str) -> None:
+    def _remove_sound(self, own: ListeningPage, number: str, *fields: str) -> None:
         self.sounds.remove(int(number))
 
     def _dropped(self, own: ListeningPage, drop: str, name: str) -> None:

@@ -208,16 +208,16 @@ def test_a_sound_is_kept_with_its_settings_in_its_tags_or_removed(open_browser: 
     page = open_browser()
     page.listen()
     ((number, html),) = page.sounds.items()
-    page.does("_keep", number, "../out", str(bits))
+    page.does("_keep_sound", number, "../out", str(bits))
     assert page.said.startswith("Problem: A sound cannot be called '../out'")
-    page.does("_keep", number, "good one", str(bits))
+    page.does("_keep_sound", number, "good one", str(bits))
     kept = tmp_path / "models" / "good one.wav"
     assert f"Kept as {kept}." in page.sounds[number]
     with soundfile.SoundFile(kept) as file:
         assert (file.subtype, file.title, file.comment) == (f"PCM_{bits}", "New sound, seed 7", "Seed 7, 0.5 s")
-    page.does("_keep", number, "good one", str(bits))
+    page.does("_keep_sound", number, "good one", str(bits))
     assert page.said == "Problem: good one.wav exists already; give another name."
-    page.does("_remove", number, "x", str(bits))
+    page.does("_remove_sound", number, "x", str(bits))
     assert page.sounds == {}
     assert not files_of(html).exists()
     assert kept.exists()
