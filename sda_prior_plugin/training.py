@@ -17,7 +17,7 @@ import torch
 from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.devices import chosen_device
-from sda_prior_plugin.errors import Diverged, NothingTrained
+from sda_prior_plugin.errors import Diverged, NothingTrained, setting
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
@@ -190,8 +190,9 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
     nothing_known = math.log2(run.corpus.shape.codebook_size)
     if not run.kept or (ended == DIVERGED and run.kept[-1].bits > nothing_known):
         raise Diverged(
-            f"Training diverged before it had learned anything. Try again with a smaller --learning-rate than "
-            f"{run.settings.learning_rate:g}."
+            "Training diverged before it had learned anything. Try again with a smaller ",
+            setting("learning_rate"),
+            f" than {run.settings.learning_rate:g}.",
         )
     best, memorization = chosen_checkpoint(run)
     progress, meter = run.progress, run.watch.meter
