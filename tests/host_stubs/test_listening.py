@@ -209,7 +209,7 @@ def test_a_sound_is_kept_with_its_settings_in_its_tags_or_removed(open_browser: 
     page.listen()
     ((number, html),) = page.sounds.items()
     page.does("_keep_sound", number, "../out", str(bits))
-    assert page.said.startswith("Problem: A sound cannot be called '../out'")
+    assert page.said.startswith("Problem: A sound cannot be called &#x27;../out&#x27;")
     page.does("_keep_sound", number, "good one", str(bits))
     kept = tmp_path / "models" / "good one.wav"
     assert f"Kept as {kept}." in page.sounds[number]
