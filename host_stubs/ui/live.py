@@ -146,7 +146,7 @@ class Live:
                     self._begin(page, section, section.look)
             news = self._news(page)
             html = {str(block.elem_id): news.pop(block)["value"] for block in self._html if block in news}
-            updates = {block._id: {"__type__": "update", **new} for block, new in news.items()}
+            updates = {str(block._id): {"__type__": "update", **new} for block, new in news.items()}
             return {"html": html, "news": updates, "soon": page.under_way > 0}
 
     def forget(self, session: str) -> None:

@@ -63,7 +63,7 @@ class Browser:
 
     def __init__(self, live: Live, page: Any, name: str) -> None:
         self.live, self.name, self.number = live, name, 0
-        self.ids = {str(block.elem_id): number for number, block in page.blocks.items() if block.elem_id}
+        self.ids = {str(block.elem_id): str(number) for number, block in page.blocks.items() if block.elem_id}
         self.shown: dict[str, Any] = {}
         self.ask()
 

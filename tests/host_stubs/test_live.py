@@ -71,7 +71,7 @@ def page() -> Page:
 
 
 def test_a_page_is_told_everything_once_and_then_what_is_new(page: Page) -> None:
-    number, row = page.number._id, page.row._id
+    number, row = str(page.number._id), str(page.row._id)
     assert page.ask() == {
         "html": {"text": [], "rows": []},
         "news": {
@@ -91,7 +91,7 @@ def test_after_an_answer_that_was_lost_everything_is_told_again_and_nothing_done
     page.ask()
     page.ask((0, [2]))
     again = page.live.answer("a page", page.number_of_act, [(0, [2])], True)
-    assert again["news"][page.number._id]["value"] == 2
+    assert again["news"][str(page.number._id)]["value"] == 2
     assert set(again["html"]) == {"text", "rows"}
 
 
@@ -119,7 +119,7 @@ def test_a_page_that_is_closed_is_told_so_and_forgotten(page: Page) -> None:
     page.ask((0, [2]))
     page.live.forget("a page")
     assert page.closed == ["closed"]
-    assert page.ask()["news"][page.number._id]["value"] == 0
+    assert page.ask()["news"][str(page.number._id)]["value"] == 0
 
 
 def test_a_section_that_cannot_be_shown_takes_no_other_one_down(page: Page, caplog: pytest.LogCaptureFixture) -> None:
