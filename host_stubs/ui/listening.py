@@ -68,6 +68,9 @@ class ListeningSection:
                 self.top_p = _field("Top p", "Only the likeliest codes of this share.", "listen-top-p", "1")
                 self.top_k = _field("Top k", "Only so many of the likeliest codes; 0: all.", "listen-top-k", "0")
                 self.max_copy = _field("Longest copy, seconds", "Left empty: any.", "listen-max-copy")
+                self.kind = _field(
+                    "As", "A kind it has learned: slower-2, say. Left empty: as recorded.", "listen-kind"
+                )
             self.recording = gr.Dropdown(
                 [NOTHING], value=NOTHING, label="Go on from", info="A recording of the model, or one of yours.",
                 elem_id="listen-recording",
@@ -79,7 +82,7 @@ class ListeningSection:
             self.message = live.html("listen-said")
             self.list = live.html("listen-sounds")
         section = live.section(ListeningPage, self._wanted, self._look)
-        form = (self.seconds, self.count, self.temperature, self.top_p, self.top_k, self.max_copy, self.seed)
+        form = (self.seconds, self.count, self.temperature, self.top_p, self.top_k, self.max_copy, self.seed, self.kind)
         section.on(self.recording.input, self._choose, self.recording)
         section.on(self.listen.click, self._listen, *form)
         section.on(self.codec.click, self._hear_codec)
@@ -243,6 +246,7 @@ def _wish(
     top_k: str | None,
     max_copy: str | None,
     seed: str | None,
+    kind: str | None,
 ) -> Wish:
     """What is typed. Raises HostError where something is no number, or out of bounds."""
     drawn = seed if (seed or "").strip() else str(secrets.randbelow(MOST_SEED + 1))
@@ -253,6 +257,7 @@ def _wish(
         top_p=_number(top_p, "Top p", 1) or 1.0,
         top_k=_whole(top_k, "Top k", 0, 0, 10**6),
         max_copy=_number(max_copy, "Longest copy", MAX_SECONDS),
+        kind=(kind or "").strip() or None,
         seed=_whole(drawn, "Seed", 0, 0, MOST_SEED),
     )
 
@@ -280,7 +285,7 @@ def _whole(text: str | None, name: str, otherwise: int, least: int, most: int) -
 
 def _in_words(wish: Wish, recording: str) -> str:
     """The settings that are not as they are by themselves."""
-    names = {"top_p": "top p", "top_k": "top k", "max_copy": "longest copy"}
+    names = {"top_p": "top p", "top_k": "top k", "max_copy": "longest copy", "kind": "as"}
     length = "as long as it is" if wish.seconds is None else f"{wish.seconds:g} s"
     parts = [f"Seed {wish.seed}", length]
     if recording:
@@ -288,5 +293,6 @@ def _in_words(wish: Wish, recording: str) -> str:
     for field in fields(Wish):
         value = getattr(wish, field.name)
         if field.name not in ("seed", "seconds", "count") and value != field.default:
-            parts.append(f"{names.get(field.name, field.name)} {value:g}")
+            shown = value if isinstance(value, str) else f"{value:g}"
+            parts.append(f"{names.get(field.name, field.name)} {shown}")
     return ", ".join(parts)

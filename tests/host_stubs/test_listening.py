@@ -46,7 +46,7 @@ class Dice:
     @hookimpl
     def generate_codes(
         self, model: Model, frames: int | None, max_frames: int, count: int, temperature: float, top_p: float,
-        top_k: int, max_copy: float | None, start: np.ndarray | None, seed: int,
+        top_k: int, max_copy: float | None, start: np.ndarray | None, kind: str | None, seed: int,
     ) -> list[np.ndarray]:  # fmt: skip
         self.asked = {key: value for key, value in locals().items() if key not in ("self", "model")}
         codec, draw = model.codec, np.random.default_rng(seed)
@@ -82,10 +82,10 @@ class Browser:
         self.ask((number, list(values)))
 
     def listen(self, seconds: str = "0.5", count: str = "1", *more: str, recording: str | None = None) -> None:
-        temperature, top_p, top_k, max_copy, seed = more or ("1", "1", "0", "", "7")
+        form = more or ("1", "1", "0", "", "7", "")
         if recording is not None:
             self.does("_choose", recording)
-        self.does("_listen", seconds, count, temperature, top_p, top_k, max_copy, seed)
+        self.does("_listen", seconds, count, *form)
 
     @property
     def said(self) -> str:
@@ -129,16 +129,16 @@ def files_of(html: str) -> Path:
 
 def test_a_new_sound_is_drawn_as_the_form_says_and_listed_with_its_settings(open_browser: Any, dice: Dice) -> None:
     page = open_browser()
-    page.listen("0.5", "2", "0.9", "0.8", "12", "1.5", "3")
+    page.listen("0.5", "2", "0.9", "0.8", "12", "1.5", "3", "slower-2")
     assert dice.asked | {"start": None} == {
         "frames": 3, "max_frames": 3, "count": 2, "temperature": 0.9, "top_p": 0.8, "top_k": 12, "max_copy": 1.5,
-        "start": None, "seed": 3,
+        "start": None, "kind": "slower-2", "seed": 3,
     }  # fmt: skip
     assert page.said == ""
     latest, first = page.sounds.values()
     assert "New sound, seed 3, 1 of 2" in first
     assert "New sound, seed 3, 2 of 2" in latest
-    assert "Seed 3, 0.5 s, temperature 0.9, top p 0.8, top k 12, longest copy 1.5" in first
+    assert "Seed 3, 0.5 s, temperature 0.9, top p 0.8, top k 12, longest copy 1.5, as slower-2" in first
     assert "3 frames" in first
     assert soundfile.info(files_of(first)).frames == 24_000
     assert open_browser("another").sounds == page.sounds
@@ -157,9 +157,9 @@ def test_a_length_that_is_left_empty_is_as_long_as_it_is(open_browser: Any, dice
         (("0", "1"), "Seconds must be a number above 0, up to 3600."),
         (("x", "1"), "Seconds must be a number above 0, up to 3600."),
         (("1", "0"), "How many must be a whole number from 1 to 20."),
-        (("1", "1", "-1", "1", "0", "", ""), "Temperature must be a number above 0, up to 10."),
-        (("1", "1", "1", "2", "0", "", ""), "Top p must be a number above 0, up to 1."),
-        (("1", "1", "1", "1", "0", "", "x"), "Seed must be a whole number from 0 to 4294967295."),
+        (("1", "1", "-1", "1", "0", "", "", ""), "Temperature must be a number above 0, up to 10."),
+        (("1", "1", "1", "2", "0", "", "", ""), "Top p must be a number above 0, up to 1."),
+        (("1", "1", "1", "1", "0", "", "x", ""), "Seed must be a whole number from 0 to 4294967295."),
     ],
 )
 def test_what_cannot_be_drawn_is_a_sentence(open_browser: Any, form: tuple[str, ...], problem: str) -> None:
