@@ -77,9 +77,9 @@ def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Call
                 theme=theme(),
                 css=CSS,
                 head=page_script(token),
-                _app=GuardedApp(
-                    port, token, live, drops
-                ),  # the one way to stand before what `launch` itself puts first
+                _frontend=False,  # else it gives up where a busy machine takes more than 3 s for the page
+                # The one way to stand before what `launch` itself puts first:
+                _app=GuardedApp(port, token, live, drops),
             )
             on_ready(address)
             ending.wait()
