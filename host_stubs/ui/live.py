@@ -202,7 +202,7 @@ class Live:
         for section in self._sections:
             for block, value in self._shown(page, section).items():
                 there = page.there.setdefault(block, {})
-                wanted = _rows(value) if block in self._html else _properties(block, value)
+                wanted = _sendable(_rows(value) if block in self._html else _properties(block, value))
                 new = {name: value for name, value in wanted.items() if name not in there or there[name] != value}
                 if new:
                     found[block] = new
@@ -222,6 +222,15 @@ def _problems(own: Any) -> Iterator[None]:
 def _rows(value: str | Mapping[str, str]) -> dict[str, Any]:
     rows = value if isinstance(value, Mapping) else {"": value} if value else {}
     return {"value": [[key, html] for key, html in rows.items()]}
+
+
+def _sendable(value: Any) -> Any:
+    """`value` with what is no text in texts, such as bytes of files' names, escaped: else none of it could be sent."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {name: _sendable(part) for name, part in value.items()}
+    return [_sendable(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _properties(block: Block, value: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import orjson
 import pytest
 
 from host_stubs.errors import HostError
@@ -128,3 +129,12 @@ def test_a_section_that_cannot_be_shown_takes_no_other_one_down(page: Page, capl
         page.ask()
     assert page.ask((0, [1]))["html"] == {"rows": [["0", "<p>0</p>"]]}
     assert caplog.text.count("a section of the page cannot be shown") == 1
+
+
+def test_what_is_no_text_can_be_sent_all_the_same(page: Page) -> None:
+    page.live.section(
+        SimpleNamespace, lambda own: {page.text: {"\udce9": "\udce9"}, page.number: {"label": ["\udce9"]}}
+    )
+    told = page.ask()
+    assert told["html"]["text"] == [["\\udce9", "\\udce9"]]
+    assert orjson.loads(orjson.dumps(told))["news"][str(page.number._id)]["label"] == ["\\udce9"]

@@ -177,7 +177,9 @@ class PriorSection:
             self.stop: {"interactive": not asked},
             self.cancel: {"interactive": job is not None and not job.cancel_requested.is_set()},
             self.chart: f"{drawn}{self.kit.muted(PERPLEXITY)}" if drawn else "",
-            self.player: {} if sound is None else {sound.name: self.kit.player(self.files.of(sound), sound.title)},
+            self.player: {}
+            if sound is None
+            else {printable(sound.name): self.kit.player(self.files.of(sound), sound.title)},
         }
 
 
