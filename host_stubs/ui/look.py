@@ -23,6 +23,7 @@ CSS = """
 .player { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 1rem; margin: 0; }
 .player figcaption { flex: 1 1 100%; overflow-wrap: anywhere; }
 .player audio { flex: 1 1 220px; height: 2.5rem; max-width: 480px; }
+.dark :is(.player audio, .drop input) { color-scheme: dark; }
 button.in-html { border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.1rem 0.6rem; }
 button.in-html:hover { background: var(--background-fill-secondary); }
 .row-buttons, .drop { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 0.8rem; }
