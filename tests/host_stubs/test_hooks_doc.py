@@ -194,7 +194,7 @@ def example_of_training_tab(saved: Path) -> None:
     assert plugins.failures == []
     fields = {getattr(block, "label", None): number for number, block in page.blocks.items()}
     shown = live.answer("a page", 0, [], False)
-    assert shown["news"][fields["Model to hear"]]["choices"] == [["tones.sda", "tones.sda"]]
+    assert shown["news"][str(fields["Model to hear"])]["choices"] == [["tones.sda", "tones.sda"]]
     assert shown["html"]["loudness"] == []
     (hear,) = [number for number, (_, act, _) in enumerate(live._acts) if act.__module__ == "example"]
     assert live.answer("a page", 1, [(hear, ["tones.sda"])], False)["html"]["loudness"]
