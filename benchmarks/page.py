@@ -39,7 +39,7 @@ def from_the_command_line(path: Path) -> float:
 def on_the_page(page: Any, path: Path) -> float:
     """Seconds of a training that is only looked at."""
     start(page, path.stem, {"epochs": EPOCHS})
-    page.wait_for_selector("#prior-listen")
+    page.wait_for_selector("#listen")
     return seconds_of(path)
 
 
@@ -48,7 +48,7 @@ def clicks_beside(page: Any, path: Path, other: Path) -> tuple[list[float], floa
     start(page, path.stem, {"epochs": LONG})
     choices = [chosen(page, one) for _ in range(CHOICES // 2) for one in (other, path)]
     stop = answered(page, page.locator("#prior-stop"), "#prior-progress", "Stopping")
-    page.wait_for_selector("#prior-listen")
+    page.wait_for_selector("#listen")
     return choices, stop
 
 

@@ -94,20 +94,20 @@ def every_state(pages: Callable[[], dict[str, Any]], models: Path, model: host_s
     start(page, "strings", SMALL | {"epochs": 400})
     for name, page in pages().items():
         epochs(page, 12)
-        page.wait_for_selector("#prior-player a[download]")
+        page.wait_for_selector("#prior-player audio")
         page.wait_for_timeout(1500)  # for the waveform
         picture(page, "training", name, "#prior-progress", "#prior-player")
     page.click("#prior-stop")
     page.wait_for_selector("#prior-stop", state="hidden")
 
     for name, page in pages().items():
-        page.wait_for_selector("#prior-listen")
+        page.wait_for_selector("#listen")
         page.fill("#listen-seed input, #listen-seed textarea", "7")
-        page.click("#prior-listen")
-        page.wait_for_selector("#listen-player a[download]")
+        page.click("#listen")
+        page.wait_for_selector("#listen-sounds a[download]")
         page.wait_for_timeout(1500)
-        picture(page, "done", name, "#prior-model", "#prior-dataset")
-        picture(page, "listen", name, "#prior-message", "#listen-player")
+        picture(page, "done", name, "#prior-model", "#prior-chart")
+        picture(page, "listen", name, "#listen-title", "#listen-sounds")
         page.click("#prior-train")
         page.wait_for_selector("#prior-replace")
         picture(page, "replace", name, "#prior-train", "#prior-question")

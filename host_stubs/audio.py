@@ -50,17 +50,31 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
     write_wav_blocks(path, [audio], sample_rate)
 
 
-def write_wav_blocks(path: Path, blocks: Iterable[np.ndarray], sample_rate: int) -> Written:
-    """Write sound as `write_wav` does, as it comes, block after block, so that memory does not grow with its length."""
+def write_wav_blocks(
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int,
+    *,
+    bits: int = 16,
+    title: str = "",
+    comment: str = "",
+) -> Written:
+    """Write sound as `write_wav` does, as it comes, block after block, so that memory does not grow with its length.
+
+    `bits` a sample may be 24, too. A title and a comment stand in the file's tags.
+    """
     samples, peak = 0, 0.0
     try:
         with (
             new_file_in_place_of(path) as new,
             new.path.open("wb", buffering=0) as file,
             soundfile.SoundFile(
-                sink := _Sink(file), "w", sample_rate, channels=1, subtype="PCM_16", format="WAV"
+                sink := _Sink(file), "w", sample_rate, channels=1, subtype=f"PCM_{bits}", format="WAV"
             ) as wav,
         ):
+            for tag, text in (("title", title), ("comment", comment)):
+                if text:  # libsndfile takes no empty ones
+                    setattr(wav, tag, text)
             for block in blocks:
                 wav.write(np.clip(block, -1.0, 1.0))
                 if sink.error is not None:

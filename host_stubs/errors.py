@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
+
+logger = logging.getLogger("sda_host")
 
 _SHOWN = 60  # characters
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -28,6 +31,14 @@ class FileChanged(HostError):  # noqa: N818 - a state of a file, not a fault
     """
 
     file_changed = True
+
+
+def sentence(error: BaseException, what: str = "") -> str:
+    """An error as a sentence for a person; one that is meant for nobody goes to the log, with `what` failed."""
+    if getattr(error, "for_user", False):
+        return str(error)
+    logger.error("%s", what or "the page", exc_info=error)
+    return f"Something unexpected went wrong ({type(error).__name__}). The details are in the log."
 
 
 def shown(value: object) -> str:

@@ -13,7 +13,6 @@ import pluggy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import click
     import gradio as gr
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from host_stubs.model import Model
     from host_stubs.playing import PlaySettings
     from host_stubs.ui.jobs import Jobs
+    from host_stubs.ui.live import Live
     from host_stubs.ui.saved import SavedModels
 
 PROJECT = "sda_host"
@@ -99,16 +99,16 @@ def model_facts(model: Model) -> list[tuple[str, str]] | None:
 
 
 @hookspec(firstresult=True)
-def draw_training(model: Model, path: Path) -> bool | None:
-    """Draw how what makes the model's new codes was trained, as a PNG at `path`; None where there is nothing to draw.
+def training_curves(model: Model) -> dict[str, Any] | None:
+    """Say how what makes the model's new codes was trained, for the host to draw; None where there is nothing to draw.
 
-    Called by `host info --plot`, with a path that may be written.
+    Called by `host info --plot`.
     """
 
 
 @hookspec
-def training_tab(page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
+def training_tab(page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs, live: Live) -> None:
     """Add a section to the training tab of `host ui`. Called once, inside the tab's Gradio context.
 
-    Whoever opens the page gets the same components; what takes long belongs into `jobs`.
+    What the section shows, and what its controls do, it tells `live`. What takes long belongs into `jobs`.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import PriorError, setting
 
 STREAMS = ("cpu", "cuda", "mps")
 """Random streams: the processor's, and that of the device where it is another one."""
@@ -25,7 +25,7 @@ def chosen_device(name: str) -> torch.device:
     if name == "auto":  # never mps: nobody has measured yet what training is like there
         name = "cuda" if present["cuda"] else "cpu"
     if not present[name]:
-        raise PriorError(f"--device is {name}, but this machine has none; leave it out to use what there is.")
+        raise PriorError(setting("device"), f" is {name}, but this machine has none; auto uses what there is.")
     return torch.device(name)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import TRAIN_AGAIN, PriorError
 from sda_prior_plugin.extraction import Extraction
 from sda_prior_plugin.facts import read_fields
 from sda_prior_plugin.nearness import Nearness
@@ -123,6 +123,4 @@ class MemorizationReport:
                 **read_fields(cls, facts, but=later | {"rates", "longest"}),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise PriorError(
-                "The prior's memorization report is damaged; train it again with train-prior --overwrite."
-            ) from error
+            raise PriorError("The prior's memorization report is damaged; ", TRAIN_AGAIN, ".") from error

@@ -14,7 +14,7 @@ from torch import Tensor
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copying import CopyGuard, Heard, Passage, covered, shortest_window
 from sda_prior_plugin.cores import NetworkSettings
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import TRAIN_AGAIN, PriorError
 from sda_prior_plugin.half import HALF
 from sda_prior_plugin.kinds import AS_RECORDED
 from sda_prior_plugin.live import LiveSettings, draw_live
@@ -305,7 +305,8 @@ class Prior:
     def _known(self) -> Heard:
         if self.heard is None:
             raise PriorError(
-                "This prior does not say what it was trained on, so that copies cannot be recognized; train it again "
-                "with train-prior --overwrite."
+                "This prior does not say what it was trained on, so that copies cannot be recognized; ",
+                TRAIN_AGAIN,
+                ".",
             )
         return self.heard

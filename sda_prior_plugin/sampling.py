@@ -297,9 +297,7 @@ class Sequences:
             *self.weights, self.memory, self.room, self.progress, found, counts, self.endless, self.draw, self.table
         )
         if self.endless and self.progress.over.any():
-            raise PriorError(
-                "There is nothing to draw that does not copy a recording for longer than --max-copy; allow more."
-            )
+            raise PriorError("There is nothing to draw that copies a recording for no longer than allowed; allow more.")
         return [grid[:count].reshape(-1, shape.bands, shape.levels) for grid, count in zip(found, counts, strict=True)]
 
 

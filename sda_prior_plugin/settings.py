@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import tomli
 
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import SET_BACK, PriorError, Term, setting
 from sda_prior_plugin.kinds import LONGEST_COPIED, copies_of_each
 from sda_prior_plugin.schedule import epochs_per_round, variants_heard, visits_per_round, windows_once
 
@@ -57,23 +57,28 @@ class Knob:
         """Its name on the command line."""
         return "--" + self.name.replace("_", "-")
 
+    @property
+    def term(self) -> Term:
+        """Its name in a sentence."""
+        return setting(self.name)
+
     def checked(self, value: object, origin: str | None = None) -> KnobValue:
         """`value` in this knob's kind.
 
         Raises:
             PriorError: it is of another kind or out of bounds; `origin` says where it was given.
         """
-        where = origin or self.flag
+        where = origin or self.term
         if self.choices:
             if value not in self.choices:
-                raise PriorError(f"{where} is {value!r}; choose one of {', '.join(self.choices)}.")
+                raise PriorError(where, f" is {value!r}; choose one of {', '.join(self.choices)}.")
             return str(value)
         if not is_number(value):
-            raise PriorError(f"{where} is {value!r}; it must be a number.")
+            raise PriorError(where, f" is {value!r}; it must be a number.")
         if self.kind is int and value != int(value):
-            raise PriorError(f"{where} is {value!r}; it must be a whole number.")
+            raise PriorError(where, f" is {value!r}; it must be a whole number.")
         if (self.minimum is not None and value < self.minimum) or (self.maximum is not None and value > self.maximum):
-            raise PriorError(f"{where} is {value}; it must be {self.bounds}.")
+            raise PriorError(where, f" is {value}; it must be {self.bounds}.")
         return int(value) if self.kind is int else float(value)
 
     @property
@@ -258,8 +263,10 @@ def check_meaningful(given: Mapping[str, KnobValue], architecture: str) -> None:
         knob = KNOBS_BY_NAME[name]
         if knob.architecture not in (None, architecture):
             raise PriorError(
-                f"{knob.flag} means nothing to a {architecture} prior; leave it out or choose "
-                f"--architecture {knob.architecture}."
+                knob.term,
+                f" means nothing to a {architecture} prior; ",
+                SET_BACK,
+                f" or choose the architecture {knob.architecture}.",
             )
 
 

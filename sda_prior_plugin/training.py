@@ -17,7 +17,7 @@ import torch
 from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.devices import chosen_device
-from sda_prior_plugin.errors import Diverged, NothingTrained
+from sda_prior_plugin.errors import Diverged, NothingTrained, setting
 from sda_prior_plugin.events import (
     BatchDone,
     EpochDone,
@@ -191,8 +191,9 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
     broken = ended == DIVERGED or not math.isfinite(run.progress.held_out_perplexities[-1])
     if not run.kept or (broken and run.kept[-1].bits > nothing_known):
         raise Diverged(
-            f"Training diverged before it had learned anything. Try again with a smaller --learning-rate than "
-            f"{run.settings.learning_rate:g}."
+            "Training diverged before it had learned anything. Try again with a smaller ",
+            setting("learning_rate"),
+            f" than {run.settings.learning_rate:g}.",
         )
     best, memorization = chosen_checkpoint(run)
     progress, meter = run.progress, run.watch.meter

@@ -75,11 +75,6 @@ class Finding:
         )
 
 
-def in_stretches(stretches: Sequence[tuple[int, int]], epochs: int) -> list[bool]:
-    """Of each epoch up to `epochs`, whether it is in one of the stretches of epochs, first and last."""
-    return [any(first <= epoch <= last for first, last in stretches) for epoch in range(1, epochs + 1)]
-
-
 class Watch:
     """Follows a training and says when it has very likely gone over to reciting, and when it is no longer so.
 

@@ -23,8 +23,9 @@ from starlette.routing import Mount
 
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
-from host_stubs.ui import Jobs, SavedModels
+from host_stubs.ui import Jobs, Live, SavedModels
 from host_stubs.ui.door import MOST_BYTES
+from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
 from host_stubs.ui.page import build_page
 
 pytestmark = pytest.mark.slow
@@ -97,7 +98,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 def requests(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """Method and path of everything that Gradio answers, and of what it would without our knowing."""
     host, folder = Host(load_plugins()), tmp_path_factory.mktemp("none")
-    app = App.create_app(build_page(host, SavedModels(folder, host), folder, Jobs()))
+    app = App.create_app(build_page(host, SavedModels(folder, host), folder, Jobs(), Live(), Drops(folder)))
     found = {request for route in app.routes for request in requests_of(route)}
     assert {("POST", "/gradio_api/upload"), ("GET", "/gradio_api/file=x"), ("GET", "/gradio_api/proxy=x")} <= found
     return sorted(found)
@@ -132,7 +133,7 @@ def test_the_page_itself_is_answered_and_so_is_a_link_to_it(target: Target) -> N
 
 def test_only_what_the_page_needs_is_let_in(target: Target, requests: list[tuple[str, str]]) -> None:
     let_in = {path for method, path in requests if target.ask(method, path).status not in (403, 404)}
-    api = {"app_id", "startup-events", "queue/data", "heartbeat/x", "queue/join", "component_server/"}
+    api = {"app_id", "startup-events", "heartbeat/x", "component_server/"}
     own = {"/", "/theme.css", "/favicon.ico", "/manifest.json"}
     assert let_in <= own | {f"/gradio_api/{name}" for name in api}
     assert {"/", "/gradio_api/app_id", LOOK} <= let_in
@@ -183,13 +184,12 @@ def test_a_post_that_any_page_may_send_is_taken_on_no_route(
 
 
 def test_a_post_without_the_pages_token_or_with_an_older_one_is_told_to_load_again(target: Target) -> None:
-    for path in (PREDICT, LOOK, "/gradio_api/queue/join"):
+    for path in (PREDICT, LOOK, DROP):
         for token in ("", "x" * len(target.token)):
-            answer = target.ask("POST", path, {"X-Host-Page": token}, b"{}")
-            assert (answer.status, answer.text) == (
-                409,
-                "This page is not of this start of the program. Load it again.",
-            )
+            kind = "application/octet-stream" if path == DROP else "application/json"
+            answer = target.ask("POST", path, {"X-Host-Page": token, "Content-Type": kind}, b"{}")
+            assert answer.status == 409
+            assert answer.text == "This page is not of this start of the program. Load it again."
 
 
 def test_uploads_are_off(target: Target) -> None:
@@ -200,10 +200,21 @@ def test_uploads_are_off(target: Target) -> None:
         assert target.ask("POST", path, body=b" " * (MOST_BYTES + 1)).status in (404, 413)
     with socket.create_connection(("127.0.0.1", target.port), timeout=20) as line:
         line.sendall(
-            f"POST {PREDICT} HTTP/1.1\r\nHost: {target.name}\r\nX-Host-Page: {target.token}\r\n"
+            f"POST {LOOK} HTTP/1.1\r\nHost: {target.name}\r\nX-Host-Page: {target.token}\r\n"
             "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         )
         assert line.recv(20).startswith(b"HTTP/1.1 413")
+
+
+def test_a_sound_that_is_dropped_is_taken_from_the_page_alone_whole_and_not_too_large(target: Target) -> None:
+    kind = {"Content-Type": "application/octet-stream"}
+    answer = target.ask("POST", DROP, kind, b"sound")
+    assert (answer.status, len(answer.text)) == (200, 32)
+    assert refused(target.ask("POST", DROP, {**kind, "Origin": f"http://{ELSEWHERE}"}, b"sound"))
+    assert target.ask("POST", DROP, {**kind, "X-Host-Page": "x"}, b"sound").status == 409
+    assert target.ask("POST", DROP, {"Content-Type": "audio/wav"}, b"sound").status == 415
+    assert target.ask("POST", DROP, {**kind, "Content-Length": str(MOST_DROPPED + 1)}, b"sound").status == 413
+    assert target.ask("GET", DROP).status == 404
 
 
 def test_nothing_is_fetched_from_another_address(target: Target) -> None:
@@ -225,7 +236,7 @@ def test_nothing_is_fetched_from_another_address(target: Target) -> None:
         file = {"path": address, "url": address, "meta": {"_type": "gradio.FileData"}}
         named = json.dumps({"data": [None, file], "fn_index": 4, "session_hash": "x"})
         for text in (named, named.replace('"path"', '"p\\u0061th"')):
-            answer = target.ask("POST", PREDICT, body=text.encode())
+            answer = target.ask("POST", LOOK, body=text.encode())
             assert (answer.status, answer.text) == (400, "Files are not taken.")
     finally:
         listener.shutdown()

@@ -61,15 +61,16 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def check_output(path: Path, suffix: str, overwrite: bool) -> FileState | None:
+def check_output(path: Path, suffixes: str | Sequence[str], overwrite: bool) -> FileState | None:
     """Refuse an output file now that could not be written later, or that would replace another one unasked.
 
     Gives the state of the file that may be replaced, or None.
     """
-    if path.suffix.lower() != suffix:
-        raise HostError(f"The output file must end in {suffix}; {path} does not.")
+    allowed = [suffixes] if isinstance(suffixes, str) else suffixes
+    if path.suffix.lower() not in allowed:
+        raise HostError(f"The output file must end in {' or '.join(allowed)}; {path} does not.")
     if path.exists() and not path.is_dir() and not overwrite:
-        raise HostError(f"{path} exists already. --overwrite replaces it, -o OTHER{suffix} writes another file.")
+        raise HostError(f"{path} exists already. --overwrite replaces it, -o OTHER{path.suffix} writes another file.")
     host_stubs.check_writable(path)
     return host_stubs.file_state(path)
 

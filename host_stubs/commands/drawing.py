@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from host_stubs.commands.console import Command, FiniteRange
+from host_stubs.generation import MAX_SECONDS
 from host_stubs.playing import MOST_SEED, MOST_TEMPERATURE
-
-MAX_SECONDS = 3600.0
 
 _OPTIONS = (
     click.option(

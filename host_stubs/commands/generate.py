@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import host_stubs
-from host_stubs import commands
+from host_stubs import commands, generation
 from host_stubs.commands.card import obstacle
 from host_stubs.commands.console import (
     FiniteRange,
@@ -23,7 +22,7 @@ from host_stubs.commands.console import (
     say,
     show,
 )
-from host_stubs.commands.drawing import MAX_SECONDS, drawing_options, seed_option
+from host_stubs.commands.drawing import drawing_options, seed_option
 from host_stubs.errors import HostError
 from host_stubs.host import Host
 from host_stubs.names import shortened
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from host_stubs.continuation import Start
     from host_stubs.model import Model
 
-MAX_AUTO_SECONDS = 60.0
 _ABLE = {  # what not every plugin can
     "max_copy": "keep to --max-copy",
     "start": "continue a recording",
@@ -50,7 +48,7 @@ class Seconds(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
         if value == "auto":
             return None
-        seconds: float = FiniteRange(0, MAX_SECONDS, min_open=True).convert(value, param, ctx)
+        seconds: float = FiniteRange(0, generation.MAX_SECONDS, min_open=True).convert(value, param, ctx)
         return seconds
 
 
@@ -101,27 +99,11 @@ def generate(
     model = host.open_model(model_path)
     start = _read_start(recording, model) if recording is not None else None
     seed = secrets.randbelow(2**32) if seed is None else seed
-    rate, frame = model.codec.sample_rate, model.codec.frame_samples
-    frames = None if seconds is None else math.ceil(seconds * rate / frame)
-    max_frames = math.ceil(MAX_AUTO_SECONDS * rate / frame) if frames is None else frames
-    special = [name for name, value in (("max_copy", max_copy), ("start", start), ("kind", kind)) if value is not None]
+    wish = generation.Wish(seconds, count, temperature, top_p, top_k, max_copy, kind, seed)
     with commands.working_on("making new codes"):
-        grids = host.plugins.first(
-            "generate_codes",
-            special,
-            model=model,
-            frames=frames,
-            max_frames=max_frames,
-            count=count,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            max_copy=max_copy,
-            start=None if start is None else start.codes,
-            kind=kind,
-            seed=seed,
-        )
+        grids = generation.new_codes(host, model, wish, start)
     if grids is None:
+        special = [*wish.special, *([] if start is None else ["start"])]
         able = f" that can {' and '.join(_ABLE[name] for name in special)}" if special else ""
         offered = f"no installed plugin{able} offered any (host plugins lists them)"
         reason = obstacle(model, command_names(ctx)) or offered
@@ -129,13 +111,13 @@ def generate(
     if len(grids) != count:
         raise HostError(f"The plugin was asked for {count} sounds and gave {len(grids)}.")
     say(f"seed {seed}")
-    samples = None if seconds is None else max(1, round(seconds * rate))
     sounds: list[dict[str, Any]] = []
     lines: list[str] = []
     for grid, path in zip(grids, paths, strict=True):
-        if frames is None and len(grid) >= max_frames:
-            say(f"{path.name}: stopped at {MAX_AUTO_SECONDS:.0f} s, the most that auto gives; --seconds sets a length")
-        sound = _write(model, start, grid, path, samples)
+        if seconds is None and len(grid) >= wish.most_frames(model.codec):
+            longest = f"stopped at {generation.MAX_AUTO_SECONDS:.0f} s, the most that auto gives"
+            say(f"{path.name}: {longest}; --seconds sets a length")
+        sound = _write(model, start, grid, path, seconds)
         for text, facts in host.plugins.call("codes_facts", model=model, codes=grid):
             lines.append(f"{path.name}: {text}")
             sound |= facts
@@ -149,20 +131,17 @@ def _read_start(recording: Path, model: Model) -> Start:
         return host_stubs.read_start(recording, model.codec)
 
 
-def _write(model: Model, start: Start | None, grid: np.ndarray, path: Path, samples: int | None) -> dict[str, Any]:
+def _write(model: Model, start: Start | None, grid: np.ndarray, path: Path, seconds: float | None) -> dict[str, Any]:
     """Decode one grid of codes, after those it follows, and write it; what the command's result says about it.
 
-    `samples` is the length of what is new; None: all of it.
+    `seconds` is the length of what is new; None: all of it.
     """
     if len(grid) == 0:
         ended = "ended the sound before it began" if start is None else "says that the recording is over where it ends"
         raise HostError(f"The prior {ended}. Try another --seed, or give --seconds.")
-    codec = model.codec
-    before, given = ([], 0) if start is None else ([start.codes], start.samples)
-    lead = 0 if start is None else start.lead
-    new = len(grid) * codec.frame_samples if samples is None else samples
+    codec, given = model.codec, 0 if start is None else start.samples
     with commands.working_on(f"decoding {path.name}"):
-        audio = host_stubs.between(codec.decode_stream([*before, grid]), lead, lead + given + new)
+        audio = generation.sound_blocks(codec, start, grid, seconds)
         written = host_stubs.write_wav_blocks(path, audio, codec.sample_rate)
     return {
         "path": str(path),

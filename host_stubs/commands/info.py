@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from host_stubs import ui
 from host_stubs.commands.card import model_card, model_document, obstacle
 from host_stubs.commands.console import check_output, command_names, json_option, overwrite_option, say, show
 from host_stubs.errors import HostError
@@ -16,7 +17,7 @@ from host_stubs.host import Host
 @click.argument("model_path", metavar="MODEL.sda", type=click.Path(path_type=Path))
 @click.option(
     "--plot",
-    metavar="OUT.png",
+    metavar="OUT.png|OUT.svg",
     type=click.Path(path_type=Path),
     help="Also draw how what makes its new sound was trained.",
 )
@@ -30,11 +31,12 @@ def info(ctx: click.Context, model_path: Path, plot: Path | None, overwrite: boo
     """
     host: Host = ctx.obj
     if plot is not None:
-        check_output(plot, ".png", overwrite)
+        check_output(plot, (".png", ".svg"), overwrite)
     model = host.open_model(model_path)
     if plot is not None:
-        if not host.plugins.first("draw_training", model=model, path=plot):
+        if (curves := host.plugins.first("training_curves", model=model)) is None:
             reason = obstacle(model, command_names(ctx)) or "no installed plugin draws it (host plugins lists them)"
             raise HostError(f"{model_path} has no training to draw: {reason}")
+        ui.draw(curves, model.name, plot)
         say(f"drawn: {plot}")
     show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))

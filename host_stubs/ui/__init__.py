@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from host_stubs.ui.jobs import Job, Jobs
+    from host_stubs.ui.live import Live
+    from host_stubs.ui.picture import draw
     from host_stubs.ui.saved import SavedModel, SavedModels
     from host_stubs.ui.server import serve
 
-_HOME = {"Job": "jobs", "Jobs": "jobs", "SavedModel": "saved", "SavedModels": "saved", "serve": "server"}
+_HOME = {
+    "Job": "jobs", "Jobs": "jobs", "Live": "live", "SavedModel": "saved", "SavedModels": "saved", "draw": "picture",
+    "serve": "server",
+}  # fmt: skip
 
-__all__ = ["Job", "Jobs", "SavedModel", "SavedModels", "serve"]
+__all__ = ["Job", "Jobs", "Live", "SavedModel", "SavedModels", "draw", "serve"]
 
 
 def __getattr__(name: str) -> Any:

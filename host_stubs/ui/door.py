@@ -7,14 +7,16 @@ answered but requests for this address, by this page, of the few kinds that the 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
 from host_stubs.ui.sessions import Sessions
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -32,12 +34,16 @@ OLDER_PAGE = 409
 API = "/gradio_api"
 HEARTBEAT = f"{API}/heartbeat/"
 READ = frozenset(
-    ["/", "/theme.css", "/favicon.ico", "/manifest.json"]
-    + [f"{API}/{name}" for name in ("app_id", "startup-events", "queue/data")]
+    ["/", "/theme.css", "/favicon.ico", "/manifest.json"] + [f"{API}/{name}" for name in ("app_id", "startup-events")]
 )
 READ_BELOW = ("/assets/", "/static/", HEARTBEAT)
 SOUND = f"{API}/file="
-SENT = frozenset(f"{API}/{name}" for name in ("run/predict", "queue/join", "component_server/"))
+SENT = {
+    f"{API}/run/predict": ("application/json", MOST_BYTES),
+    f"{API}/component_server/": ("application/json", MOST_BYTES),
+    DROP: ("application/octet-stream", MOST_DROPPED),
+}
+"""What is sent where, and how many bytes of it at most."""
 
 HEADERS = (
     (
@@ -92,11 +98,14 @@ class Door:
         token: what a page of this server has in its script.
         sounds: the folder with the files that pages may fetch.
         sessions: told of each page that is open.
+        drops: for sounds that are dropped on pages.
     """
 
-    def __init__(self, app: Asgi, names: Iterable[str], token: str, sounds: Path, sessions: Sessions) -> None:
+    def __init__(
+        self, app: Asgi, names: Iterable[str], token: str, sounds: Path, sessions: Sessions, drops: Drops
+    ) -> None:
         self._app, self._names, self._token = app, frozenset(names), token
-        self._sounds, self._sessions = os.path.realpath(sounds), sessions
+        self._sounds, self._sessions, self._drops = os.path.realpath(sounds), sessions, drops
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -109,8 +118,12 @@ class Door:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path, headers = str(scope["method"]), str(scope["path"]), _headers(scope)
         refused = self.refusal(method, path, headers)
+        length = int(headers["content-length"][0]) if refused is None and method == "POST" else 0
+        if refused is None and path == DROP:
+            await self._take(receive, send, length)
+            return
         if refused is None and method == "POST":
-            body = await _read(receive, int(headers["content-length"][0]))
+            body = b"".join([chunk async for chunk in _chunks(receive, length)])
             receive, refused = _again(body, receive), content_refusal(body)
         if refused is not None:
             await _refuse(refused, send)
@@ -119,6 +132,15 @@ class Door:
                 await self._app(scope, receive, _hardened(send))
         else:
             await self._app(scope, receive, _hardened(send))
+
+    async def _take(self, receive: Receive, send: Send, length: int) -> None:
+        """Write what is dropped into a file, as it comes, and answer with its name."""
+        drop, path = self._drops.new()
+        with path.open("wb") as file:
+            async for chunk in _chunks(receive, length):
+                await asyncio.to_thread(file.write, chunk)
+            whole = file.tell() == length
+        await _respond(200, drop, send) if whole else await _refuse(Refusal(400, "That is not all of it."), send)
 
     def refusal(self, method: str, path: str, headers: dict[str, list[str]]) -> Refusal | None:
         """Why a request is refused by what stands before its body; None if it is not.
@@ -137,13 +159,14 @@ class Door:
             return None if self._may_read(path) else Refusal(404, "The page has nothing like that.")
         if method != "POST" or path not in SENT:
             return Refusal(404, "The page does nothing like that.")
-        if headers.get("content-type", [""])[0].partition(";")[0].strip().lower() != "application/json":
-            return Refusal(415, "Only JSON is taken.")
+        kind, most = SENT[path]
+        if headers.get("content-type", [""])[0].partition(";")[0].strip().lower() != kind:
+            return Refusal(415, f"Only {kind} is taken.")
         if headers.get(TOKEN_HEADER) != [self._token]:
             return Refusal(OLDER_PAGE, "This page is not of this start of the program. Load it again.")
         length = headers.get("content-length", [""])[0]
-        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > MOST_BYTES:
-            return Refusal(413, f"At most {MOST_BYTES:,} bytes are taken, and their number has to be said.")
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > most:
+            return Refusal(413, f"At most {most:,} bytes are taken, and their number has to be said.")
         return None
 
     def _may_read(self, path: str) -> bool:
@@ -189,14 +212,15 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
     return found
 
 
-async def _read(receive: Receive, length: int) -> bytes:
-    """What was sent, at most the bytes that there were said to be."""
-    body, more = b"", True
-    while more and len(body) < length:
+async def _chunks(receive: Receive, length: int) -> AsyncIterator[bytes]:
+    """What was sent, piece by piece, at most the bytes that there were said to be."""
+    left, more = length, True
+    while more and left > 0:
         message = await receive()
-        body += message.get("body", b"")
+        chunk = message.get("body", b"")[:left]
         more = message["type"] == "http.request" and message.get("more_body", False)
-    return body
+        left -= len(chunk)
+        yield chunk
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -222,7 +246,11 @@ def _hardened(send: Send) -> Send:
 
 
 async def _refuse(refused: Refusal, send: Send) -> None:
-    body = refused.why.encode()
+    await _respond(refused.status, refused.why, send)
+
+
+async def _respond(status: int, text: str, send: Send) -> None:
+    body = text.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    await _hardened(send)({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await _hardened(send)({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

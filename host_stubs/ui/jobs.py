@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from host_stubs.errors import HostError
+from host_stubs.errors import HostError, sentence
 from host_stubs.locks import claimed
-
-logger = logging.getLogger("sda_host")
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 _LOOK_EVERY = 0.2  # seconds, while a job waits for its turn
@@ -159,11 +156,7 @@ def _outcome(job: Job, work: Work) -> tuple[str, str]:
     except Cancelled:
         return CANCELLED, _nothing_kept(job.path)
     except BaseException as error:  # an exit, too, ends a job and not the host: this is a thread of its own
-        if getattr(error, "for_user", False):
-            logger.info("%s: %s", job.title, error)
-            return FAILED, str(error)
-        logger.error("%s", job.title, exc_info=error)
-        return FAILED, f"Something unexpected went wrong ({type(error).__name__}). The details are in the log."
+        return FAILED, sentence(error, job.title)
 
 
 def _key(path: Path) -> Path:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable
-
 import gradio as gr
-
-from host_stubs.errors import printable
 
 FONTS = ("system-ui", "sans-serif")
 MONO_FONTS = ("ui-monospace", "monospace")
@@ -23,6 +18,32 @@ CSS = """
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 .said { border-left: 4px solid var(--border-color-primary); padding: 0.3rem 0.8rem; overflow-wrap: anywhere; }
 .said.problem { border-left-color: var(--error-border-color); }
+.block:has(.live:empty) { display: none; }
+.live > div + div { margin-top: 0.6rem; }
+.player { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 1rem; margin: 0; }
+.player figcaption { flex: 1 1 100%; overflow-wrap: anywhere; }
+.player audio { flex: 1 1 220px; height: 2.5rem; max-width: 480px; }
+.dark :is(.player audio, .drop input) { color-scheme: dark; }
+button.in-html { border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.1rem 0.6rem; }
+button.in-html:hover { background: var(--background-fill-secondary); }
+.row-buttons, .drop { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 0.8rem; }
+.row-buttons :is(input, select) { background: var(--input-background-fill); color: var(--body-text-color);
+  border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.1rem 0.4rem; }
+details summary { cursor: pointer; padding: 0.2rem 0; }
+.warned { border: 3px solid #d98200 !important; border-radius: 8px; padding: 0.8rem !important; }
+.warned p { font-weight: 600; overflow-wrap: anywhere; }
+.chart { color: var(--body-text-color); --held-out: #0b5fa5; --marked: #d98200; }
+.dark .chart { --held-out: #6cb6ff; --marked: #f0a830; }
+.chart svg { display: block; width: 100%; max-width: 760px; height: auto; font: 13px system-ui, sans-serif; }
+.chart text { fill: currentColor; }
+.chart :is(.grid, .axis) { stroke: currentColor; opacity: 0.15; }
+.chart .axis { opacity: 0.5; }
+.chart .train { fill: none; stroke: currentColor; opacity: 0.7; stroke-width: 2; stroke-dasharray: 6 4; }
+.chart .held-out { fill: none; stroke: var(--held-out); stroke-width: 2.5; }
+.chart .best { stroke: var(--held-out); stroke-width: 1.5; stroke-dasharray: 2 4; }
+.chart .mark { fill: var(--held-out); }
+.chart .marked { fill: var(--marked); opacity: 0.3; }
+.chart .narrow { display: none; }
 .going progress { width: 100%; height: 0.8rem; appearance: none; border: 1px solid var(--body-text-color); }
 .going progress::-webkit-progress-bar { background: var(--background-fill-secondary); }
 .going progress::-webkit-progress-value { background: var(--color-accent); }
@@ -37,6 +58,8 @@ CSS = """
 @media (max-width: 600px) {
   .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: 0.4rem; }
+  .chart .wide { display: none; }
+  .chart .narrow { display: block; }
 }
 """
 
@@ -58,22 +81,3 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover_dark="*primary_800",
         **grey,
     )
-
-
-def as_html(text: str) -> str:
-    """Text as HTML that shows it."""
-    return html.escape(printable(text))
-
-
-def said(sentence: str, *, problem: bool = False) -> str:
-    """A sentence to the user as HTML, announced by screen readers; nothing for no sentence."""
-    if not sentence:
-        return ""
-    kind, role = ("said problem", "alert") if problem else ("said", "status")
-    return f'<p class="{kind}" role="{role}">{"Problem: " if problem else ""}{as_html(sentence)}</p>'
-
-
-def facts(lines: Iterable[tuple[str, str]]) -> str:
-    """Lines `(label, text)` as HTML."""
-    rows = "".join(f"<dt>{as_html(label)}</dt><dd>{as_html(fact)}</dd>" for label, fact in lines)
-    return f'<dl class="facts">{rows}</dl>'

@@ -1,7 +1,6 @@
-"""What the server keeps of a page goes a little after the page has gone.
+"""What the server keeps of a page, an open model for one, goes a little after the page has gone.
 
-Gradio keeps a page's state for the life of the server, unless an event has returned it, and with it whatever hangs on
-that: an open model, for one.
+Gradio itself keeps a page's session for the life of the server.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gradio.state_holder import StateHolder
@@ -19,10 +18,10 @@ KEPT_SECONDS = 10.0
 
 
 class Sessions:
-    """The pages that are open, each known by the connection that it holds."""
+    """The pages that are open, each known by the connection that it holds; `forget` is told of each that is not."""
 
-    def __init__(self, states: StateHolder) -> None:
-        self._states = states
+    def __init__(self, states: StateHolder, forget: Callable[[str], None]) -> None:
+        self._states, self._tell = states, forget
         self._open: Counter[str] = Counter()
         self._will_look = False
 
@@ -51,6 +50,7 @@ class Sessions:
             for session in closed:
                 if self._states.time_last_used.get(session, before) <= before:
                     self._states.session_data.pop(session)
+                    self._tell(session)
                     self._states.time_last_used.pop(session, None)
                 else:
                     self._look_later()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +17,33 @@ from host_stubs.kinds import COMMON_KINDS
 from host_stubs.names import as_text, model_file_name
 from host_stubs.training import EpochDone
 from host_stubs.ui.jobs import WAITING, Job, Jobs
-from host_stubs.ui.look import as_html, facts, said
+from host_stubs.ui.kit import as_html, bar, chart, clock, facts, muted, said
+from host_stubs.ui.live import Live
 from host_stubs.ui.saved import SavedModels, dataset_folders
-from host_stubs.ui.shown import Properties, Shown
 from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
 
-SECONDS_BETWEEN_LOOKS, SECONDS_WITHOUT_TRAINING = 2.0, 6.0
-"""Between two looks at how a training goes, and at whether there is one by now. Each keeps the browser busy a while."""
 MOST_EPOCHS = 100_000
 LARGEST_SEED = 2**32 - 1
-QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-NOTHING: dict[Any, Any] = gr.skip()
-"""Gradio's word for it: it would take an empty dictionary for a value."""
 TITLE = "training of the VQ-VAE"
+LOSS = "The loss is how far what comes back is from the recording; less is better, and what counts is what is held out."
+HEALTH = (
+    "How well each level's codes are used: the more in use, and the fewer dead, the finer the sound that comes back."
+)
 
 
 class VqvaePage:
-    """What one open page has in this section. Gradio copies one for each page; a copy starts afresh."""
+    """What one open page has in this section."""
 
     def __init__(self) -> None:
-        self.shown = Shown()
-        self.lock = threading.Lock()
         self.problem = ""
         self.replacing: Path | None = None
         self.folders: list[Path] = []
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> VqvaePage:
-        return VqvaePage()
 
 
 class VqvaeSection:
     """The section's components and what they do. To be made inside the page's Gradio context."""
 
-    def __init__(self, page: gr.Blocks, host: Host, models: SavedModels, datasets: Path, jobs: Jobs) -> None:
+    def __init__(self, host: Host, models: SavedModels, datasets: Path, jobs: Jobs, live: Live) -> None:
         self.host, self.models, self.datasets, self.jobs = host, models, datasets, jobs
         gr.HTML(
             "<h2>Train a model</h2><p>A VQ-VAE learns to turn your recordings into codes and back. It comes first; "
@@ -87,97 +79,55 @@ class VqvaeSection:
         with gr.Row(visible=False) as self.asking:
             self.replace = gr.Button("Replace the model", variant="stop", elem_id="vqvae-replace")
             self.keep = gr.Button("Keep it as it is", elem_id="vqvae-keep")
-        self.message = gr.HTML(elem_id="vqvae-message")
-        self.going = gr.HTML(elem_id="vqvae-going", elem_classes="going")
+        self.message = live.html("vqvae-message")
+        self.going = live.html("vqvae-going", elem_classes="going")
         with gr.Row(visible=False) as self.ending:
             self.stop = gr.Button("Stop and use best epoch", elem_id="vqvae-stop")
             self.cancel = gr.Button("Cancel and write nothing", elem_id="vqvae-cancel")
-        self._connect(page)
-
-    def _connect(self, page: gr.Blocks) -> None:
-        state, more = gr.State(VqvaePage()), gr.Number(0, label="There is more", visible="hidden")
-        timer = self.timer = gr.Timer(SECONDS_WITHOUT_TRAINING)
-        outputs = [self.folder, self.train, self.asking, self.message, self.going, self.ending, timer]
-
-        def on(event: Callable[..., Any], act: Callable[..., None], *inputs: Block) -> None:
-            def handle(own: VqvaePage, *values: Any) -> dict[Block, Any]:
-                with own.lock:
-                    act(own, *values)
-                    return own.shown.news(self._wanted(own)) or NOTHING
-
-            event(handle, [state, *inputs], outputs, **QUICK)
-
-        def look(own: VqvaePage) -> dict[Block, Any]:
-            """Send how the training goes. Where there is more, the page is told to ask for all of it: a browser is
-            busy for a while with every component that an answer could change, whether or not it does."""
-            with own.lock:
-                wanted = self._wanted(own)
-                news = own.shown.news({self.going: wanted.pop(self.going)})
-                return {**news, more: time.monotonic()} if own.shown.lacks(wanted) else news or NOTHING
-
+        section = live.section(self._opened, self._wanted)
         form = (self.folder, self.name, self.epochs, self.seed, self.device)
-        on(page.load, self._opened)
-        on(self.folder.focus, self._looked_for_folders)
-        timer.tick(look, state, [self.going, more], **QUICK)
-        on(more.change, lambda own: None)
-        on(self.train.click, self._train, *form)
-        on(self.replace.click, self._replace, *form)
-        on(self.keep.click, self._keep)
-        on(self.stop.click, lambda own: self._tell(Job.stop))
-        on(self.cancel.click, lambda own: self._tell(Job.cancel))
+        section.on(self.folder.focus, self._look_for_folders)
+        section.on(self.train.click, self._train, *form)
+        section.on(self.replace.click, self._train_in_place, *form)
+        section.on(self.keep.click, self._keep)
+        section.on(self.stop.click, lambda own: self._tell(Job.stop))
+        section.on(self.cancel.click, lambda own: self._tell(Job.cancel))
 
-    def _opened(self, own: VqvaePage) -> None:
-        own.shown.forget()
-        self._looked_for_folders(own)
+    def _opened(self) -> VqvaePage:
+        own = VqvaePage()
+        self._look_for_folders(own)
+        return own
 
-    def _looked_for_folders(self, own: VqvaePage) -> None:
+    def _look_for_folders(self, own: VqvaePage) -> None:
         own.folders = dataset_folders(self.datasets)
 
-    def _train(
-        self, own: VqvaePage, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
-    ) -> None:
-        own.problem, own.replacing = "", None
-        try:
-            path, work = self._settled(own, folder, name, epochs, seed, device)
-            if path.exists():
-                own.replacing = path
-            else:
-                self.jobs.start(path, TITLE, work, VqvaeProgress())
-        except HostError as error:
-            own.problem = str(error)
-
-    def _replace(
-        self, own: VqvaePage, folder: str | None, name: str | None, epochs: str | None, seed: str | None, device: str
-    ) -> None:
-        asked, own.problem, own.replacing = own.replacing, "", None
-        try:
-            path, work = self._settled(own, folder, name, epochs, seed, device)
-            if path != asked:  # the name was changed after the question: it is another question now
-                own.replacing = path if path.exists() else None
-                raise HostError("The name has changed since; press Train VQ-VAE again.")
+    def _train(self, own: VqvaePage, *form: str | None) -> None:
+        own.replacing = None
+        path, work = self._settled(own, *form)
+        if path.exists():
+            own.replacing = path
+        else:
             self.jobs.start(path, TITLE, work, VqvaeProgress())
-        except HostError as error:
-            own.problem = str(error)
+
+    def _train_in_place(self, own: VqvaePage, *form: str | None) -> None:
+        asked, own.replacing = own.replacing, None
+        path, work = self._settled(own, *form)
+        if path != asked:  # the name was changed after the question: it is another question now
+            own.replacing = path if path.exists() else None
+            raise HostError("The name has changed since; press Train VQ-VAE again.")
+        self.jobs.start(path, TITLE, work, VqvaeProgress())
 
     def _keep(self, own: VqvaePage) -> None:
-        own.problem, own.replacing = "", None
+        own.replacing = None
 
     def _tell(self, how: Callable[[Job], None]) -> None:
         job = self._job()
         if job is not None and not job.over:
             how(job)
 
-    def _settled(
-        self,
-        own: VqvaePage,
-        folder: str | None,
-        name: str | None,
-        epochs: str | None,
-        seed: str | None,
-        device: str,
-    ) -> tuple[Path, VqvaeWork]:
+    def _settled(self, own: VqvaePage, *form: str | None) -> tuple[Path, VqvaeWork]:
         """The model file and the work, from the form. Raises HostError where something is missing or wrong."""
-        folder, name, epochs, seed = ((text or "").strip() for text in (folder, name, epochs, seed))
+        folder, name, epochs, seed, device = ((text or "").strip() for text in form)
         if not folder:
             raise HostError("Choose a folder with recordings first.")
         recordings = next(
@@ -199,9 +149,8 @@ class VqvaeSection:
         trainings = [job for job in self.jobs.all() if isinstance(job.progress, VqvaeProgress)]
         return next((job for job in trainings if not job.over), trainings[-1] if trainings else None)
 
-    def _wanted(self, own: VqvaePage) -> dict[Block, Properties]:
+    def _wanted(self, own: VqvaePage) -> dict[Block, Any]:
         job = self._job()
-        going = job is not None and not job.over
         message = said(own.problem, problem=True)
         if own.replacing is not None:
             message = said(
@@ -212,11 +161,10 @@ class VqvaeSection:
             message = said(job.message, problem=job.state == "failed")
         return {
             self.folder: {"choices": [printable(str(path)) for path in own.folders]},
-            self.asking: {"visible": own.replacing is not None},
-            self.message: {"value": message, "visible": message != ""},
-            self.going: {"value": "" if job is None else _going(job), "visible": job is not None},
-            self.ending: {"visible": going},
-            self.timer: {"value": SECONDS_BETWEEN_LOOKS if going else SECONDS_WITHOUT_TRAINING},
+            self.asking: own.replacing is not None,
+            self.message: message,
+            self.going: "" if job is None else _going(job),
+            self.ending: job is not None and not job.over,
         }
 
 
@@ -230,39 +178,40 @@ def _whole(text: str, name: str, least: int, most: int) -> int:
 def _going(job: Job) -> str:
     """How a training goes, as HTML."""
     progress: VqvaeProgress = job.progress
-    epochs = list(progress.epochs)
+    epochs = progress.epochs[:]
     parts = [f"<p><strong>{as_html(job.path.name)}</strong>: {_state(job, epochs)}</p>"]
     if epochs:
         last = epochs[-1]
-        parts.append(
-            f'<progress max="{last.epochs}" value="{last.epochs if job.over else last.epoch}" '
-            'aria-label="Epochs of the VQ-VAE"></progress>'
-        )
-        parts.append(_levels(last))
+        parts.append("" if job.over else bar("Epochs of the VQ-VAE", last.epoch, last.epochs))
+        parts += [chart(_curves(epochs)), muted(LOSS), _levels(last)]
     elif not job.over:
-        parts.append('<progress aria-label="Looking at the recordings"></progress>')
-    if progress.account:
-        parts.append(facts(progress.account))
-    parts += [f'<p class="muted">{as_html(note)}</p>' for note in progress.notes]
+        parts.append(bar("Looking at the recordings"))
+    parts.append(facts(progress.account))
+    parts += [muted(note) for note in progress.notes]
     return "".join(parts)
 
 
-def _state(job: Job, epochs: list[EpochDone]) -> str:
+def _curves(epochs: Sequence[EpochDone]) -> dict[str, Any]:
+    """The training for a chart: there is one where recordings are held out."""
+    last, held_out = epochs[-1], [each.held_out_loss for each in epochs]
+    best = last.best_epoch if math.isfinite(min(held_out)) else 0
+    losses = [each.train_loss for each in epochs]
+    return {"measure": "loss", "trained_on": losses, "held_out": held_out, "best": best, "planned": last.epochs}
+
+
+def _state(job: Job, epochs: Sequence[EpochDone]) -> str:
     if job.state == WAITING:
         return "waiting for another training to end."
     if not epochs:
         return "looking at the recordings."
     last = epochs[-1]
-    losses = f"epoch {last.epoch} of {last.epochs}, loss on what it trains on {last.train_loss:.4f}"
-    if math.isfinite(last.held_out_loss):
-        losses += f", held out {last.held_out_loss:.4f} (best: epoch {last.best_epoch})"
+    going = f"epoch {last.epoch} of {last.epochs}"
     if job.over:
-        return losses + "."
+        return f"{going}."
     if job.stop_requested.is_set():
-        return losses + ". Ending after the current step."
-    if last.finishing:
-        return f"{losses}. Finishing: {_clock(last.seconds_left)} left."
-    return f"{losses}. At most {_clock(last.seconds_left)} left."
+        return f"{going}. Ending after the current step."
+    left = f"{clock(last.seconds_left)} left"
+    return f"{going}. Finishing: {left}." if last.finishing else f"{going}, at most {left}."
 
 
 def _levels(event: EpochDone) -> str:
@@ -274,9 +223,4 @@ def _levels(event: EpochDone) -> str:
         for number, health in enumerate(event.levels)
     )
     head = "<tr><th>Level</th><th>Codes in use</th><th>Perplexity</th><th>Dead codes</th></tr>"
-    return f'<table class="levels"><caption class="muted">Codebook health</caption>{head}{rows}</table>' if rows else ""
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    return f'<table class="levels"><caption class="muted">{HEALTH}</caption>{head}{rows}</table>' if rows else ""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         write_entry,
     )
     from sda_prior_plugin.edge.console import ConsoleProgress
+    from sda_prior_plugin.edge.curves import model_curves
     from sda_prior_plugin.edge.exporting import export_lines, export_model
     from sda_prior_plugin.edge.job import PriorJob
-    from sda_prior_plugin.edge.picture import draw_training
     from sda_prior_plugin.edge.recordings import counted, listed
     from sda_prior_plugin.edge.settling import prepare_job
     from sda_prior_plugin.edge.tab.section import PriorSection
@@ -37,12 +37,12 @@ __all__ = [
     "card_lines",
     "checked_entries",
     "counted",
-    "draw_training",
     "export_lines",
     "export_model",
     "follow",
     "generated",
     "listed",
+    "model_curves",
     "prepare_job",
     "read_entry",
     "streamed",
@@ -64,7 +64,7 @@ __getattr__ = lazy_face(
         "export_lines": "exporting",
         "export_model": "exporting",
         "PriorJob": "job",
-        "draw_training": "picture",
+        "model_curves": "curves",
         "counted": "recordings",
         "listed": "recordings",
         "prepare_job": "settling",

@@ -14,7 +14,7 @@ from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.dates import day
 from sda_prior_plugin.encoding import Codec, code_shape
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import TRAIN_AGAIN, PriorError
 from sda_prior_plugin.half import halved
 from sda_prior_plugin.live import LiveSettings
 from sda_prior_plugin.memorization import GAP, NO_SIGN, UNKNOWN, MemorizationReport
@@ -71,14 +71,12 @@ def read_entry(model: Model, bundle: Bundle) -> Prior | None:
         return None
     entry = bundle.get(NAMESPACE)
     if entry is None:
-        raise PriorError("The prior in this file has no facts; train it again with train-prior --overwrite.")
+        raise PriorError("The prior in this file has no facts; ", TRAIN_AGAIN, ".")
     facts, settings = entry.facts, entry.facts.get("settings")
     if not isinstance(settings, dict):
-        raise PriorError("The prior in this file has no settings; train it again with train-prior --overwrite.")
+        raise PriorError("The prior in this file has no settings; ", TRAIN_AGAIN, ".")
     if facts.get("codebooks_sha256") != codebooks_digest(model.codec):
-        raise PriorError(
-            "The prior in this file belongs to another codec; train it again with train-prior --overwrite."
-        )
+        raise PriorError("The prior in this file belongs to another codec; ", TRAIN_AGAIN, ".")
     shape = code_shape(model.codec)
     heard = read_heard(entry)
     return Prior.from_weights(
@@ -103,7 +101,7 @@ def read_kinds(facts: Mapping[str, Any]) -> tuple[str, ...]:
     names = facts.get("kinds", [])
     if isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
         return tuple(names)
-    raise PriorError("What this prior can be asked for is damaged; train it again with train-prior --overwrite.")
+    raise PriorError("What this prior can be asked for is damaged; ", TRAIN_AGAIN, ".")
 
 
 def checked_entries(model: Model, bundle: Bundle) -> list[tuple[str, str]]:
@@ -178,9 +176,7 @@ def read_sketch(entry: Entry, heard: Heard, bands: int) -> Sketch | None:
 
 
 def _damaged() -> PriorError:
-    return PriorError(
-        "What the prior in this file was trained on is damaged; train it again with train-prior --overwrite."
-    )
+    return PriorError("What the prior in this file was trained on is damaged; ", TRAIN_AGAIN, ".")
 
 
 def codebooks_digest(codec: Codec) -> str:

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from sda_prior_plugin.training import PriorRun
 
 RANGES: dict[type, Callable[[Any, Any], click.ParamType]] = {int: click.IntRange, float: click.FloatRange}
+WORDS = {knob.name: knob.flag for knob in KNOBS} | {
+    "train again": "train it again with train-prior --overwrite",
+    "say where": "say where they are: --dataset DIR",
+    "set back": "leave it out",
+    "start anew": "leave out --resume to start anew",
+}
+"""What terms of errors mean to this command."""
 MODEL_FILE = click.Path(path_type=Path)
 SUFFIX = ".sda"
 SAVED_ELSEWHERE = 3
@@ -69,7 +76,7 @@ def train_prior_command(host: Host) -> click.Command:
         """
         given = {name: value for name, value in knobs.items() if value is not None}
         wish = Wish(model_path, output or model_path, given, dataset, config, not no_cache, overwrite, resume)
-        with joined_team() as team:
+        with in_words_of_the_command(), joined_team() as team:
             if team.leads:
                 code, text = lead(host, team, wish, as_json=as_json)
                 click.echo(text)
@@ -83,6 +90,16 @@ def train_prior_command(host: Host) -> click.Command:
     for knob in sorted(KNOBS, key=lambda knob: not knob.main):
         train_prior.params.append(knob_option(knob))
     return train_prior
+
+
+@contextmanager
+def in_words_of_the_command() -> Iterator[None]:
+    """Errors from inside the block say what to do with flags."""
+    try:
+        yield
+    except PriorError as error:
+        error.args = (error.said(WORDS),)
+        raise
 
 
 @contextmanager
@@ -283,7 +300,8 @@ def _run(host: Host, job: PriorJob, wish: Wish, team: Team) -> tuple[PriorRun, S
     except Exception as error:
         if not getattr(error, "for_user", False):
             raise
-        raise PriorError(f"{error} {'' if saving else wish.untouched}{_to_go_on(keeper, wish)}".strip()) from error
+        said = error.said(WORDS) if isinstance(error, PriorError) else str(error)
+        raise PriorError(f"{said} {'' if saving else wish.untouched}{_to_go_on(keeper, wish)}".strip()) from error
     ended = {
         "finished": "Training is finished.",
         "no better": "Training is finished: it got no better.",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sda_prior_plugin.encoding import Codec, Recording
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import gradio as gr
+    from gradio.blocks import Block
     from torch import Tensor
 
 
@@ -156,6 +158,47 @@ class Jobs(Protocol):
     def start(self, path: Path, title: str, work: Callable[[Any], str], progress: Any = None) -> Job: ...
     def of(self, path: Path) -> Job | None: ...
     def all(self) -> Sequence[Job]: ...
+
+
+Steps: TypeAlias = Generator[Callable[[], Any], Any, None]
+"""An act that yields what takes long, and gets what that gave."""
+
+
+class Kit(Protocol):
+    """What the sections of the host's page share, as HTML."""
+
+    def said(self, sentence: str, *, problem: bool = ...) -> str: ...
+    def facts(self, lines: Iterable[tuple[str, str]], main: Container[str] | None = ...) -> str: ...
+    def muted(self, text: str) -> str: ...
+    def as_html(self, text: str) -> str: ...
+    def bar(self, label: str, done: float = ..., total: float = ...) -> str: ...
+    def clock(self, seconds: float) -> str: ...
+    def player(self, path: Path, label: str) -> str: ...
+    def button(self, text: str, act: int, value: object) -> str: ...
+    def chart(self, described: Mapping[str, Any]) -> str: ...
+
+
+class Section(Protocol):
+    """A part of the host's page."""
+
+    def on(self, event: Callable[..., Any], act: Callable[..., Steps | None], *inputs: Block) -> None: ...
+    def act(self, act: Callable[..., Steps | None]) -> int: ...
+
+
+class Live(Protocol):
+    """What open pages of the host show, and what their controls do."""
+
+    @property
+    def kit(self) -> Any: ...
+    @property
+    def folder(self) -> Path: ...
+    def section(
+        self,
+        new: Callable[[], Any],
+        show: Callable[[Any], Mapping[Block, Any]],
+        look: Callable[[Any], Steps | None] | None = None,
+    ) -> Section: ...
+    def html(self, elem_id: str = ..., **how: Any) -> gr.HTML: ...
 
 
 class Host(Protocol):

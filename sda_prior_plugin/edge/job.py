@@ -17,7 +17,7 @@ from sda_prior_plugin.edge.recordings import manifest_of
 from sda_prior_plugin.edge.resumable import SECONDS_BETWEEN_STATES, StateFile, StateKeeper, Unfinished, now
 from sda_prior_plugin.edge.saving import Saved, save_prior
 from sda_prior_plugin.edge.unfinished import not_resumable
-from sda_prior_plugin.errors import Diverged, PriorError
+from sda_prior_plugin.errors import Diverged
 from sda_prior_plugin.events import TrainingEvent
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
@@ -108,7 +108,7 @@ class PriorJob:
         except NotResumable as error:
             if keeper is not None:
                 keeper.kept = None
-            raise PriorError(not_resumable(self.states, error)) from error
+            raise not_resumable(self.states, error) from error
         except Diverged:
             if keeper is not None:
                 keeper.drop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,10 @@ from sda_prior_plugin.edge.command import train_prior_command
 from sda_prior_plugin.edge.export_command import export_command
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import click
-    import gradio as gr
     import numpy as np
 
-    from sda_prior_plugin.edge.contract import Bundle, Host, Jobs, Model, SavedModels
+    from sda_prior_plugin.edge.contract import Bundle, Host, Jobs, Live, Model, SavedModels
     from sda_prior_plugin.live import LiveSettings
 
 hookimpl = pluggy.HookimplMarker("sda_host")
@@ -93,11 +89,10 @@ def model_facts(model: Model) -> list[tuple[str, str]]:
 
 
 @hookimpl
-def draw_training(model: Model, path: Path) -> bool | None:
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which has to say where it keeps fonts
-    return edge.draw_training(model, path)
+def training_curves(model: Model) -> dict[str, Any] | None:
+    return edge.model_curves(model)
 
 
 @hookimpl
-def training_tab(page: gr.Blocks, host: Host, models: SavedModels, jobs: Jobs) -> None:
-    edge.PriorSection(page, host, models, jobs)
+def training_tab(host: Host, models: SavedModels, jobs: Jobs, live: Live) -> None:
+    edge.PriorSection(host, models, jobs, live)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sda_prior_plugin.edge.file_state import FileState, file_state
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import SAY_WHERE, PriorError
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import DatasetCheck, Manifest, Model
@@ -23,7 +23,7 @@ def manifest_of(model: Model) -> Manifest:
         PriorError: it does not say.
     """
     if model.manifest is None:
-        raise PriorError(f"{model.name} does not say which recordings it was trained on. Name them: --dataset DIR")
+        raise PriorError(f"{model.name} does not say which recordings it was trained on; ", SAY_WHERE)
     return model.manifest
 
 
@@ -36,7 +36,8 @@ def check_all_there(check: DatasetCheck, manifest: Manifest) -> None:
     if check.missing:
         raise PriorError(
             f"{len(check.missing)} of {len(manifest.files)} recordings are missing from {manifest.folder}: "
-            f"{listed(check.missing)}.{renamed_to(check)} If they have moved, say where they are: --dataset DIR"
+            f"{listed(check.missing)}.{renamed_to(check)} If they have moved, ",
+            SAY_WHERE,
         )
 
 

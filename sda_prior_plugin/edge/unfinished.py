@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sda_prior_plugin.edge.bundle_entry import codebooks_digest
 from sda_prior_plugin.edge.resumable import NewerState, StateFile, Unfinished
-from sda_prior_plugin.errors import PriorError
+from sda_prior_plugin.errors import SET_BACK, START_ANEW, PriorError
 from sda_prior_plugin.settings import KNOBS, PriorSettings
 from sda_prior_plugin.training_state import NotResumable
 
@@ -23,18 +23,15 @@ def resumable(states: StateFile, model: Model, settings: PriorSettings, given: f
     try:
         unfinished = states.read()
         if unfinished is None:
-            raise PriorError(
-                f"There is no unfinished training of {states.output.name} to continue; leave out --resume to start one."
-            )
+            raise PriorError(f"There is no unfinished training of {states.output.name} to continue; ", START_ANEW, ".")
         check_belongs(unfinished, states, model)
     except NotResumable as error:
-        raise PriorError(not_resumable(states, error)) from error
+        raise not_resumable(states, error) from error
     for knob in KNOBS:
         then, wanted = (getattr(each, knob.name) for each in (unfinished.state.settings, settings))
         if knob.name in given and then != wanted:
             raise PriorError(
-                f"{knob.flag} is {wanted}, but the unfinished training has {then}; leave it out, or leave out --resume "
-                "to start anew."
+                knob.term, f" is {wanted}, but the unfinished training has {then}; ", SET_BACK, ", or ", START_ANEW, "."
             )
     return unfinished
 
@@ -74,6 +71,6 @@ def check_belongs(unfinished: Unfinished, states: StateFile, model: Model) -> No
         raise NotResumable(f"it has learned the codes of another codec than {states.output.name} has now")
 
 
-def not_resumable(states: StateFile, error: NotResumable) -> str:
+def not_resumable(states: StateFile, error: NotResumable) -> PriorError:
     """Why a training cannot be continued, for a person."""
-    return f"The training in {states.path} cannot be continued: {error.reason}. Leave out --resume to start anew."
+    return PriorError(f"The training in {states.path} cannot be continued: {error.reason}; ", START_ANEW, ".")

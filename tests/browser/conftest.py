@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,6 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-WITHOUT_PLUGINS = (
-    "import sys\n"
-    "from host_stubs.cli import build_cli\n"
-    "from host_stubs.plugins import Plugins\n"
-    "build_cli(Plugins()).main(sys.argv[1:])\n"
-)
 WAIT = 60_000
 """Milliseconds that the page gets, on a busy machine, for what takes it a moment."""
 
@@ -113,13 +107,12 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture(scope="module")
 def start_server(chromium: Any, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Starts a `host ui` over a new folder for models, with the plugin or without; ended when the module is done."""
+    """Starts a `host ui` over a new folder for models; ended when the module is done."""
     started: list[Server] = []
 
-    def start(*, plugins: bool = True) -> Server:
+    def start(program: Sequence[str] = ("-m", "host_stubs.cli")) -> Server:
         folder = tmp_path_factory.mktemp("ui")
         (folder / "models").mkdir()
-        program = ["-m", "host_stubs.cli"] if plugins else ["-c", WITHOUT_PLUGINS]
         server = Server(folder / "models", recordings.parent, [sys.executable, *program], folder / "log.txt")
         started.append(server)
         return server

@@ -25,6 +25,12 @@ SMALL = {"hidden_size": 32, "layers": 1, "heads": 2, "batch_size": 8, "start_off
 LONG = {**SMALL, "epochs": 20_000}
 RECITING = {**SMALL, "epochs": 20_000, "learning_rate": 0.02, "weight_decay": 0, "hidden_size": 48}
 
+WITHOUT_PLUGINS = (
+    "import sys\n"
+    "from host_stubs.cli import build_cli\n"
+    "from host_stubs.plugins import Plugins\n"
+    "build_cli(Plugins()).main(sys.argv[1:])\n"
+)
 LOUDNESS = """async link => {
   const bytes = await (await fetch(link.href)).arrayBuffer();
   const sound = await new AudioContext({sampleRate: 48000}).decodeAudioData(bytes);
@@ -140,10 +146,10 @@ def test_choosing_a_model_shows_its_card_and_defaults_that_can_be_changed_and_gi
     assert page.input_value("#knob-layers input") == before
     page.fill("#knob-layers input", "99")
     page.wait_for_selector("#prior-knob-problem p")
-    see(page, "#prior-knob-problem", "Layers is 99; it must be from 1 to 64.")
+    see(page, "#prior-knob-problem", "“Layers” is 99; it must be from 1 to 64.")
     page.click("#prior-train")
     page.wait_for_selector("#prior-message p")
-    see(page, "#prior-message", "Layers is 99")
+    see(page, "#prior-message", "“Layers” is 99")
     assert page.evaluate(UNNAMED) == []
 
 
@@ -161,8 +167,8 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
     sound = page.wait_for_selector("#prior-player a[download]").evaluate(LOUDNESS)
     assert sound["seconds"] == pytest.approx(2.0, abs=0.01)
     assert sound["peak"] > 0.001
-    page.click("#prior-player button[aria-label='Play']")
-    page.wait_for_function("document.querySelector('#prior-player #time').innerText !== '0:00'")
+    page.evaluate("document.querySelector('#prior-player audio').play()")
+    page.wait_for_function("document.querySelector('#prior-player audio').currentTime > 0")
 
     page.reload()  # the job is not the page's
     wait_for_epochs(page, drawn)
@@ -175,22 +181,22 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
 
     page.click("#prior-stop")
     assert "Training was stopped. The best checkpoint (epoch " in said_at_the_end(page)
-    page.wait_for_selector("#prior-listen")
+    page.wait_for_selector("#listen")
     see(page, "#prior-card", "Held-out perplexity")
     assert page.input_value("#prior-model input") == "training (with a prior)"
     opened = host_stubs.open_model(path)
     assert isinstance(opened.prior, Prior)
     assert opened.prior.report.ended == "stopped"
 
-    page.fill("#listen-seconds input", "1.5")
+    page.fill("#listen-seconds input, #listen-seconds textarea", "1.5")
     page.fill("#listen-seed input, #listen-seed textarea", "7")
-    page.click("#prior-listen")
-    link = page.wait_for_selector("#listen-player a[download]")
+    page.click("#listen")
+    link = page.wait_for_selector("#listen-sounds a[download]")
     assert link.get_attribute("download") == "training-7.wav"
     sound = link.evaluate(LOUDNESS)
     assert sound["seconds"] == pytest.approx(1.5, abs=0.01)
     assert sound["peak"] > 0.001
-    see(page, "#listen-said", "Seed 7.")
+    see(page, "#listen-sounds", "Seed 7, 1.5 s")
 
     before = path.read_bytes()
     page.click("#prior-train")
@@ -217,7 +223,7 @@ def test_a_run_that_recites_raises_a_banner_whose_button_stops_it(
     words = r"Very likely memorizing since about epoch \d+: .* best checkpoint: epoch \d+\."
     see(page, "#prior-banner", re.compile(words))
     see(page, "#prior-banner", "Training goes on until you decide")
-    page.wait_for_selector("#prior-chart .wide rect.reciting")
+    page.wait_for_selector("#prior-chart .wide rect.marked")
     page.click("#prior-banner-stop")
     assert "Training was stopped." in said_at_the_end(page)
     page.wait_for_selector("#prior-banner", state="hidden")
@@ -340,7 +346,7 @@ def test_odd_names_are_taken_and_what_is_not_used_is_named(
     choose(page, "odd")
     see(page, "#prior-card", "<b>.wav is empty (0 bytes).")
     start(page, r"caf\xe9", {**SMALL, "epochs": 2})
-    page.wait_for_selector("#prior-player audio, #prior-player [data-testid]")
+    page.wait_for_selector("#prior-player audio")
     assert r"is saved in caf\xe9.sda" in said_at_the_end(page)
     page.click("#prior-model input")
     assert page.get_by_role("option", name="._odd").count() == 0
@@ -348,7 +354,7 @@ def test_odd_names_are_taken_and_what_is_not_used_is_named(
 
 
 def test_without_the_plugin_there_is_no_section_for_priors(start_server: Any, open_page: OpenPage) -> None:
-    page = open_page(start_server(plugins=False).url)
+    page = open_page(start_server(["-c", WITHOUT_PLUGINS]).url)
     page.wait_for_selector("#vqvae-train")
     assert page.locator("#prior-train").count() == 0
     see(page, "#no-sections", "pip install sda-prior-plugin")

@@ -22,9 +22,9 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
+from host_stubs import generation
 from host_stubs.bundle import Bundle
 from host_stubs.cli import THREADS_WAITING, build_cli, main
-from host_stubs.commands import generate
 from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
@@ -300,8 +300,8 @@ def test_auto_ends_where_the_prior_does(with_prior: Path, toy: Plugins) -> None:
 
 
 def test_auto_says_when_it_reached_its_end(with_prior: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert generate.MAX_AUTO_SECONDS == 60
-    monkeypatch.setattr(generate, "MAX_AUTO_SECONDS", 1.0)
+    assert generation.MAX_AUTO_SECONDS == 60
+    monkeypatch.setattr(generation, "MAX_AUTO_SECONDS", 1.0)
     plugins, prior = Plugins(), ToyPrior([np.zeros((6, 8, 2), np.int64)])
     plugins.add(prior, "endless")
     result = host("generate", with_prior, "-o", "a.wav", plugins=plugins)

@@ -24,7 +24,9 @@ from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
 from host_stubs.playing import PlaySettings
 from host_stubs.plugins import GROUP, Plugins
+from host_stubs.ui.drops import Drops
 from host_stubs.ui.jobs import Job, Jobs
+from host_stubs.ui.live import Live, Section
 from host_stubs.ui.page import build_page
 from host_stubs.ui.saved import SavedModels
 
@@ -166,13 +168,15 @@ def example_of_codes_facts(saved: Path) -> None:
     assert "new.wav: 3 different frames" in result
 
 
-def example_of_draw_training(saved: Path) -> None:
-    plugins = with_example("draw_training")
+def example_of_training_curves(saved: Path) -> None:
+    plugins = with_example("training_curves")
     model = open_model(saved, plugins)
     model.bundle.put("prior", {"held_out_perplexities": [3.0, 2.0, 2.5]}, {})
     save_model(model, saved, plugins)
     run(plugins, "info", saved, "--plot", saved.with_name("training.png"))
     assert saved.with_name("training.png").read_bytes().startswith(b"\x89PNG")
+    run(plugins, "info", saved, "--plot", saved.with_name("training.svg"))
+    assert "best: epoch 2, 2.00" in saved.with_name("training.svg").read_text()
 
 
 def example_of_model_facts(saved: Path) -> None:
@@ -185,18 +189,21 @@ def example_of_training_tab(saved: Path) -> None:
     plugins = with_example("training_tab")
     host, jobs = Host(plugins), Jobs()
     models = SavedModels(saved.parent, host)
-    page = build_page(host, models, saved.parent, jobs)
+    live = Live()
+    page = build_page(host, models, saved.parent, jobs, live, Drops(saved.parent / "dropped"))
     assert plugins.failures == []
-    fields = {block.label: block for block in page.blocks.values() if getattr(block, "label", None)}
-    assert fields["Model to listen to"].choices == [("tones.sda", "tones.sda")]
-    (button,) = (block for block in page.blocks.values() if getattr(block, "value", None) == "How loud is it?")
-    (start,) = (event for event in page.fns.values() if (button._id, "click") in event.targets)
-    assert start.fn is not None
-    start.fn("tones.sda")
+    fields = {getattr(block, "label", None): number for number, block in page.blocks.items()}
+    shown = live.answer("a page", 0, [], False)
+    assert shown["news"][str(fields["Model to hear"])]["choices"] == [["tones.sda", "tones.sda"]]
+    assert shown["html"]["loudness"] == []
+    (hear,) = [number for number, (_, act, _) in enumerate(live._acts) if act.__module__ == "example"]
+    assert live.answer("a page", 1, [(hear, ["tones.sda"])], False)["html"]["loudness"]
     job = jobs.of(saved)
     assert job is not None
     assert job.wait(60)
-    assert re.fullmatch(r"tones\.sda: \d recordings, mean level 0\.\d\d", job.message), job.message
+    ((_, text),) = live.answer("another", 0, [], False)["html"]["loudness"]
+    assert re.search(r"tones\.sda: mean level 0\.\d\d<", text), text
+    assert live.answer("another", 0, [], False) == {"html": {}, "news": {}, "soon": False}
 
 
 EXAMPLES: dict[str, Callable[[Path], None]] = {
@@ -260,13 +267,15 @@ def test_the_names_that_are_the_hosts_own_are_listed() -> None:
     assert set(re.findall(r"`(\w+)`", listed[1])) == RESERVED
 
 
-@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model, PlaySettings, Bundle, Codec, DatasetManifest])
+@pytest.mark.parametrize(
+    "kind", [Host, SavedModels, Jobs, Job, Live, Section, Model, PlaySettings, Bundle, Codec, DatasetManifest]
+)
 def test_the_objects_are_documented_as_they_are(kind: type) -> None:
     rows = re.findall(r"^\| `(\w+)(?:\((.*?)\))?` \|", sections_in(PAGE)[kind.__name__], flags=re.MULTILINE)
     assert rows
     instance_only = {"plugins", "has_prior", "sample_rate", "frame_samples", "bands", "levels", "codebook_size"}
     instance_only |= {"folder", "path", "title", "progress", "state", "message", "started"}
-    instance_only |= {"stop_requested", "cancel_requested"}
+    instance_only |= {"stop_requested", "cancel_requested", "kit"}
     fields = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
     for name, arguments in rows:
         assert hasattr(kind, name) or name in fields | instance_only, name
@@ -275,7 +284,7 @@ def test_the_objects_are_documented_as_they_are(kind: type) -> None:
             assert arguments.split(", ") == taken if arguments else taken == [], name
 
 
-@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Model, PlaySettings])
+@pytest.mark.parametrize("kind", [Host, SavedModels, Jobs, Job, Live, Section, Model, PlaySettings])
 def test_nothing_public_is_left_out(kind: type) -> None:
     documented = set(re.findall(r"^\| `(\w+)", sections_in(PAGE)[kind.__name__], flags=re.MULTILINE))
     public = {name for name in vars(kind) if not name.startswith("_")}

@@ -21,7 +21,9 @@ from host_stubs.cli import build_cli
 from host_stubs.host import Host
 from host_stubs.model import Model, save_model
 from host_stubs.plugins import Plugins
+from host_stubs.ui.drops import Drops
 from host_stubs.ui.jobs import Job, Jobs
+from host_stubs.ui.live import Live
 from host_stubs.ui.page import build_page
 from host_stubs.ui.saved import SavedModels, dataset_folders
 from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
@@ -137,7 +139,7 @@ def test_hidden_files_beside_models_and_recordings_are_none(saved: SavedModels, 
 
 
 def test_without_a_plugin_the_page_has_the_hosts_own_section_alone(saved: SavedModels, no_plugins: Plugins) -> None:
-    page = build_page(Host(no_plugins), saved, saved.folder, Jobs())
+    page = build_page(Host(no_plugins), saved, saved.folder, Jobs(), Live(), Drops(saved.folder / "dropped"))
     assert "Train a model" in texts(page)
     assert "pip install sda-prior-plugin" in texts(page)
 
@@ -149,7 +151,7 @@ def test_a_plugin_whose_section_fails_is_named_and_takes_nothing_down(saved: Sav
             raise RuntimeError("no section today")
 
     no_plugins.add(Bad(), "bad")
-    page = build_page(Host(no_plugins), saved, saved.folder, Jobs())
+    page = build_page(Host(no_plugins), saved, saved.folder, Jobs(), Live(), Drops(saved.folder / "dropped"))
     assert "Train a model" in texts(page)
     assert "The plugin bad could not add its section" in texts(page)
     assert [(each.plugin, each.where) for each in no_plugins.failures] == [("bad", "training_tab")]

@@ -20,7 +20,7 @@ def test_auto_is_cuda_or_the_processor_also_where_there_is_mps(monkeypatch: pyte
 def test_a_device_that_is_not_there_is_refused(corpus: CodeCorpus) -> None:
     if torch.backends.mps.is_available():
         pytest.skip("this machine has the device")
-    with pytest.raises(PriorError, match="--device is mps"):
+    with pytest.raises(PriorError, match="“Device” is mps"):
         train_prior(corpus, small_settings(corpus, device="mps"))
 
 

@@ -25,7 +25,6 @@ from sda_prior_plugin.edge.tab.training import PriorProgress
 from sda_prior_plugin.extraction import beginnings, extract, first_variants
 from sda_prior_plugin.memorization import GAP, UNKNOWN, CopyRate, MemorizationReport
 from sda_prior_plugin.training_state import NotResumable
-from sda_prior_plugin.watch import in_stretches
 
 from .conftest import LEVELS, SIZE, small_settings
 
@@ -97,7 +96,7 @@ def test_since_when_it_recites_is_the_same_everywhere(
     page = PriorProgress()
     for event in events:
         page.on_event(event)
-    assert page.reciting == in_stretches(stretches, run.report.epochs_trained)
+    assert page.reciting == stretches
     again, resumed = PriorProgress(), list[TrainingEvent]()
     train_prior(noise, run.prior.settings, on_event=resumed.append, resume_from=states[-1])
     for event in resumed:

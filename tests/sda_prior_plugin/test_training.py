@@ -133,7 +133,7 @@ def test_batches_without_a_finite_loss_are_left_out_and_counted(codebooks: np.nd
 
 def test_a_run_that_only_diverges_ends_with_a_clear_error(corpus: CodeCorpus) -> None:
     nowhere = replace(corpus, codebooks=np.full_like(corpus.codebooks, np.inf))
-    with pytest.raises(PriorError, match="smaller --learning-rate"):
+    with pytest.raises(PriorError, match="smaller “Learning rate”"):
         train_prior(nowhere, small_settings(nowhere))
 
 
@@ -146,7 +146,7 @@ def test_a_run_that_breaks_down_after_an_epoch_worse_than_knowing_nothing_gives_
     absurd = small_settings(
         corpus, architecture=architecture, learning_rate=1.0, weight_decay=20.0, epochs=30, batch_size=4
     )
-    with pytest.raises(PriorError, match="smaller --learning-rate than 1"):
+    with pytest.raises(PriorError, match="smaller “Learning rate” than 1"):
         train_prior(
             corpus, absurd, on_event=lambda event: epochs.append(event) if isinstance(event, EpochDone) else None
         )

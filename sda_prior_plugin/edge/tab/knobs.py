@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from sda_prior_plugin.settings import KNOBS, Knob, KnobValue
+from sda_prior_plugin.settings import KNOBS, Knob
 
 AUTO, SET, WRONG = "auto", "set", "not valid"
 
@@ -24,10 +24,6 @@ class KnobControl:
         """Its name, and whether it is auto, set or not valid."""
         return f"{title(self.knob)} ({mark})"
 
-    def checked(self, value: object) -> KnobValue:
-        """What was typed, in the knob's kind. Raises PriorError in the words of the page."""
-        return self.knob.checked(value, title(self.knob))
-
 
 def title(knob: Knob) -> str:
     """A knob's name on the page."""
@@ -41,18 +37,6 @@ def knob_controls() -> list[KnobControl]:
     with gr.Accordion("Advanced", open=False, elem_id="prior-advanced"), gr.Row(equal_height=True):
         controls += [_control(knob) for knob in KNOBS if not knob.main]
     return controls
-
-
-def for_the_page(sentence: str) -> str:
-    """A sentence with the names that things have on the page instead of those on the command line."""
-    for knob in sorted(KNOBS, key=lambda knob: -len(knob.flag)):
-        sentence = sentence.replace(knob.flag, f"“{title(knob)}”")
-    sentence = sentence.replace("say where they are: --dataset DIR", "say where they are, above")
-    sentence = sentence.replace("Name them: --dataset DIR", "Say where they are, above")
-    sentence = sentence.replace("leave it out, or leave out --resume to start anew", "set it back, or train anew")
-    sentence = sentence.replace("Leave out --resume to start anew", "Train anew")
-    sentence = sentence.replace("leave out --resume to start one", "train anew")
-    return sentence.replace("train it again with train-prior --overwrite", "train it again")
 
 
 def _control(knob: Knob) -> KnobControl:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import os
-import secrets
-import threading
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
-from sda_prior_plugin.edge.bundle_entry import verbatim_facts
 from sda_prior_plugin.edge.printed import printable
 from sda_prior_plugin.edge.resumable import FileState
 from sda_prior_plugin.edge.tab.model import (
@@ -23,26 +20,20 @@ from sda_prior_plugin.edge.tab.model import (
     newest,
     seen,
 )
-from sda_prior_plugin.edge.tab.sounds import Sound
 from sda_prior_plugin.edge.tab.training import PriorProgress, PriorWork
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.settings import Knob, KnobValue, PriorSettings, is_number, meaningful
+from sda_prior_plugin.settings import Knob, KnobValue, PriorSettings, meaningful
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.contract import Host, Job, Jobs, SavedModels
+    from sda_prior_plugin.edge.contract import Host, Job, Jobs, SavedModels, Steps
 
 Looks: TypeAlias = WeakValueDictionary[tuple[Path, tuple[FileState, FileState]], ChosenModel]
 """What pages see of model files, by path and state, as long as one of them does."""
 TITLE = "training of the prior"
-MOST_SECONDS = 600.0
-HIGHEST_TEMPERATURE = 10.0
-LARGEST_SEED = 2**32 - 1
 
 
 class PriorPage:
-    """One page's part of the section. Gradio copies one for each page; a copy starts afresh.
-
-    Several requests of a page may run at once: whoever reads or changes it holds `lock`, but for what takes long.
+    """One page's part of the section.
 
     Attributes:
         chosen, recordings: the model, and its recordings once they have been looked at.
@@ -52,21 +43,21 @@ class PriorPage:
         settings: every knob as it would be; None where there is no model to train one for.
         asking: whether the user is being asked if the prior, or an unfinished training, may be replaced.
         unsettled: why the knobs that are set do not go together, if so.
-        problem: what was wrong with the last thing that the user did; `listening_problem` with the last new sound.
-        drawn: the last new sound, and what there is to say of it.
-        playing_until: the player is left alone until then, in monotonic seconds.
+        problem: what was wrong with the last thing that the user did.
+        page: what the sections of a page tell each other.
     """
 
-    def __init__(self, host: Host, models: SavedModels, jobs: Jobs, shared: Looks | None = None) -> None:
+    def __init__(self, host: Host, models: SavedModels, jobs: Jobs, looks: Looks) -> None:
         self.host, self.models, self.jobs = host, models, jobs
-        self._shared = WeakValueDictionary() if shared is None else shared
-        self.lock = threading.Lock()
-        self.playing_until = 0.0
+        self.looks = looks
+        self.page = SimpleNamespace()
         self._looking_at: ChosenModel | None = None
-        self.turn_to(None)
+        self.open()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> PriorPage:
-        return PriorPage(self.host, self.models, self.jobs, self._shared)
+    def open(self) -> None:
+        """The page is new: it finds the training under way, or else the newest model."""
+        under_way = [job for job in self.jobs.all() if isinstance(job.progress, PriorProgress) and not job.over]
+        self.turn_to(under_way[0].path if under_way else newest(self.models))
 
     def turn_to(self, path: Path | None) -> None:
         """Choose another model, or none. What was typed for the one before is gone."""
@@ -75,8 +66,7 @@ class PriorPage:
         self.wrong: dict[str, str] = {}
         self.emptied: set[str] = set()
         self.asking = False
-        self.problem = self.listening_problem = ""
-        self.drawn: tuple[Sound, str] | None = None
+        self.problem = ""
         self.settings: PriorSettings | None = None
         self.recordings: Recordings | None = None
         self.chosen = None if path is None else self._look_at(path)
@@ -84,10 +74,10 @@ class PriorPage:
 
     def _look_at(self, path: Path) -> ChosenModel:
         """A model file with the recordings where it says; pages that look at the same file share what they see."""
-        chosen = self._shared.get((path, seen(path)))
+        chosen = self.looks.get((path, seen(path)))
         if chosen is None:
             chosen = look_at(self.host, self.models, path, None)
-            self._shared[path, chosen.state] = chosen
+            self.looks[path, chosen.state] = chosen
         return chosen
 
     def choose(self, path: str) -> None:
@@ -95,15 +85,16 @@ class PriorPage:
         if self.chosen is None or path != printable(str(self.chosen.path)):
             self.turn_to(found := chosen_path(self.models, path))
             if found is None:
-                self.problem = "That model is not there any more. Choose another one."
+                raise PriorError("That model is not there any more. Choose another one.")
 
-    def open(self) -> None:
-        """A page is new: it finds the training under way, or else the newest model."""
-        under_way = [job for job in self.jobs.all() if isinstance(job.progress, PriorProgress) and not job.over]
-        self.turn_to(under_way[0].path if under_way else newest(self.models))
+    def look(self) -> Steps:
+        """Time has passed: has the model's file changed, or gone? Are its recordings there?"""
+        self.look_again()
+        self.page.model = None if self.chosen is None else self.chosen.path
+        return self.look_at_recordings()
 
     def look_again(self) -> None:
-        """Time has passed: has the model's file changed, or gone? Is there one at last?"""
+        """See whether the model's file has changed, or gone, or whether there is one at last."""
         if self.chosen is None:
             path = newest(self.models)
             if path is not None and not self.problem:
@@ -129,50 +120,44 @@ class PriorPage:
         self.chosen = found
         self.settle()
 
-    def look_at_recordings(self) -> None:
-        """See whether the recordings are there, if that is not known. Takes its time, and the lock only around it."""
-        with self.lock:
-            chosen = self.chosen
-            if chosen is None or self.recordings is not None or chosen.same_dataset(self._looking_at):
-                return
-            self._looking_at, named = chosen, self.folder is not None
+    def look_at_recordings(self) -> Steps:
+        """See whether the recordings are there, if that is not known."""
+        chosen = self.chosen
+        if chosen is None or self.recordings is not None or chosen.same_dataset(self._looking_at):
+            return
+        self._looking_at, named = chosen, self.folder is not None
         try:
-            found = look_at_recordings(self.host, chosen, named=named)
+            found = yield functools.partial(look_at_recordings, self.host, chosen, named=named)
         finally:
-            with self.lock:
-                self._looking_at = None
-        with self.lock:
-            if chosen.same_dataset(self.chosen):
-                self.recordings = found
+            self._looking_at = None
+        if chosen.same_dataset(self.chosen):
+            self.recordings = found
 
-    def say_where(self, folder: str) -> None:
-        """The recordings are in this folder. Takes its time if that does not answer, and the lock only around it."""
-        with self.lock:
-            self.problem, chosen = "", self.chosen
+    def say_where(self, folder: str) -> Steps:
+        """The recordings are in this folder."""
+        chosen = self.chosen
         if chosen is None or not folder.strip():
             return
         place = Path(os.path.expanduser(folder.strip()))
         known = chosen.folder
         if known is not None and printable(str(known)).strip() == folder.strip():  # as this page has put it there
             place = known
-        found = look_at(self.host, self.models, chosen.path, place)
-        with self.lock:
-            if self.chosen is not chosen:  # the user has gone on to another model
-                return
-            if found.model is None:
-                self.problem = found.problem
-                return
-            self.chosen, self.folder, self.recordings = found, place, None
-            self.settle()
+        found = yield functools.partial(look_at, self.host, self.models, chosen.path, place)
+        if self.chosen is not chosen:  # the user has gone on to another model
+            return
+        if found.model is None:
+            raise PriorError(found.problem)
+        self.chosen, self.folder, self.recordings = found, place, None
+        self.settle()
 
-    def turn(self, knob: Knob, value: object, title: str) -> None:
-        """Set a knob, or make it auto with nothing; `title` is what the page calls it."""
+    def turn(self, knob: Knob, value: object) -> None:
+        """Set a knob, or make it auto with nothing."""
         self.give_back(knob)
         if value is None or value == "":
             self.emptied.add(knob.name)
             return
         try:
-            self.given[knob.name] = knob.checked(value, title)
+            self.given[knob.name] = knob.checked(value)
         except PriorError as error:
             self.wrong[knob.name] = str(error)
         self.settle()
@@ -205,7 +190,6 @@ class PriorPage:
 
     def ask_to_train(self) -> None:
         """Start, but ask first where there is a prior already, or a training that could be continued."""
-        self.problem = ""
         lost = self.chosen is not None and (self.chosen.has_prior or self.chosen.unfinished != "")
         self.asking = lost and self.under_way is None
         if not self.asking:
@@ -216,25 +200,20 @@ class PriorPage:
         self.asking = False
 
     def go_on(self) -> None:
-        """Continue the training that was broken off, or note why not."""
+        """Continue the training that was broken off."""
         self.start(resume=True)
 
     def start(self, *, resume: bool = False) -> None:
-        """Start the training that the page describes, or note why not."""
-        self.problem, self.asking = "", False
+        """Start the training that the page describes, or say why not."""
+        self.asking = False
         wrong = [*self.wrong.values(), self.unsettled]
         if self.chosen is None:
-            self.problem = "Choose a model first."
-        elif sentence := next(filter(None, wrong), ""):
-            self.problem = sentence
-        else:
-            path = self.chosen.path
-            try:
-                self.host.check_writable(path)
-                work = PriorWork(self.host, path, self.meant(), self.folder, resume)
-                self.jobs.start(path, TITLE, work, PriorProgress())
-            except Exception as error:
-                self.problem = _for_user(error)
+            raise PriorError("Choose a model first.")
+        if sentence := next(filter(None, wrong), ""):
+            raise PriorError(sentence)
+        path = self.chosen.path
+        self.host.check_writable(path)
+        self.jobs.start(path, TITLE, PriorWork(self.host, path, self.meant(), self.folder, resume), PriorProgress())
 
     @property
     def job(self) -> Job | None:
@@ -257,69 +236,3 @@ class PriorPage:
         """End the training and leave the file as it is."""
         if (job := self.under_way) is not None:
             job.cancel()
-
-    def play(self) -> None:
-        """The user listens to the training's latest sound: it stays on the page until it is over."""
-        sound = None if self.job is None else self.job.progress.sound
-        self.playing_until = time.monotonic() + (0 if sound is None else sound.seconds + 1)
-
-    def play_no_more(self) -> None:
-        """The user has stopped listening."""
-        self.playing_until = 0.0
-
-    def draw(self, seconds: object, temperature: object, seed: object) -> None:
-        """Draw a new sound from the model's prior. Takes its time, and the lock only at the end."""
-        chosen, drawn, problem = self.chosen, None, ""
-        try:
-            drawn = drawn_sound(
-                chosen,
-                _number(seconds, "Seconds", MOST_SECONDS),
-                _number(temperature, "Temperature", HIGHEST_TEMPERATURE),
-                _seed(seed),
-            )
-        except Exception as error:
-            problem = _for_user(error)
-        with self.lock:
-            if self.chosen is not None and chosen is not None and self.chosen.path == chosen.path:
-                self.drawn, self.listening_problem = drawn or self.drawn, problem
-
-
-def drawn_sound(chosen: ChosenModel | None, seconds: float, temperature: float, seed: int) -> tuple[Sound, str]:
-    """A new sound of a model, and a sentence on it.
-
-    Raises:
-        PriorError: the model has no prior.
-    """
-    if chosen is None or chosen.prior is None or chosen.model is None:
-        raise PriorError("This model has no prior yet; train one first.")
-    codec = chosen.model.codec
-    codes = chosen.prior.sample(
-        math.ceil(seconds * codec.sample_rate / codec.frame_samples), seed=seed, temperature=temperature
-    )
-    audio = codec.decode(codes)[: round(seconds * codec.sample_rate)]
-    verbatim = verbatim_facts(chosen.model, codes)
-    sentence = f"Seed {seed}. {verbatim[0]}." if verbatim else f"Seed {seed}."
-    return Sound(f"{chosen.path.stem}-{seed}.wav", "New sound", codec.sample_rate, audio), sentence
-
-
-def _number(value: object, name: str, most: float) -> float:
-    if not is_number(value) or not 0 < value <= most:
-        raise PriorError(f"{name} must be a number above 0, up to {most:g}.")
-    return float(value)
-
-
-def _seed(value: object) -> int:
-    """A seed as typed; another one each time for nothing."""
-    text = "" if value is None else str(value).strip()
-    if not text:
-        return secrets.randbelow(LARGEST_SEED + 1)
-    if not text.isdecimal() or int(text) > LARGEST_SEED:
-        raise PriorError(f"Seed must be a whole number from 0 to {LARGEST_SEED}, or empty.")
-    return int(text)
-
-
-def _for_user(error: Exception) -> str:
-    """An error as a sentence; one that is not meant for a person is raised on."""
-    if getattr(error, "for_user", False):
-        return str(error)
-    raise error

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sda_prior_plugin.compiled import COMPILING, compile_time
+from sda_prior_plugin.edge.curves import curves
 from sda_prior_plugin.edge.job import PriorJob
 from sda_prior_plugin.edge.settling import prepare_job
 from sda_prior_plugin.edge.tab.sounds import Sound
@@ -24,7 +25,6 @@ from sda_prior_plugin.events import (
     TrainingStarted,
 )
 from sda_prior_plugin.settings import KnobValue
-from sda_prior_plugin.watch import in_stretches
 
 if TYPE_CHECKING:
     from sda_prior_plugin.edge.contract import Host, Job
@@ -48,7 +48,7 @@ class PriorProgress:
         part: name of the long recording that is being encoded, and the share of it that is; None where none is.
         note: the latest sentence on where their codes come from, or on what there is to wait for.
         train, held_out: perplexity of each epoch that is over.
-        reciting: for each epoch, whether it had very likely gone over to memorizing, as far as is known by now.
+        reciting: stretches of epochs in which it had very likely gone over to memorizing, as far as is known by now.
         finding: the sentence on that, from when it was first found.
         best: epoch with the lowest held-out perplexity, from 1; 0 before there is a finite one.
         started: whether the codes are there and it trains.
@@ -66,7 +66,7 @@ class PriorProgress:
     note: str = ""
     train: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
-    reciting: list[bool] = field(default_factory=list)
+    reciting: tuple[tuple[int, int], ...] = ()
     finding: str = ""
     best: int = 0
     started: bool = False
@@ -85,7 +85,14 @@ class PriorProgress:
     @property
     def memorizing(self) -> bool:
         """Whether it is, as of the last epoch."""
-        return bool(self.reciting) and self.reciting[-1]
+        return bool(self.reciting) and self.reciting[-1][1] >= len(self.held_out)
+
+    @property
+    def curves(self) -> dict[str, Any]:
+        """The training so far, for the host's chart."""
+        best = self.best  # before the curve that it is an epoch of, which may grow meanwhile
+        judged = len(self.held_out)
+        return curves(self.train[:judged], self.held_out[:judged], best, self.epochs, self.reciting)
 
     def on_recording(self, name: str) -> None:
         """One more recording is encoded."""
@@ -108,7 +115,7 @@ class PriorProgress:
                 self.on_note("; ".join(notes))
         elif isinstance(event, TrainingResumed):
             self.train = list(event.train_perplexities)
-            self.reciting = in_stretches(event.memorizing_epochs, len(event.held_out_perplexities))
+            self.reciting = event.memorizing_epochs
             self.done = float(len(event.held_out_perplexities))
             self.held_out = list(event.held_out_perplexities)
             self.best = event.best_epoch
@@ -117,7 +124,7 @@ class PriorProgress:
             self.seconds_left = event.seconds_left
         elif isinstance(event, EpochDone):
             self.train.append(event.train_perplexity)
-            self.reciting = in_stretches(event.memorizing_epochs, event.epoch)
+            self.reciting = event.memorizing_epochs
             self.done, self.seconds_left = float(event.epoch), event.seconds_left
             self.held_out.append(event.held_out_perplexity)  # after the others: its length is how many epochs there are
             self.best = event.best_epoch  # one of these
