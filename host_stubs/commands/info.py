@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
@@ -37,6 +38,7 @@ def info(ctx: click.Context, model_path: Path, plot: Path | None, overwrite: boo
         if (curves := host.plugins.first("training_curves", model=model)) is None:
             reason = obstacle(model, command_names(ctx)) or "no installed plugin draws it (host plugins lists them)"
             raise HostError(f"{model_path} has no training to draw: {reason}")
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # loaded now; it has to say where it keeps fonts
         ui.draw(curves, model.name, plot)
         say(f"drawn: {plot}")
     show(model_document(model), as_json, model_card(host, model, commands=command_names(ctx)))

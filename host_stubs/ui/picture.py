@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 def draw(described: Mapping[str, Any], name: str, path: Path) -> None:
     """Draw the training of `Curves`, as a plugin describes it, into `path`: an SVG if it ends so, or else a PNG."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which has to say where it keeps fonts
     curves = Curves(**described)
     title = printable(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
     kind = "svg" if path.suffix.lower() == ".svg" else "png"

@@ -252,7 +252,7 @@ def test_a_training_that_was_broken_off_is_offered_and_continued(
     page.click("#prior-train")
     page.wait_for_selector("#prior-replace")
     assert page.inner_text("#prior-replace") == "Start anew"
-    assert "Starting anew, it is lost." in page.inner_text("#prior-question")
+    see(page, "#prior-question", "Starting anew, it is lost.")
     page.click("#prior-keep")
     page.click("#prior-continue")
     page.wait_for_function("document.querySelector('#prior-message')?.innerText.includes('is saved in broken.sda')")

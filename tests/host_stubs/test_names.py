@@ -59,7 +59,7 @@ def any_name(dice: random.Random) -> bytes:
 
 
 @pytest.mark.slow
-def test_twenty_thousand_names_of_any_bytes_end_up_in_models_that_open(tmp_path: Path, codec: Codec) -> None:
+def test_six_thousand_names_of_any_bytes_end_up_in_models_that_open(tmp_path: Path, codec: Codec) -> None:
     dice = random.Random(14)
     seen, hidden = 0, 0
     for number in range(FOLDERS):
