@@ -30,8 +30,8 @@ from host_stubs.names import (
 )
 from host_stubs.plugins import Plugins
 
-NAMES = 20_000
-FOLDERS = 2  # one manifest takes 16,384
+NAMES = 6_000
+FOLDERS = 2
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Glöckchen.wav") for form in ("NFC", "NFD"))
 
 
@@ -90,7 +90,7 @@ def test_six_thousand_names_of_any_bytes_end_up_in_models_that_open(tmp_path: Pa
         seen += len(visible)
         hidden += len(written) - len(visible)
     assert seen > 0.95 * NAMES
-    assert hidden > 100
+    assert hidden > 30
 
 
 @pytest.mark.parametrize(
