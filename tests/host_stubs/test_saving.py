@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -400,9 +400,9 @@ def _has_holder(path: Path) -> bool:
     return lock.exists() and lock.stat().st_size > 0
 
 
-def _wait_for(condition: object, seconds: float = 20) -> None:
+def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
 

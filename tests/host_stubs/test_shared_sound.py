@@ -97,13 +97,13 @@ class Again(np.random.Generator):
         super().__init__(np.random.PCG64([instrument, take]))
         self._same = np.random.default_rng(instrument)
 
-    def uniform(self, low: float = 0, high: float = 1, size: int | None = None) -> np.ndarray | float:  # type: ignore[override]
+    def uniform(self, low: float = 0, high: float = 1, size: int | None = None) -> np.ndarray | float:  # type: ignore[override]  # as far as needed
         if size is not None:
             return super().uniform(low, high, size)
         drawn = self._same.uniform(low, high) + 0.05 * (high - low) * self.standard_normal()
         return float(np.clip(drawn, low, high))
 
-    def integers(self, low: int, high: int) -> int:  # type: ignore[override]
+    def integers(self, low: int, high: int) -> int:  # type: ignore[override]  # as far as needed
         return int(self._same.integers(low, high))
 
 

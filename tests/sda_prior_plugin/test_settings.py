@@ -69,7 +69,7 @@ def test_an_archive_is_heard_once_at_least_and_validated_often() -> None:
 
 
 def test_the_network_does_not_shrink_from_one_tier_to_the_next() -> None:
-    sizes = [tier.knobs["hidden_size"] * tier.knobs["layers"] for tier in read_tiers()]  # type: ignore[operator]
+    sizes = [tier.knobs["hidden_size"] * tier.knobs["layers"] for tier in read_tiers()]  # type: ignore[operator]  # both are numbers
     assert sizes == sorted(sizes)
 
 
