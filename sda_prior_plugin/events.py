@@ -11,9 +11,6 @@ from sda_prior_plugin.training_state import TrainingState
 from sda_prior_plugin.unheard import Unheard
 from sda_prior_plugin.watch import Finding
 
-LONG_ENOUGH_TO_SAY = 2
-"""Epochs without gain before it is said that a training will end for it."""
-
 
 @dataclass(frozen=True)
 class TrainingStarted:
@@ -51,7 +48,7 @@ class TrainingResumed:
 class BatchDone:
     """One of about `batches` batches of an epoch is done.
 
-    The whole run takes `seconds_left` more: if it gets no better from now on, and at most.
+    The whole run takes `seconds_left` more: if it gains no more from now on, and at most.
 
     `state()` gives all that the training is now, as `train_prior` can go on from it later. It may be called for as long
     as the event is being handled, and its tensors are the training's own, which then change.
@@ -68,7 +65,8 @@ class BatchDone:
 class EpochDone:
     """An epoch has ended and been judged on the held-out codes.
 
-    There will be `epochs` at most, and if none is better than the best so far, `last_epoch` is the last.
+    There will be `epochs` at most, and if none gains over `gained_epoch`, the latest with a gain that counts,
+    `last_epoch` is the last.
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end; either is infinite where the epoch diverged. `best_epoch` is 0, and `best_perplexity`
@@ -82,6 +80,7 @@ class EpochDone:
     epoch: int
     epochs: int
     last_epoch: int
+    gained_epoch: int
     train_perplexity: float
     held_out_perplexity: float
     best_epoch: int
@@ -96,16 +95,20 @@ class EpochDone:
 
     @property
     def finishing(self) -> str:
-        """A sentence on its ending before all `epochs`, where the latest ones were no better; or empty."""
-        return finishing(self.epoch, self.best_epoch, self.last_epoch, self.epochs)
+        """A sentence on its ending before all `epochs`, where the latest ones have gained hardly anything; or empty."""
+        return finishing(self.epoch, self.gained_epoch, self.last_epoch, self.epochs)
 
 
-def finishing(epoch: int, best: int, last: int, epochs: int) -> str:
-    """A sentence on a training that was no better for some epochs, and ends for it with the `last`; or empty."""
-    ago = epoch - best
-    if last >= epochs or ago < LONG_ENOUGH_TO_SAY:
+def finishing(epoch: int, gained: int, last: int, epochs: int) -> str:
+    """A sentence on a training that has hardly gained for some epochs, and ends for it with the `last`; or empty.
+
+    It is said from half of the way to that end on: a gain is often a few epochs away.
+    """
+    ago = epoch - gained
+    if last >= epochs or ago < max(2, last - epoch):
         return ""
-    return f"no better for {ago} epochs: finishing" + (f", with epoch {last} if that stays so" if epoch < last else "")
+    left = f", with epoch {last} if that stays so" if epoch < last else ""
+    return f"hardly better for {ago} epochs: finishing" + left
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.batches import Batch
+from sda_prior_plugin.muon import DECAY, direction, moments_of
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import window_log2_probs
 from sda_prior_plugin.settings import PriorSettings
@@ -26,21 +27,23 @@ GRADIENT_NORM = 1.0
 
 
 class ScheduleFree:
-    """AdamW that needs no schedule, and so no end to plan for (Defazio et al. 2024).
+    """Muon and AdamW that need no schedule, and so no end to plan for (Defazio et al. 2024).
 
     One set of weights runs ahead at a constant rate, and the `average` of all that it was is what is kept. Gradients
-    are taken between both, close to the average, where the `network` is meanwhile. Matrices and tables decay, not
-    biases and norms (Loshchilov and Hutter 2019).
+    are taken between both, close to the average, where the `network` is meanwhile. The matrices of its layers are moved
+    by Muon, and all else, tables and biases, by AdamW. Matrices and tables decay, not biases and norms (Loshchilov and
+    Hutter 2019).
 
     Attributes:
         ahead: the weights that run ahead, by name.
-        squares: the running mean of the squares of their gradients, by name.
+        momentum: the running mean of the gradients of those that Muon moves, by name.
+        squares: the running mean of the squares of the gradients of all others, by name.
     """
 
     def __init__(self, network: PriorNetwork, average: PriorNetwork, settings: PriorSettings) -> None:
         self.network, self.average, self.settings = network, average, settings
         self.ahead = {name: weights.detach().clone() for name, weights in network.named_parameters()}
-        self.squares = {name: torch.zeros_like(weights) for name, weights in self.ahead.items()}
+        self.momentum, self.squares = moments_of(self.ahead)
 
     @torch.no_grad()
     def look(self) -> None:
@@ -53,24 +56,34 @@ class ScheduleFree:
     def step(self, number: int) -> None:
         """Go ahead along the gradients of the network, and let the average follow; `number` counts from 1."""
         rate = self.settings.learning_rate * min(1.0, number / WARMUP_STEPS)
-        moved = [(name, weights) for name, weights in self.network.named_parameters() if weights.grad is not None]
-        gradients = [weights.grad for _, weights in moved if weights.grad is not None]
-        ahead, squares = ([of[name] for name, _ in moved] for of in (self.ahead, self.squares))
+        weights = dict(self.network.named_parameters())
+        gradients = {name: one.grad for name, one in weights.items() if one.grad is not None}
+        self._step_by_adam([name for name in gradients if name in self.squares], gradients, rate, number)
+        turned = [name for name in gradients if name in self.momentum]
+        for name in turned:
+            self.ahead[name].sub_(direction(gradients[name], self.momentum[name]), alpha=rate)
+        tables = [name for name in gradients if name in self.squares and weights[name].ndim >= 2]
+        for names, decay in ((turned, DECAY), (tables, 1.0)):
+            lost = [weights[name].detach() for name in names]
+            torch._foreach_sub_(
+                [self.ahead[name] for name in names], lost, alpha=rate * decay * self.settings.weight_decay
+            )
+        share = LATER_COUNT / (LATER_COUNT + number)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.ahead.values()), share)
+
+    def _step_by_adam(self, names: list[str], of: Mapping[str, Tensor], rate: float, number: int) -> None:
+        """Go ahead by the sign of each gradient and how sure it is, without decay."""
+        gradients, squares = ([tensors[name] for name in names] for tensors in (of, self.squares))
         torch._foreach_mul_(squares, SQUARES_DECAY)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - SQUARES_DECAY)
         sizes = torch._foreach_div(squares, 1 - SQUARES_DECAY**number)
         torch._foreach_sqrt_(sizes)
         torch._foreach_add_(sizes, 1e-8)
-        torch._foreach_addcdiv_(ahead, gradients, sizes, -rate)
-        matrices = [(one, weights) for one, (_, weights) in zip(ahead, moved, strict=True) if weights.ndim >= 2]
-        decay = -rate * self.settings.weight_decay
-        torch._foreach_add_([one for one, _ in matrices], [weights.detach() for _, weights in matrices], alpha=decay)
-        share = LATER_COUNT / (LATER_COUNT + number)
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.ahead.values()), share)
+        torch._foreach_addcdiv_([self.ahead[name] for name in names], gradients, sizes, -rate)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All that it knows but for the average: its own tensors."""
-        return {"ahead": self.ahead, "squares": self.squares}
+        return {"ahead": self.ahead, "momentum": self.momentum, "squares": self.squares}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from what `state_dict` gave."""

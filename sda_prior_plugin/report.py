@@ -33,7 +33,7 @@ class TrainingReport:
         training_date: when training ended, ISO 8601 in UTC.
         held_out: names of the recordings that it was judged by and never trained on.
         train_perplexities, held_out_perplexities: one for each epoch trained, infinite for one that diverged.
-        ended: "finished" (after all its epochs), "no better" (before, as it had got no better), "stopped" (by the
+        ended: "finished" (after all its epochs), "no better" (before, as it had hardly got better), "stopped" (by the
             user) or "diverged".
         skipped_batches: batches left out because their loss was not finite.
         parameters: learned numbers in the network.

@@ -25,13 +25,13 @@ from sda_prior_plugin.optimizing import ScheduleFree
 from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import network_settings, perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
-from sda_prior_plugin.schedule import last_epoch_after
+from sda_prior_plugin.schedule import as_good_as_best, last_epoch_after
 from sda_prior_plugin.settings import KNOBS, PriorSettings
 from sda_prior_plugin.team import Team
 from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
 from sda_prior_plugin.watch import Watch
 
-OPTIMIZER = "schedule-free AdamW"
+OPTIMIZER = "schedule-free Muon and AdamW"
 """States of older versions do not say that theirs was another."""
 
 
@@ -108,8 +108,8 @@ class Run:
 
     @property
     def last_epoch(self) -> int:
-        """The last one, if none is better than the best so far; the same for all members of a team."""
-        return self._last_after(self.best_epoch) if self.kept else self.settings.epochs
+        """The last one, if it gains no more than it has; the same for all members of a team."""
+        return self._last_after(self.gained_epoch) if self.kept else self.settings.epochs
 
     @property
     def seconds(self) -> float:
@@ -130,6 +130,11 @@ class Run:
     def best_epoch(self) -> int:
         """Of the best checkpoint, or 0 before there is one."""
         return self.kept[-1].epoch if self.kept else 0
+
+    @property
+    def gained_epoch(self) -> int:
+        """The last one that brought a gain that counts: the first as good as the best but for `GAIN`; 0 before one."""
+        return as_good_as_best(self.progress.held_out_perplexities, self.best_perplexity)
 
     @property
     def best_perplexity(self) -> float:
@@ -186,15 +191,15 @@ class Run:
         )
 
     def seconds_left(self, batch: int) -> tuple[float, float]:
-        """Seconds until the end, if it gets no better from now on, and at most; after so many batches of this epoch."""
-        least = self._last_after(self.best_epoch or self.epoch)
+        """Seconds until the end, if it gains no more from now on, and at most; after so many batches of this epoch."""
+        least = self._last_after(self.gained_epoch or self.epoch)
         most = self.settings.epochs if self.epoch <= least else least
         return self.pace.seconds_left(self.epoch, batch, least), self.pace.seconds_left(self.epoch, batch, most)
 
-    def _last_after(self, best: int) -> int:
-        """The last epoch, if none is better than this one."""
+    def _last_after(self, gained: int) -> int:
+        """The last epoch, if none gains over this one."""
         most, patience = self.settings.epochs, self.settings.patience
-        return min(most, last_epoch_after(best, patience)) if patience else most
+        return min(most, last_epoch_after(gained, patience)) if patience else most
 
     def draw(self, frames: int, seed: int) -> np.ndarray:
         """What the candidate draws, int `[frames, bands, levels]`."""

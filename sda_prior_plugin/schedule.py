@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 ROUND_WINDOWS = 256
 """About how many windows a round has at least, where recordings can be visited in several variants."""
@@ -13,6 +13,8 @@ MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
 LEAST_PATIENCE = 3
 """Epochs without gain that a training goes on for at least: one or two are soon chance."""
+GAIN = 0.01
+"""Share of the held-out bits per code that a gain is, to go on for: fewer would not be heard."""
 
 
 def windows_once(lengths: Iterable[float], context: float) -> int:
@@ -43,6 +45,12 @@ def epochs_per_round(windows: int) -> int:
     return min(max(1, round(windows / EPOCH_WINDOWS)), MOST_PARTS)
 
 
-def last_epoch_after(best: int, patience: float) -> int:
-    """The epoch with which a training ends where none is better than the `best`: that and `patience` as many again."""
-    return best + max(LEAST_PATIENCE, math.ceil(patience * best - 1e-6))
+def as_good_as_best(perplexities: Sequence[float], best: float) -> int:
+    """The first epoch, from 1, within `GAIN` of the `best` perplexity, in bits per code; 0 where none is finite."""
+    bound = best ** (1 / (1 - GAIN))
+    return next((epoch for epoch, one in enumerate(perplexities, 1) if math.isfinite(one) and one <= bound), 0)
+
+
+def last_epoch_after(gained: int, patience: float) -> int:
+    """The epoch with which a training ends where none gains over `gained`: that and `patience` as many again."""
+    return gained + max(LEAST_PATIENCE, math.ceil(patience * gained - 1e-6))

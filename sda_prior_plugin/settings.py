@@ -108,7 +108,7 @@ class PriorSettings:
     )
     patience: float = _knob(
         float,
-        "Epochs without gain that end training, as a share of those up to the best; 0, as for set epochs, for none.",
+        "Epochs without a gain of 1 % that end training, as a share of those before; 0, as for set epochs, for none.",
         minimum=0.0,
         maximum=100.0,
     )
@@ -121,7 +121,7 @@ class PriorSettings:
     architecture: str = _knob(str, "Kind of network.", choices=("transformer", "gru"))
     dropout: float = _knob(float, "Share of the network left out at random in each step.", minimum=0.0, maximum=0.9)
     learning_rate: float = _knob(float, "Highest step size of the optimiser.", minimum=1e-6, maximum=1.0)
-    weight_decay: float = _knob(float, "Pull of the weights towards zero (AdamW).", minimum=0.0, maximum=20.0)
+    weight_decay: float = _knob(float, "Pull of the weights towards zero.", minimum=0.0, maximum=20.0)
     batch_size: int = _knob(int, "Windows of sound in each step.", minimum=1, maximum=4096)
     context_seconds: float = _knob(
         float, "Seconds of sound that the prior looks back over.", minimum=0.1, maximum=600.0

@@ -265,6 +265,7 @@ def tell_of_epoch(run: Run, epoch: int, tell: Tell) -> None:
             epoch=epoch,
             epochs=run.settings.epochs,
             last_epoch=run.last_epoch,
+            gained_epoch=run.gained_epoch,
             train_perplexity=run.progress.train_perplexities[-1],
             held_out_perplexity=run.progress.held_out_perplexities[-1],
             best_epoch=run.best_epoch,

@@ -17,6 +17,7 @@ from sda_prior_plugin.devices import STREAMS
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.mapped import parts
+from sda_prior_plugin.muon import moments_of
 from sda_prior_plugin.settings import KNOBS_BY_NAME, LATER_KNOBS, PriorSettings
 
 NO_FACTS = frozenset({"settings", "tensors"})
@@ -109,12 +110,14 @@ class TrainingState(Progress):
         Raises:
             NotResumable: a tensor is missing, unknown, of another shape or type, or holds numbers that cannot be.
         """
-        given = of_this_version(self.tensors)
+        given = of_this_version(self.tensors, weights)
         bits = torch.empty(sequences, dtype=torch.float64, device="meta")
         streams = {name: given[f"random.{name}"] for name in STREAMS if f"random.{name}" in given}
+        momentum, squares = moments_of(weights)
         tensors = {
             "ahead": weights,
-            "squares": weights,
+            "momentum": momentum,
+            "squares": squares,
             "average": weights,
             "kept": [{"weights": weights, "sequence_bits": bits} for _ in self.kept_epochs],
             "random": streams | {"cpu": torch.get_rng_state()},
@@ -205,19 +208,23 @@ def filled(nested: Any, tensors: Mapping[str, Tensor], way: str = "") -> Any:
     return {key: filled(value, tensors, f"{way}.{key}") for key, value in nested.items()}
 
 
-def of_this_version(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def of_this_version(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tensors of a state; of an older one, what this version makes of it.
 
     Weights that were learned with a schedule run ahead from where they are.
+
+    Args:
+        tensors: by name.
+        weights: what the network of that run has, by name.
     """
     if not any(name.startswith(IN_OLDER_STATES) for name in tensors):
         return tensors
     made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
-    for name, tensor in tensors.items():
-        if name.startswith("network."):
-            weights = name.removeprefix("network.")
-            made[f"ahead.{weights}"] = tensor
-            made[f"squares.{weights}"] = tensors.get(f"optimizer.{weights}.exp_avg_sq", torch.zeros_like(tensor))
+    made |= {f"ahead.{name[len('network.') :]}": one for name, one in tensors.items() if name.startswith("network.")}
+    for part, moment, new in zip(("momentum", "squares"), ("exp_avg", "exp_avg_sq"), moments_of(weights), strict=True):
+        for name in new:
+            then = tensors.get(f"optimizer.{name}.{moment}")
+            made[f"{part}.{name}"] = torch.zeros(new[name].shape) if then is None else then
     return made
 
 

@@ -215,7 +215,7 @@ def card_lines(model: Model) -> list[tuple[str, str]]:
     settings, report = model.prior.settings, model.prior.report
     heads = f", {settings.heads} heads" if settings.architecture == "transformer" else ""
     layers = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
-    stopped = {"finished": "", "no better": " (then no better)"}.get(report.ended, f" ({report.ended} early)")
+    stopped = {"finished": "", "no better": " (then hardly better)"}.get(report.ended, f" ({report.ended} early)")
     return [
         (
             "Prior",

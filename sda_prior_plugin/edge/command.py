@@ -304,7 +304,7 @@ def _run(host: Host, job: PriorJob, wish: Wish, team: Team) -> tuple[PriorRun, S
         raise PriorError(f"{said} {'' if saving else wish.untouched}{_to_go_on(keeper, wish)}".strip()) from error
     ended = {
         "finished": "Training is finished.",
-        "no better": "Training is finished: it got no better.",
+        "no better": "Training is finished: it hardly got better.",
         "stopped": "Training was stopped; the best checkpoint so far is kept.",
         "diverged": "Training diverged; the best checkpoint before that is kept.",
     }

@@ -139,7 +139,7 @@ def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> Non
     assert (state.settings.epochs, state.settings.patience) == (30, 0)
     run = train_prior(corpus, state.settings, on_event=events.append, resume_from=state)
     (resumed,) = [event for event in events if isinstance(event, TrainingResumed)]
-    assert "optimizer unknown before, schedule-free AdamW now" in resumed.differences
+    assert "optimizer unknown before, schedule-free Muon and AdamW now" in resumed.differences
     assert run.report.held_out_perplexities[:25] == pytest.approx(kept["held_out_curve"].tolist()[:25], rel=1e-4)
     assert (run.report.ended, run.report.epochs_trained) == ("finished", 30)
     assert max(run.report.held_out_perplexities[25:]) < 1.1 * min(kept["held_out_curve"]), "what was learned is there"

@@ -54,8 +54,8 @@ class PriorProgress:
         started: whether the codes are there and it trains.
         done: epochs, with the share of the one under way.
         seconds_left: of the training, at least and at most; None before it is known.
-        finishing: the sentence on its ending early, where the latest epochs were no better.
-        last_epoch: the last one if none is better than the best so far; 0 before one is over.
+        finishing: the sentence on its ending early, where the latest epochs were hardly better.
+        last_epoch: the last one if it gains no more; 0 before one is over.
         sound: the latest new sound.
         saving: whether training is over and the model is being saved.
     """
@@ -79,7 +79,7 @@ class PriorProgress:
 
     @property
     def epochs(self) -> int:
-        """That there will be if it gets no better."""
+        """That there will be if it gains no more."""
         return self.last_epoch or (0 if self.job is None else self.job.settings.epochs)
 
     @property
@@ -175,7 +175,7 @@ class PriorWork:
         report = run.report
         ended = {
             "finished": "is finished",
-            "no better": "is finished: it got no better",
+            "no better": "is finished: it hardly got better",
             "stopped": "was stopped",
             "diverged": "diverged",
         }[report.ended]

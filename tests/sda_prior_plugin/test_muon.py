@@ -1,0 +1,48 @@
+"""Muon: matrices learn in every direction alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sda_prior_plugin.muon import MOMENTUM, RATE, direction, moments_of, orthogonalized
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(40, 40), (40, 160), (160, 40)])
+def test_a_matrix_is_made_orthogonal_whatever_its_shape_and_size(rows: int, columns: int) -> None:
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(1))
+    for size in (1e-6, 1.0, 1e4):
+        left, values, right = torch.linalg.svd(orthogonalized(size * matrix), full_matrices=False)
+        before_left, before, before_right = torch.linalg.svd(matrix, full_matrices=False)
+        large = before > 0.1 * before[0]
+        kept = (before_left.T @ (left @ torch.diag(values) @ right) @ before_right.T).diagonal()[large]
+        assert ((kept > 0.15) & (kept < 2)).all(), "its singular vectors are kept, their values made alike"
+
+
+def test_no_gradient_is_no_step() -> None:
+    assert orthogonalized(torch.zeros(8, 16)).abs().max() == 0
+
+
+def test_the_direction_follows_the_mean_of_the_gradients() -> None:
+    gradient, momentum = torch.eye(16), torch.zeros(16, 16)
+    once = direction(gradient, momentum)
+    assert torch.allclose(momentum, (1 - MOMENTUM) * gradient)
+    assert torch.allclose(once.diagonal() / (RATE * 4), torch.ones(16), atol=0.9)
+    for _ in range(20):
+        direction(gradient, momentum)
+    opposite = direction(-0.1 * gradient, momentum)
+    assert (opposite.diagonal() > 0).all(), "one small gradient does not turn it round"
+
+
+def test_matrices_of_layers_are_moved_by_it_and_all_else_is_not() -> None:
+    weights = {
+        "core.blocks.0.mlp.1.weight": torch.ones(8, 4),
+        "core.blocks.0.mlp.1.bias": torch.ones(8),
+        "within_band.1.weight": torch.ones(8, 4),
+        "embedding.own": torch.ones(3, 8, 4),
+        "same_level": torch.ones(4, 4),
+    }
+    momentum, squares = moments_of(weights)
+    assert [*momentum] == ["core.blocks.0.mlp.1.weight", "within_band.1.weight"]
+    assert {*momentum, *squares} == {*weights}
+    assert all(float(one.abs().max()) == 0 for one in (*momentum.values(), *squares.values()))
