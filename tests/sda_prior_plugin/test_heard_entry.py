@@ -1,4 +1,4 @@
-"""What a prior was trained on, in a file: little room, the same figures when it is opened, and nothing taken on trust."""
+"""What a prior was trained on, in a file: in little room, with the same figures again, and not taken on trust."""
 
 from __future__ import annotations
 
