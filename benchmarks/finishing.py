@@ -18,7 +18,7 @@ from benchmarks.corpora import Dataset, demo_dataset, legacy_datasets, sitar_dat
 from benchmarks.results import machine, write_section
 from sda_prior_plugin import CodeCorpus, PriorRun, PriorSettings, train_prior
 from sda_prior_plugin.copy_meter import CopyMeter
-from sda_prior_plugin.edge.bundle_entry import HEARD, KEYS, heard_tensors
+from sda_prior_plugin.edge.heard_entry import heard_tensors
 from sda_prior_plugin.half import halved
 from sda_prior_plugin.judging import held_out_bits
 
@@ -40,9 +40,7 @@ def added_bytes(run: PriorRun) -> tuple[int, int]:
     """Bytes that the prior adds to its file: of its weights, and of what it was trained on."""
     assert run.prior.heard is not None
     assert run.prior.sketch is not None
-    heard: dict[str, Tensor] = {
-        **heard_tensors(run.prior.heard), HEARD + KEYS: torch.from_numpy(run.prior.sketch.keys)
-    }  # fmt: skip
+    heard = heard_tensors(run.prior.heard, run.prior.sketch)
     return size(halved(run.prior.weights).values()), size(heard.values())
 
 

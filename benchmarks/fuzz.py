@@ -352,10 +352,13 @@ def numbers(fuzz: Fuzz, draft: Draft) -> None:
 def heard_numbers(fuzz: Fuzz, draft: Draft) -> None:
     rng = fuzz.random
     part = rng.choice(("hashes", "ends", "recordings"))
-    begin, end = draft.header[f"prior.heard.{part}"]["data_offsets"]
+    tensor = draft.header[f"prior.heard.{part}"]
+    begin, end = tensor["data_offsets"]
+    size = 4 if tensor["dtype"] == "I32" else 8
     for _ in range(rng.choice((1, 1, 3))):
-        value = rng.choice((0, 1, -1, 2**63 - 1, -(2**63), rng.randrange(2000)))
-        draft.changes.append((begin + 8 * rng.randrange((end - begin) // 8), value.to_bytes(8, "little", signed=True)))
+        value = rng.choice((0, 1, -1, 2 ** (8 * size - 1) - 1, -(2 ** (8 * size - 1)), rng.randrange(2000)))
+        place = begin + size * rng.randrange((end - begin) // size)
+        draft.changes.append((place, value.to_bytes(size, "little", signed=True)))
 
 
 def noise(fuzz: Fuzz, draft: Draft) -> None:

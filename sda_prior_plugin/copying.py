@@ -68,7 +68,7 @@ class Heard:
     """What a prior has learned from, as far as it takes to recognize it.
 
     Attributes:
-        hashes: uint64 `[all frames]`, the sequences one after another.
+        hashes: uint32 `[all frames]`, the sequences one after another.
         starts: `[sequences + 1]`, where each starts, and the end.
         recordings: `[sequences]`, which recording each is from.
         names: of the recordings.
@@ -212,7 +212,7 @@ def copied_windows(
     copied, counted = (np.zeros((len(lengths), len(grids)), np.int64) for _ in range(2))
     all_hashes = [frame_hashes(grid) for grid in grids]
     starts = np.cumsum([0, *map(len, all_hashes)])
-    new = np.concatenate([np.zeros(0, np.uint64), *all_hashes])
+    new = np.concatenate([np.zeros(0, np.uint32), *all_hashes])
     found = holding_windows(heard, new, starts, lengths)
     for index, hashes in enumerate(all_hashes):
         itself = int(own is not None and own[index] >= 0)

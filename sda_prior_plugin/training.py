@@ -27,6 +27,7 @@ from sda_prior_plugin.events import (
     TrainingResumed,
     TrainingStarted,
 )
+from sda_prior_plugin.freed import give_back_freed
 from sda_prior_plugin.held_out_sample import judged_by_a_sample
 from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
@@ -108,6 +109,7 @@ def train_prior(
         check_alike(run)
         if state is not None:
             run.load_state_dict(state)
+        give_back_freed()  # what making the run, and compiling for it, has left
         tell = on_event if on_event is not None and team.leads else lambda event: None
         return train(run, tell, stop or threading.Event())
 

@@ -1,8 +1,9 @@
 """Hashes of frames and of windows of frames, and tables that windows are looked up in.
 
-Every frame is known by a 64-bit hash of its codes, every window of frames by a hash of those, which rolls along (Karp
-and Rabin 1987). Equal windows have equal hashes, so that none is missed; unequal ones have equal hashes once in 2^64
-pairs.
+Every frame is known by a 32-bit hash of its codes, every window of frames by a 64-bit hash of those, which rolls along
+(Karp and Rabin 1987). Equal windows have equal hashes, so that none is missed. Unequal ones have equal hashes once in
+2^32 pairs if all but one of their frames are the same, and once in 2^64 if not: what was heard is hardly ever more than
+a few windows that nearly are the one that is looked for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from sda_prior_plugin.mapped import parts
 ODD = np.uint64(0x9E3779B97F4A7C15)
 ROLL = np.uint64(0xD1342543DE82EF95)
 MIX = np.uint64(0xBF58476D1CE4E5B9)
+FRAME = np.uint64(0xFFFFFFFF)
+"""The bits of what a frame's codes are mixed to that are its hash."""
 _SHIFT = np.uint64(31)
 _EMPTY = np.uint64(0)
 
@@ -34,13 +37,13 @@ def frame_hash(codes: np.ndarray) -> np.uint64:
     value = ODD
     for place in range(len(codes)):
         value = _mixed((value + np.uint64(codes[place]) + np.uint64(1)) * ODD)
-    return value
+    return value & FRAME
 
 
 @compiled_in_order
 def _hash_frames(codes: np.ndarray, hashes: np.ndarray) -> None:
     for frame in range(len(codes)):
-        hashes[frame] = frame_hash(codes[frame])
+        hashes[frame] = np.uint32(frame_hash(codes[frame]))
 
 
 @compiled_in_order
@@ -92,7 +95,7 @@ def completing(table: np.ndarray, before: np.ndarray, codes: np.ndarray, found: 
     for place in range(len(codes) - 1):
         prefix = _mixed((prefix + np.uint64(codes[place]) + np.uint64(1)) * ODD)
     for code in range(len(found)):
-        frame = _mixed((prefix + np.uint64(code) + np.uint64(1)) * ODD)
+        frame = _mixed((prefix + np.uint64(code) + np.uint64(1)) * ODD) & FRAME
         one = max(_mixed(rolling + frame), np.uint64(1))
         found[code] = table[_slot(table, one)] == one
 
@@ -194,8 +197,8 @@ def window_kinds(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def frame_hashes(codes: np.ndarray) -> np.ndarray:
-    """uint64 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
-    hashes = np.empty(len(codes), np.uint64)
+    """uint32 `[frames]` of codes `[frames, bands, levels]`: what tells frames apart."""
+    hashes = np.empty(len(codes), np.uint32)
     for rows in parts(codes):
         some = np.ascontiguousarray(codes[rows])
         _hash_frames(some.reshape(len(some), math.prod(codes.shape[1:])), hashes[rows])

@@ -8,33 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-import torch
 
 from sda_prior_plugin.compiled import COMPILING, compile_time
-from sda_prior_plugin.copying import Heard
 from sda_prior_plugin.dates import day
+from sda_prior_plugin.edge.heard_entry import HEARD, heard_tensors, read_heard, read_sketch
 from sda_prior_plugin.encoding import Codec, code_shape
 from sda_prior_plugin.errors import TRAIN_AGAIN, PriorError
 from sda_prior_plugin.half import halved
 from sda_prior_plugin.live import LiveSettings
 from sda_prior_plugin.memorization import GAP, NO_SIGN, UNKNOWN, MemorizationReport
-from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.unheard import heard_sentence
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sda_prior_plugin.edge.contract import Bundle, Entry, Model
+    from sda_prior_plugin.edge.contract import Bundle, Model
 
 NAMESPACE = "prior"
-HEARD = "heard."
-HEARD_PARTS = ("hashes", "ends", "recordings")
-KEYS = "keys"
-"""After `HEARD`, what near copies are recognized by; absent in older files."""
-MOST_NEAR_FRAMES = 100_000
 LISTED = 3
 """Files named in a sentence before the rest are counted."""
 
@@ -53,10 +44,9 @@ def write_entry(model: Model, bundle: Bundle) -> None:
         tensors = halved(prior.weights)
         if prior.heard is not None:
             facts["heard"] = list(prior.heard.names)
-            tensors |= heard_tensors(prior.heard)
-        if prior.sketch is not None:
-            facts["near_window"] = prior.sketch.frames
-            tensors[HEARD + KEYS] = torch.from_numpy(prior.sketch.keys)
+            tensors |= heard_tensors(prior.heard, prior.sketch)
+            if prior.sketch is not None:
+                facts["near_window"] = prior.sketch.frames
         bundle.put(NAMESPACE, facts, tensors)
         bundle.has_prior = True
 
@@ -116,67 +106,6 @@ def checked_entries(model: Model, bundle: Bundle) -> list[tuple[str, str]]:
     heard = "" if prior.heard is None else "; what it was trained on"
     tensors = len(prior.weights)
     return [(NAMESPACE, f"settings, report, and {tensors} tensors that they and this codec need, all finite{heard}")]
-
-
-def heard_tensors(heard: Heard) -> dict[str, Tensor]:
-    """What was heard, as the file has it: hashes of frames, and for each sequence its recording and its end."""
-    return {
-        f"{HEARD}hashes": torch.from_numpy(heard.hashes.view(np.int64)),
-        f"{HEARD}ends": torch.from_numpy(heard.starts[1:].astype(np.int64)),
-        f"{HEARD}recordings": torch.from_numpy(heard.recordings.astype(np.int64)),
-    }
-
-
-def read_heard(entry: Entry) -> Heard | None:
-    """What `heard_tensors` wrote, or None where nothing was written.
-
-    Raises:
-        PriorError: it is damaged.
-    """
-    names = entry.facts.get("heard")
-    found = {name: tensor for name, tensor in entry.tensors.items() if name.startswith(HEARD) and name != HEARD + KEYS}
-    if names is None and not found:
-        return None
-    if (
-        isinstance(names, list)
-        and all(isinstance(name, str) for name in names)
-        and found.keys() == {f"{HEARD}{part}" for part in HEARD_PARTS}
-        and all(tensor.dtype == torch.int64 and tensor.ndim == 1 for tensor in found.values())
-    ):
-        hashes, ends, recordings = (found[f"{HEARD}{part}"].numpy() for part in HEARD_PARTS)
-        starts = np.concatenate([[0], ends])
-        if (
-            len(ends) == len(recordings)
-            and starts[-1] == len(hashes)
-            and (starts[1:] >= starts[:-1]).all()  # not their difference, which may be too large for a number
-            and ((recordings >= 0) & (recordings < len(names))).all()
-        ):
-            return Heard(hashes.view(np.uint64), starts, recordings, tuple(names))
-    raise _damaged()
-
-
-def read_sketch(entry: Entry, heard: Heard, bands: int) -> Sketch | None:
-    """What near copies are recognized by, or None where nothing was written.
-
-    Raises:
-        PriorError: it is damaged.
-    """
-    keys, frames = entry.tensors.get(HEARD + KEYS), entry.facts.get("near_window")
-    if keys is None and frames is None:
-        return None
-    if (
-        keys is not None
-        and keys.dtype == torch.uint8
-        and tuple(keys.shape) == (len(heard.hashes), bands)
-        and type(frames) is int
-        and 2 <= frames <= MOST_NEAR_FRAMES
-    ):
-        return Sketch(keys.numpy(), heard.starts, heard.recordings, frames)
-    raise _damaged()
-
-
-def _damaged() -> PriorError:
-    return PriorError("What the prior in this file was trained on is damaged; ", TRAIN_AGAIN, ".")
 
 
 def codebooks_digest(codec: Codec) -> str:

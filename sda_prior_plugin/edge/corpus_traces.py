@@ -26,7 +26,7 @@ CHECKED, CHECKED_FRAMES = 64, 256
 
 def traces_bytes(codes: np.ndarray) -> int:
     """Of what is kept beside codes `[frames, bands, levels]`."""
-    return len(codes) * (8 + codes.shape[1]) if codes.nbytes > LARGE_BYTES else 0
+    return len(codes) * (4 + codes.shape[1]) if codes.nbytes > LARGE_BYTES else 0
 
 
 def with_traces(folder: Path, part: str, sequences: CodeSequences) -> CodeSequences:
@@ -38,7 +38,7 @@ def with_traces(folder: Path, part: str, sequences: CodeSequences) -> CodeSequen
     if not traces_bytes(codes):
         return sequences
     try:
-        hashes = _kept(folder / f"{part}-hashes.npy", codes, frame_hashes, np.uint64, ())
+        hashes = _kept(folder / f"{part}-hashes.npy", codes, frame_hashes, np.uint32, ())
         keys = _kept(folder / f"{part}-keys.npy", codes, sequences_keys, np.uint8, codes.shape[1:2])
     except OSError:
         return sequences

@@ -28,9 +28,10 @@ class Guard(nn.Module):
         super().__init__()
         self.frames, self.most = 0, most
         self.odd, self.roll, self.mix = (signed(n) for n in (window_hashes.ODD, window_hashes.ROLL, window_hashes.MIX))
-        hashes = np.zeros(0, np.uint64) if heard is None else np.asarray(heard.hashes)
+        self.frame = int(window_hashes.FRAME)
+        hashes = np.zeros(0, np.uint32) if heard is None else np.asarray(heard.hashes)
         ends = np.zeros(0, np.int64) if heard is None else np.asarray(heard.starts)[1:].astype(np.int64)
-        self.register_buffer("hashes", torch.as_tensor(hashes.view(np.int64).copy()))
+        self.register_buffer("hashes", torch.as_tensor(hashes.astype(np.int64)))
         self.register_buffer("ends", torch.as_tensor(ends))
         self.register_buffer("codes", torch.arange(codebook_size))
         self.register_buffer("none", torch.zeros(0, dtype=torch.bool))
@@ -69,7 +70,7 @@ class Guard(nn.Module):
         past = torch.tensor(self.recent[len(self.recent) - before :], dtype=torch.int64)
         rolling = (past * self.powers).sum()
         prefix = self._hashed(codes)
-        frame = self._mixed_once((self.codes + (prefix + 1)) * self.odd)
+        frame = self._mixed_once((self.codes + (prefix + 1)) * self.odd) & self.frame
         wanted = self._mixed(rolling + frame)
         place = torch.searchsorted(self.windows, wanted).clamp(max=self.windows.size(0) - 1)
         return self.windows[place] == wanted
@@ -77,7 +78,7 @@ class Guard(nn.Module):
     @torch.jit.export
     def saw(self, codes: list[int]) -> None:
         """A frame was drawn."""
-        self.recent.append(self._hashed(codes))
+        self.recent.append(self._hashed(codes) & self.frame)
         if len(self.recent) >= self.most:
             self.recent.pop(0)
         self.drawn += 1
@@ -97,7 +98,7 @@ class Guard(nn.Module):
         return value ^ ((value >> 31) & 0x1FFFFFFFF)
 
     def _hashed(self, codes: list[int]) -> int:
-        """`window_hashes.frame_hash`, or what it is after some codes."""
+        """What a frame's codes, or some of them, are mixed to."""
         value = self.odd
         for code in codes:
             value = (value + code + 1) * self.odd
