@@ -35,7 +35,7 @@ def heard_tensors(heard: Heard, sketch: Sketch | None) -> dict[str, Tensor]:
         RECORDINGS: _smallest(heard.recordings),
     }
     if sketch is not None:
-        tensors[KEYS] = torch.from_numpy(np.frombuffer(bytearray(zlib.compress(sketch.keys)), np.uint8))
+        tensors[KEYS] = torch.from_numpy(np.frombuffer(bytearray(zlib.compress(sketch.keys.tobytes())), np.uint8))
     return tensors
 
 
