@@ -49,10 +49,19 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     if rows > columns:
         return orthogonalized(matrix.T).T
     x = matrix / (1.01 * matrix.norm() + 1e-7)
-    # x is multiplied from the left by a polynomial of x xᵀ, thrice; that is smaller than a wide x is
-    square, whole = x @ x.T, torch.eye(rows, dtype=x.dtype, device=x.device)
-    identity = whole
-    for a, b, c in POLYNOMIALS:
-        factor = a * identity + b * square + c * (square @ square)
-        whole, square = factor @ whole, factor @ square @ factor
-    return whole @ x
+    # x is multiplied from the left by a polynomial of x xᵀ, thrice; those are smaller than a wide x is
+    square = x @ x.T
+    product = _factor(square, *POLYNOMIALS[0])
+    last = product
+    for polynomial in POLYNOMIALS[1:]:
+        square = last @ square @ last
+        last = _factor(square, *polynomial)
+        product = last @ product
+    return product @ x
+
+
+def _factor(square: Tensor, a: float, b: float, c: float) -> Tensor:
+    """`a + b square + c square²`."""
+    factor = torch.addmm(square, square, square, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
