@@ -235,6 +235,7 @@ def epoch_done(unfinished: Unfinished, epoch: int = 2) -> EpochDone:
         epoch,
         9,
         9,
+        1,
         2.0,
         2.0,
         1,

@@ -554,6 +554,7 @@ def test_epochs_that_are_not_finite_are_told_drawn_and_kept_as_such(trained: Pat
                 1,
                 2,
                 2,
+                0,
                 1e90,
                 math.inf,
                 0,
