@@ -12,6 +12,8 @@ CSS = """
 .gradio-container h1 { font-size: 1.5rem; margin: 0.2rem 0; }
 .gradio-container h2 { font-size: 1.2rem; margin: 0.6rem 0 0.2rem; }
 .gradio-container p { margin: 0.2rem 0; }
+.notice { position: sticky; top: 0; z-index: 100; margin: 0; padding: 0.6rem 1rem; font-weight: 600;
+  background: var(--background-fill-secondary); border-bottom: 3px solid #d98200; }
 .muted { color: var(--body-text-color-subdued); }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; margin: 0; }
 .facts dt { color: var(--body-text-color-subdued); }
