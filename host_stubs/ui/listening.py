@@ -192,14 +192,14 @@ class ListeningSection:
             self.place: True,
             self.title: f"<h2>Listen to {as_html(own.model.stem)}</h2>",
             self.recording: {"choices": choices, "value": own.recording},
-            self.drop: self._dropfield(own),
+            self.drop: self._drop_field(own),
             self.listen: {"interactive": not own.doing},
             self.codec: {"interactive": not own.doing},
             self.message: said(own.problem, problem=True) or said(own.doing),
             self.list: {str(sound.number): self._row(sound) for sound in self.sounds.of(own.model)},
         }
 
-    def _dropfield(self, own: ListeningPage) -> str:
+    def _drop_field(self, own: ListeningPage) -> str:
         dropped = "" if own.dropped is None else f" <span>{as_html(own.dropped[1])}</span>"
         accept = f'type="file" accept="audio/*,video/*" data-drop="{self.take_drop}"'
         return f'<label class="drop">Drop a sound of yours here, or choose it: <input {accept}></label>{dropped}'
