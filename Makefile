@@ -67,6 +67,7 @@ bench-sound: setup
 
 bench-page: setup
 	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.open_pages
 
 bench-play: demo
 	$(BIN)/python -m benchmarks.play demo/demo.sda --write

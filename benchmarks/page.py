@@ -100,7 +100,7 @@ def main() -> None:
             return Path(shutil.copy(MADE / "demo-32" / "demo.sda", models / f"{name}.sda"))
 
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        with serving(models, MADE / "demo-32", ["-m", "host_stubs.cli"]) as url:
+        with serving(models, MADE / "demo-32", ["-m", "host_stubs.cli"]) as (url, _):
             page = opened(browser, url, 1280, "light")
             for number in range(PAIRS):
                 command_line.append(from_the_command_line(new_model(f"command-{number}")))

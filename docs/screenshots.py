@@ -60,7 +60,7 @@ def take_pictures(folder: Path, looks: dict[str, tuple[int, str]]) -> None:
         models.mkdir()
         host_stubs.write_demo_recordings(recordings, seed=3, count=8)
         model = trained(recordings)
-        with serving(models, recordings.parent, ["-m", "host_stubs.cli"]) as url:
+        with serving(models, recordings.parent, ["-m", "host_stubs.cli"]) as (url, _):
 
             def pages() -> dict[str, Any]:
                 for context in browser.contexts:
@@ -68,7 +68,7 @@ def take_pictures(folder: Path, looks: dict[str, tuple[int, str]]) -> None:
                 return {name: opened(browser, url, *look) for name, look in looks.items()}
 
             every_state(pages, models, model)
-        with serving(models, recordings.parent, ["-c", WITHOUT_PLUGINS]) as url:
+        with serving(models, recordings.parent, ["-c", WITHOUT_PLUGINS]) as (url, _):
             for name, look in looks.items():
                 page = opened(browser, url, *look)
                 page.wait_for_selector("#no-sections")
@@ -141,13 +141,13 @@ def save(model: host_stubs.Model, path: Path) -> None:
 
 
 @contextmanager
-def serving(models: Path, datasets: Path, program: list[str]) -> Iterator[str]:
-    """A `host ui`; its address."""
+def serving(models: Path, datasets: Path, program: list[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A `host ui`; its address, and its process."""
     command = [sys.executable, *program, "ui", "--port", "0", "--models", models, "--datasets", datasets, "--json"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield json.loads(process.stdout.readline())["url"]
+        yield json.loads(process.stdout.readline())["url"], process
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)

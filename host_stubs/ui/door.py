@@ -55,20 +55,26 @@ HEADERS = (
 """Of each answer: the page takes nothing from elsewhere, and nobody shows it inside another one."""
 
 SCRIPT = """<script>(() => {
-  const fetch = window.fetch;
-  let over = false;
+  const fetch = window.fetch, notice = document.createElement('p');
+  Object.assign(notice, {role: 'alert', className: 'notice'});
+  let older = false;
+  const say = text => {
+    if (notice.textContent === text) return;
+    notice.textContent = text;
+    text ? document.body.prepend(notice) : notice.remove();
+  };
   window.fetch = async (what, how = {}) => {
     if (new URL(what.url ?? what, location.href).origin !== location.origin) return fetch(what, how);
     const headers = new Headers(how.headers ?? what.headers);
     headers.set('%(header)s', '%(token)s');
-    const answer = await fetch(what, {...how, headers});
-    if (answer.status === %(status)d && !over) {
-      over = true;
-      const said = document.createElement('p');
-      said.role = 'alert';
-      said.className = 'older-page';
-      said.textContent = 'The program was started anew since this page was opened. The page loads again.';
-      document.body.prepend(said);
+    const answer = await fetch(what, {...how, headers}).catch(error => {
+      say('The program does not answer. If it has ended, start it again: this page then loads again.');
+      throw error;
+    });
+    if (answer.status !== %(status)d) say('');
+    else if (!older) {
+      older = true;
+      say('The program was started anew since this page was opened. The page loads again.');
       setTimeout(() => location.reload(), 1500);
     }
     return answer;
@@ -77,7 +83,7 @@ SCRIPT = """<script>(() => {
 
 
 def page_script(token: str) -> str:
-    """What a page needs in its head to be let in, and to load again once the server is another one."""
+    """What a page needs in its head to be let in, to say that nobody answers, and to load again for another server."""
     return SCRIPT % {"header": TOKEN_HEADER, "token": token, "status": OLDER_PAGE}
 
 

@@ -21,6 +21,7 @@ from host_stubs.host import Host
 from host_stubs.playing import MOST_SEED, MOST_TEMPERATURE
 from host_stubs.reading import recording_blocks
 from host_stubs.ui.drops import Drops
+from host_stubs.ui.forms import field, number, texts, whole
 from host_stubs.ui.kit import as_html, button, muted, player, said
 from host_stubs.ui.live import Live, Steps
 from host_stubs.ui.saved import SavedModels
@@ -60,17 +61,15 @@ class ListeningSection:
         with gr.Column(visible=False, elem_id="listening") as self.place:
             self.title = live.html("listen-title")
             with gr.Row():
-                self.seconds = _field("Seconds", "Left empty: as long as it is.", "listen-seconds", "5")
-                self.count = _field("How many", f"Up to {MOST_SOUNDS_AT_ONCE}.", "listen-count", "1")
-                self.seed = _field("Seed", "The same seed, the same sound. Left empty: another one.", "listen-seed")
+                self.seconds = field("Seconds", "Left empty: as long as it is.", "listen-seconds", "5")
+                self.count = field("How many", f"Up to {MOST_SOUNDS_AT_ONCE}.", "listen-count", "1")
+                self.seed = field("Seed", "The same seed, the same sound. Left empty: another one.", "listen-seed")
             with gr.Accordion("How it is drawn", open=False, elem_id="listen-more"), gr.Row():
-                self.temperature = _field("Temperature", "Below 1 tamer, above 1 bolder.", "listen-temperature", "1")
-                self.top_p = _field("Top p", "Only the likeliest codes of this share.", "listen-top-p", "1")
-                self.top_k = _field("Top k", "Only so many of the likeliest codes; 0: all.", "listen-top-k", "0")
-                self.max_copy = _field("Longest copy, seconds", "Left empty: any.", "listen-max-copy")
-                self.kind = _field(
-                    "As", "A kind it has learned: slower-2, say. Left empty: as recorded.", "listen-kind"
-                )
+                self.temperature = field("Temperature", "Below 1 tamer, above 1 bolder.", "listen-temperature", "1")
+                self.top_p = field("Top p", "Only the likeliest codes of this share.", "listen-top-p", "1")
+                self.top_k = field("Top k", "Only so many of the likeliest codes; 0: all.", "listen-top-k", "0")
+                self.max_copy = field("Longest copy, seconds", "Left empty: any.", "listen-max-copy")
+                self.kind = field("As", "Such as slower-2. Left empty: as recorded.", "listen-kind")
             self.recording = gr.Dropdown(
                 [NOTHING], value=NOTHING, label="Go on from", info="A recording of the model, or one of yours.",
                 elem_id="listen-recording",
@@ -153,12 +152,12 @@ class ListeningSection:
         if grids is None:
             raise HostError("No installed plugin draws what is wanted here.")
         settings = _in_words(wish, "" if recording is None else recording[1])
-        for number, grid in enumerate(grids, start=1):
+        for nth, grid in enumerate(grids, start=1):
             if not len(grid):
                 raise HostError("It says that there is nothing more to hear. Try another seed, or give seconds.")
             facts = [text for text, _ in self.host.plugins.call("codes_facts", model=model, codes=grid)]
-            of = f", {number} of {wish.count}" if wish.count > 1 else ""
-            name = f"{path.stem}-{wish.seed}" + (f"-{number}" if of else "")
+            of = f", {nth} of {wish.count}" if wish.count > 1 else ""
+            name = f"{path.stem}-{wish.seed}" + (f"-{nth}" if of else "")
             blocks = sound_blocks(model.codec, start, grid, wish.seconds)
             self.sounds.add(
                 path, name, blocks, model.codec.sample_rate, title=f"New sound, seed {wish.seed}{of}",
@@ -234,53 +233,19 @@ def _heard(recording: Path, codec: Codec) -> np.ndarray:
     return peak_normalized(np.concatenate([np.zeros(0, np.float32), *blocks])[:most])
 
 
-def _field(label: str, info: str, elem_id: str, value: str = "") -> gr.Textbox:
-    return gr.Textbox(value, label=label, info=info, elem_id=elem_id, max_lines=1, min_width=120)
-
-
-def _wish(
-    seconds: str | None,
-    count: str | None,
-    temperature: str | None,
-    top_p: str | None,
-    top_k: str | None,
-    max_copy: str | None,
-    seed: str | None,
-    kind: str | None,
-) -> Wish:
+def _wish(*form: str | None) -> Wish:
     """What is typed. Raises HostError where something is no number, or out of bounds."""
-    drawn = seed if (seed or "").strip() else str(secrets.randbelow(MOST_SEED + 1))
+    seconds, count, temperature, top_p, top_k, max_copy, seed, kind = texts(form)
     return Wish(
-        seconds=_number(seconds, "Seconds", MAX_SECONDS),
-        count=_whole(count, "How many", 1, 1, MOST_SOUNDS_AT_ONCE),
-        temperature=_number(temperature, "Temperature", MOST_TEMPERATURE) or 1.0,
-        top_p=_number(top_p, "Top p", 1) or 1.0,
-        top_k=_whole(top_k, "Top k", 0, 0, 10**6),
-        max_copy=_number(max_copy, "Longest copy", MAX_SECONDS),
-        kind=(kind or "").strip() or None,
-        seed=_whole(drawn, "Seed", 0, 0, MOST_SEED),
+        seconds=number(seconds, "Seconds", MAX_SECONDS),
+        count=whole(count or "1", "How many", 1, MOST_SOUNDS_AT_ONCE),
+        temperature=number(temperature, "Temperature", MOST_TEMPERATURE) or 1.0,
+        top_p=number(top_p, "Top p", 1) or 1.0,
+        top_k=whole(top_k or "0", "Top k", 0, 10**6),
+        max_copy=number(max_copy, "Longest copy", MAX_SECONDS),
+        kind=kind or None,
+        seed=whole(seed, "Seed", 0, MOST_SEED) if seed else secrets.randbelow(MOST_SEED + 1),
     )
-
-
-def _number(text: str | None, name: str, most: float) -> float | None:
-    """A number above 0 as typed; None for nothing."""
-    text = (text or "").strip().replace(",", ".")
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= most:
-        raise HostError(f"{name} must be a number above 0, up to {most:g}.")
-    return value
-
-
-def _whole(text: str | None, name: str, otherwise: int, least: int, most: int) -> int:
-    text = (text or "").strip() or str(otherwise)
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise HostError(f"{name} must be a whole number from {least} to {most}.")
-    return int(text)
 
 
 def _in_words(wish: Wish, recording: str) -> str:
@@ -290,9 +255,9 @@ def _in_words(wish: Wish, recording: str) -> str:
     parts = [f"Seed {wish.seed}", length]
     if recording:
         parts.append(f"going on from {recording}")
-    for field in fields(Wish):
-        value = getattr(wish, field.name)
-        if field.name not in ("seed", "seconds", "count") and value != field.default:
+    for setting in fields(Wish):
+        value = getattr(wish, setting.name)
+        if setting.name not in ("seed", "seconds", "count") and value != setting.default:
             shown = value if isinstance(value, str) else f"{value:g}"
-            parts.append(f"{names.get(field.name, field.name)} {shown}")
+            parts.append(f"{names.get(setting.name, setting.name)} {shown}")
     return ", ".join(parts)

@@ -23,6 +23,7 @@ from gradio.utils import get_upload_folder
 from host_stubs.errors import sentence
 from host_stubs.ui import kit
 from host_stubs.ui.pulse import ACT, NEWS, PULSE
+from host_stubs.ui.sounds import SoundFiles
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -79,6 +80,7 @@ class Live:
     def __init__(self) -> None:
         self.kit: ModuleType = kit
         self.folder = Path(get_upload_folder())
+        self._files = SoundFiles(self.folder / "played")
         self._sections: list[Section] = []
         self._acts: list[tuple[Section, Act, Sequence[Block]]] = []
         self._html: list[Block] = []
@@ -104,6 +106,13 @@ class Live:
         name = elem_id or f"live-{len(self._html)}"
         self._html.append(made := gr.HTML('<div class="live"></div>', elem_id=name, **how))
         return made
+
+    def player(self, sound: Any) -> str:
+        """HTML to play a new sound with, and to download it: an object with `name`, `title`, `rate` and `audio`.
+
+        Its file is there as long as the object is, and a while more.
+        """
+        return kit.player(self._files.of(sound), sound.title)
 
     def _add_act(self, section: Section, act: Act, inputs: Sequence[Block]) -> int:
         """For sections."""

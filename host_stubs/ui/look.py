@@ -12,6 +12,8 @@ CSS = """
 .gradio-container h1 { font-size: 1.5rem; margin: 0.2rem 0; }
 .gradio-container h2 { font-size: 1.2rem; margin: 0.6rem 0 0.2rem; }
 .gradio-container p { margin: 0.2rem 0; }
+.notice { position: sticky; top: 0; z-index: 100; margin: 0; padding: 0.6rem 1rem; font-weight: 600;
+  background: var(--background-fill-secondary); border-bottom: 3px solid #d98200; }
 .muted { color: var(--body-text-color-subdued); }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; margin: 0; }
 .facts dt { color: var(--body-text-color-subdued); }
@@ -27,6 +29,7 @@ CSS = """
 button.in-html { border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.1rem 0.6rem; }
 button.in-html:hover { background: var(--background-fill-secondary); }
 .row-buttons, .drop { display: flex; flex-wrap: wrap; align-items: center; gap: 0.3rem 0.8rem; }
+.row-buttons > * { margin: 0; }
 .row-buttons :is(input, select) { background: var(--input-background-fill); color: var(--body-text-color);
   border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.1rem 0.4rem; }
 details summary { cursor: pointer; padding: 0.2rem 0; }
@@ -38,7 +41,8 @@ details summary { cursor: pointer; padding: 0.2rem 0; }
 .chart text { fill: currentColor; }
 .chart :is(.grid, .axis) { stroke: currentColor; opacity: 0.15; }
 .chart .axis { opacity: 0.5; }
-.chart .train { fill: none; stroke: currentColor; opacity: 0.7; stroke-width: 2; stroke-dasharray: 6 4; }
+.chart .train { fill: none; stroke: currentColor; opacity: 0.7; stroke-width: 2; stroke-dasharray: 4 6; }
+.chart :is(.train, .held-out) { stroke-linecap: round; }
 .chart .held-out { fill: none; stroke: var(--held-out); stroke-width: 2.5; }
 .chart .best { stroke: var(--held-out); stroke-width: 1.5; stroke-dasharray: 2 4; }
 .chart .mark { fill: var(--held-out); }

@@ -46,7 +46,8 @@ def build_page(host: Host, models: SavedModels, datasets: Path, jobs: Jobs, live
                     else:
                         continue
                 gr.HTML(f"<p>The plugin {as_html(failed)} could not add its section; the log says why.</p>")
-            ListeningSection(host, models, live, drops)
+            if host.plugins.implementations("generate_codes"):
+                ListeningSection(host, models, live, drops)
             if not sections:
                 gr.HTML(ALONE, elem_id="no-sections")
         live.connect(page)

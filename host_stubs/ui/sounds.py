@@ -1,25 +1,34 @@
-"""The sounds that pages have made, to be compared, kept or removed. They outlive a page, but not the server."""
+"""Sounds that pages play, in files that they fetch: those of the list, to be kept or removed, and those of plugins.
+
+They outlive a page, but not the server.
+"""
 
 from __future__ import annotations
 
 import itertools
 import secrets
 import threading
+import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
-from host_stubs.audio import write_wav_blocks
+from host_stubs.audio import write_wav, write_wav_blocks
 from host_stubs.errors import HostError
-from host_stubs.names import as_text, shortened
+from host_stubs.names import as_text
 
 MOST_SOUNDS = 100
 """In the list of a model; the oldest goes when there are more."""
 BITS = (16, 24)
 LONGEST_NAME = 60
+"""Characters of a file's name that are kept, its last ones: a file system takes 255 bytes, four for some characters."""
+KEPT = 8
+"""Files of the latest sounds of plugins that stay in any case: a page may still show one that another has replaced."""
 
 
 @dataclass
@@ -72,9 +81,7 @@ class NewSounds:
 
         Raises HostError if it cannot be written.
         """
-        folder = self._folder / secrets.token_hex(8)
-        folder.mkdir(parents=True)
-        path = folder / f"{shortened(as_text(name))[:LONGEST_NAME]}.wav"
+        path = _new_file(self._folder, name)
         write_wav_blocks(path, audio, rate, bits=max(BITS), title=title, comment=settings)
         with self._lock:
             listed = self._of.setdefault(model, [])
@@ -111,6 +118,37 @@ class NewSounds:
         write_wav_blocks(path, _blocks(sound.path), rate, bits=bits, title=sound.title, comment=sound.settings)
         sound.kept = path
         return path
+
+
+class SoundFiles:
+    """Files of sounds that are in memory: objects with `name`, `rate` in Hz and `audio`, float `[samples]`.
+
+    A file is written once, with 16 bits a sample. It goes when its sound is forgotten and some others have come.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
+        self._latest: deque[Any] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+
+    def of(self, sound: Any) -> Path:
+        """The file of a sound. Raises HostError if it cannot be written."""
+        with self._lock:
+            if (path := self._paths.get(sound)) is None:
+                path = _new_file(self._folder, sound.name)
+                write_wav(path, sound.audio, sound.rate)
+                self._paths[sound] = path
+                weakref.finalize(sound, path.unlink, missing_ok=True)
+                self._latest.append(sound)
+            return path
+
+
+def _new_file(folder: Path, name: str) -> Path:
+    """A place for a WAV file of that name, beside which there is none."""
+    path = folder / secrets.token_hex(8) / f"{as_text(name)[-LONGEST_NAME:]}.wav"
+    path.parent.mkdir(parents=True)
+    return path
 
 
 def _blocks(path: Path) -> Iterator[np.ndarray]:

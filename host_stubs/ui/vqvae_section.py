@@ -15,7 +15,9 @@ from host_stubs.errors import HostError, printable
 from host_stubs.host import Host
 from host_stubs.kinds import COMMON_KINDS
 from host_stubs.names import as_text, model_file_name
+from host_stubs.playing import MOST_SEED
 from host_stubs.training import EpochDone
+from host_stubs.ui.forms import field, texts, whole
 from host_stubs.ui.jobs import WAITING, Job, Jobs
 from host_stubs.ui.kit import as_html, bar, chart, clock, facts, muted, said
 from host_stubs.ui.live import Live
@@ -23,7 +25,6 @@ from host_stubs.ui.saved import SavedModels, dataset_folders
 from host_stubs.ui.vqvae_job import VqvaeProgress, VqvaeWork
 
 MOST_EPOCHS = 100_000
-LARGEST_SEED = 2**32 - 1
 TITLE = "training of the VQ-VAE"
 LOSS = "The loss is how far what comes back is from the recording; less is better, and what counts is what is held out."
 HEALTH = (
@@ -60,14 +61,10 @@ class VqvaeSection:
                 scale=2,
                 min_width=300,
             )
-            self.name = gr.Textbox(
-                label="Name of the model", info="Left empty: that of the folder.", elem_id="vqvae-name"
-            )
+            self.name = field("Name of the model", "Left empty: that of the folder.", "vqvae-name")
         with gr.Accordion("Advanced", open=False, elem_id="vqvae-advanced"), gr.Row():
-            self.epochs = gr.Textbox(
-                label="Epochs", info="Left empty: until nothing gets better.", max_lines=1, min_width=120
-            )
-            self.seed = gr.Textbox("0", label="Seed", info="Makes a CPU run repeatable.", max_lines=1, min_width=120)
+            self.epochs = field("Epochs", "Left empty: until nothing gets better.", "vqvae-epochs")
+            self.seed = field("Seed", "Makes a CPU run repeatable.", "vqvae-seed", "0")
             self.device = gr.Dropdown(
                 ["auto", "cpu", "cuda", "mps"],
                 value="auto",
@@ -127,7 +124,7 @@ class VqvaeSection:
 
     def _settled(self, own: VqvaePage, *form: str | None) -> tuple[Path, VqvaeWork]:
         """The model file and the work, from the form. Raises HostError where something is missing or wrong."""
-        folder, name, epochs, seed, device = ((text or "").strip() for text in form)
+        folder, name, epochs, seed, device = texts(form)
         if not folder:
             raise HostError("Choose a folder with recordings first.")
         recordings = next(
@@ -140,8 +137,8 @@ class VqvaeSection:
             raise HostError(f"A model cannot be called {name!r}: give a name without slashes or a dot before it.")
         path = self.models.folder / model_file_name(name)
         self.host.check_writable(path)
-        most = _whole(epochs, "Epochs", 1, MOST_EPOCHS) if epochs else None
-        from_seed = _whole(seed or "0", "Seed", 0, LARGEST_SEED)
+        most = whole(epochs, "Epochs", 1, MOST_EPOCHS) if epochs else None
+        from_seed = whole(seed or "0", "Seed", 0, MOST_SEED)
         return path, VqvaeWork(self.host, recordings, name, most, from_seed, device, self.host.file_state(path))
 
     def _job(self) -> Job | None:
@@ -166,13 +163,6 @@ class VqvaeSection:
             self.going: "" if job is None else _going(job),
             self.ending: job is not None and not job.over,
         }
-
-
-def _whole(text: str, name: str, least: int, most: int) -> int:
-    """A whole number as typed. Raises HostError if it is none, or out of bounds."""
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise HostError(f"{name} must be a whole number from {least} to {most}.")
-    return int(text)
 
 
 def _going(job: Job) -> str:

@@ -40,10 +40,14 @@ class Server:
     url: str = field(init=False)
 
     def __post_init__(self) -> None:
+        self.start()
+
+    def start(self, port: str = "0") -> None:
+        """Start it, at a port that is free or one where it was before."""
         folders = ["--models", str(self.models), "--datasets", str(self.datasets)]
-        with self.errors.open("w") as errors:
+        with self.errors.open("a") as errors:
             self.process = subprocess.Popen(
-                [*self.command, "ui", "--port", "0", *folders, "--json"],
+                [*self.command, "ui", "--port", port, *folders, "--json"],
                 stdout=subprocess.PIPE, stderr=errors, text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip

@@ -63,7 +63,12 @@ def test_sounds_are_drawn_listed_kept_and_go_on_from_what_is_dropped(
     page.locator("#listen-sounds", has_text="through the codec").wait_for()
     page.click("#listen")
     page.locator("#listen-sounds", has_text="going on from").wait_for()
-    assert page.locator("#listen-sounds audio").count() == 4
+    chosen = sorted(recordings.iterdir())[1].name
+    page.click("#listen-recording input")
+    page.get_by_role("option", name=chosen).click()
+    page.click("#listen")
+    page.locator("#listen-sounds", has_text=f"going on from {chosen}").wait_for()
+    assert page.locator("#listen-sounds audio").count() == 5
 
     page.reload()
     row = page.locator("#listen-sounds [data-key]").last
@@ -72,4 +77,4 @@ def test_sounds_are_drawn_listed_kept_and_go_on_from_what_is_dropped(
     page.locator("#listen-sounds", has_text="Kept as").wait_for()
     assert (server.models / "good one.wav").is_file()
     row.get_by_role("button", name="Remove").click()
-    page.wait_for_function("document.querySelectorAll('#listen-sounds audio').length === 3")
+    page.wait_for_function("document.querySelectorAll('#listen-sounds audio').length === 4")

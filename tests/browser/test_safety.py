@@ -83,13 +83,37 @@ def test_a_page_of_an_older_server_says_so_and_loads_again(server: Any, chromium
 
     page.route(server.url, older)
     page.goto(server.url)
-    page.locator(".older-page", has_text="The page loads again.").wait_for()
-    page.wait_for_selector(".older-page", state="detached")
+    page.locator(".notice", has_text="The page loads again.").wait_for()
+    page.wait_for_selector(".notice", state="detached")
     page.wait_for_selector("#vqvae-train")
     page.wait_for_timeout(2000)  # its token is right now: it does not load once more
     assert len(loads) == 2
-    assert page.locator(".older-page").count() == 0
+    assert page.locator(".notice").count() == 0
     page.close()
+
+
+def test_a_page_whose_server_has_ended_says_so_and_loads_again_once_it_was_started(
+    start_server: Any, chromium: Any
+) -> None:
+    server = start_server()
+    page = chromium.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector("#vqvae-train")
+    server.end()
+    page.locator(".notice", has_text="The program does not answer.").wait_for()
+    server.start(port=re.findall(r":(\d+)/", server.url)[0])
+    page.locator(".notice", has_text="The page loads again.").wait_for()
+    page.wait_for_selector(".notice", state="detached")
+    page.fill("#vqvae-name input, #vqvae-name textarea", "a/b")
+    page.fill("#vqvae-folder input", str(server.datasets))
+    page.press("#vqvae-folder input", "Enter")
+    page.click("#vqvae-train")
+    page.locator("#vqvae-message", has_text="cannot be called 'a/b'").wait_for()
+    page.close()
+    assert {error for error in errors if not re.search("ERR_CONNECTION_REFUSED|409", error)} == set()
 
 
 def test_what_the_server_has_open_for_a_page_goes_with_the_page(

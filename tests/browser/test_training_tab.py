@@ -181,6 +181,8 @@ def test_training_is_seen_and_heard_found_again_stopped_and_listened_to(
 
     page.click("#prior-stop")
     assert "Training was stopped. The best checkpoint (epoch " in said_at_the_end(page)
+    see(other, "#prior-card", "Held-out perplexity")
+    assert other.is_hidden("#prior-stop")
     page.wait_for_selector("#listen")
     see(page, "#prior-card", "Held-out perplexity")
     assert page.input_value("#prior-model input") == "training (with a prior)"

@@ -22,6 +22,7 @@ from host_stubs.ui.jobs import Jobs
 from host_stubs.ui.live import Live
 from host_stubs.ui.page import build_page
 from host_stubs.ui.saved import SavedModels
+from host_stubs.ui.sounds import KEPT, SoundFiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,6 +57,12 @@ class Dice:
     @hookimpl
     def codes_facts(self, codes: np.ndarray) -> tuple[str, dict[str, Any]]:
         return f"{len(codes)} frames", {}
+
+
+class Sound:
+    """What a plugin has of a sound."""
+
+    name, title, rate, audio = "a", "New sound", 8000, np.zeros(80, np.float32)
 
 
 class Browser:
@@ -232,3 +239,16 @@ def test_of_drops_that_no_page_takes_only_the_latest_stay(tmp_path: Path) -> Non
     for drop in (dropped[0][0], dropped[-1][0], ""):
         with pytest.raises(HostError, match="could not be taken"):
             drops.taken(drop)
+
+
+def test_a_file_of_a_plugins_sound_goes_when_the_sound_is_forgotten_and_others_have_come(tmp_path: Path) -> None:
+    files = SoundFiles(tmp_path)
+    sound = Sound()
+    path = files.of(sound)
+    assert files.of(sound) == path
+    del sound
+    for _ in range(KEPT - 1):
+        files.of(Sound())
+    assert path.is_file(), "a page may show it still"
+    files.of(Sound())
+    assert not path.exists()

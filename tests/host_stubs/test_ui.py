@@ -142,6 +142,7 @@ def test_without_a_plugin_the_page_has_the_hosts_own_section_alone(saved: SavedM
     page = build_page(Host(no_plugins), saved, saved.folder, Jobs(), Live(), Drops(saved.folder / "dropped"))
     assert "Train a model" in texts(page)
     assert "pip install sda-prior-plugin" in texts(page)
+    assert "listen" not in [block.elem_id for block in page.blocks.values()], "there is nothing that draws"
 
 
 def test_a_plugin_whose_section_fails_is_named_and_takes_nothing_down(saved: SavedModels, no_plugins: Plugins) -> None:

@@ -18,7 +18,7 @@ from sda_prior_plugin.prior import Prior
 from sda_prior_plugin.settings import HOST_CODES_PER_SECOND, KnobValue, PriorSettings
 
 if TYPE_CHECKING:
-    from sda_prior_plugin.edge.contract import DatasetCheck, Host, Model, SavedModels
+    from sda_prior_plugin.edge.contract import DatasetCheck, Host, ManifestEntry, Model, SavedModels
 
 SECONDS_TO_LOOK = 5.0
 """For the recordings of a model that is chosen."""
@@ -55,16 +55,15 @@ class ChosenModel:
         return self.model is not None and self.model.bundle.has_prior
 
     @property
-    def files(self) -> int:
-        """Recordings in the dataset; 0 where that is not known."""
+    def files(self) -> Sequence[ManifestEntry]:
+        """Recordings in the dataset; none where that is not known."""
         manifest = None if self.model is None else self.model.manifest
-        return 0 if manifest is None else len(manifest.files)
+        return () if manifest is None else manifest.files
 
     @property
-    def recordings(self) -> tuple[tuple[str, str], ...]:
+    def recordings(self) -> list[tuple[str, str]]:
         """Path and SHA-256 of each recording."""
-        manifest = None if self.model is None else self.model.manifest
-        return () if manifest is None else tuple((entry.path, entry.sha256) for entry in manifest.files)
+        return [(entry.path, entry.sha256) for entry in self.files]
 
     def same_dataset(self, other: ChosenModel | None) -> bool:
         """Whether another look at a model found the same recordings in the same place."""
@@ -74,9 +73,7 @@ class ChosenModel:
     @property
     def train_seconds(self) -> list[float]:
         """Length of each recording to train on."""
-        manifest = None if self.model is None else self.model.manifest
-        spans = [] if manifest is None else [entry.train for entry in manifest.files]
-        return [span[1] - span[0] for span in spans if span is not None]
+        return [entry.train[1] - entry.train[0] for entry in self.files if entry.train is not None]
 
     def settings(self, given: Mapping[str, KnobValue]) -> PriorSettings:
         """Every knob, `given` ones as they are and the others by the size of the dataset.
@@ -86,7 +83,7 @@ class ChosenModel:
         """
         rate = HOST_CODES_PER_SECOND if self.model is None else codes_per_second(self.model.codec)
         return PriorSettings.for_size(
-            file_count=self.files, train_seconds=self.train_seconds, codes_per_second=rate, given=given
+            file_count=len(self.files), train_seconds=self.train_seconds, codes_per_second=rate, given=given
         )
 
 
@@ -147,11 +144,11 @@ def look_at_recordings(host: Host, chosen: ChosenModel, *, named: bool) -> Recor
         return Recordings(str(error), False)
     if check.missing:
         return Recordings(
-            f"{len(check.missing)} of {chosen.files} recordings are missing from {chosen.folder}: "
+            f"{len(check.missing)} of {len(chosen.files)} recordings are missing from {chosen.folder}: "
             f"{listed(check.missing)}.{renamed_to(check)} Say where they are now:",
             False,
         )
-    sentence = f"It learns from the recordings of this model: {counted(chosen.files)} in {chosen.folder}."
+    sentence = f"It learns from the recordings of this model: {counted(len(chosen.files))} in {chosen.folder}."
     if check.changed:
         sentence += (
             f" {len(check.changed)} of them changed since the VQ-VAE was trained; it learns from what is there now: "

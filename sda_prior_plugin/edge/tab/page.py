@@ -150,7 +150,7 @@ class PriorPage:
         self.chosen, self.folder, self.recordings = found, place, None
         self.settle()
 
-    def turn(self, knob: Knob, value: object) -> None:
+    def turn(self, value: object, knob: Knob) -> None:
         """Set a knob, or make it auto with nothing."""
         self.give_back(knob)
         if value is None or value == "":

@@ -11,10 +11,9 @@ from gradio.blocks import Block
 
 from sda_prior_plugin.edge.curves import model_curves
 from sda_prior_plugin.edge.printed import printable
-from sda_prior_plugin.edge.tab.knobs import AUTO, SET, WRONG, KnobControl, knob_controls
+from sda_prior_plugin.edge.tab.knobs import AUTO, SET, WRONG, knob_controls
 from sda_prior_plugin.edge.tab.model import choices, replacing
 from sda_prior_plugin.edge.tab.page import Looks, PriorPage
-from sda_prior_plugin.edge.tab.sounds import SoundFiles
 from sda_prior_plugin.edge.tab.training import PriorProgress
 from sda_prior_plugin.edge.tab.words import banner, going
 
@@ -39,7 +38,6 @@ class PriorSection:
 
     def __init__(self, host: Host, models: SavedModels, jobs: Jobs, live: Live) -> None:
         self.models, self.live, self.kit = models, live, live.kit
-        self.files = SoundFiles(live.folder / "prior")
         self._add_model()
         self.knobs = knob_controls()
         self.knob_problem = live.html("prior-knob-problem")
@@ -51,9 +49,9 @@ class PriorSection:
         for event in (self.look.click, self.folder.submit):
             section.on(event, PriorPage.say_where, self.folder)
         for control in self.knobs:
-            section.on(control.field.input, functools.partial(_turn, control), control.field)
-            section.on(control.field.blur, functools.partial(_leave, control))
-            section.on(control.back.click, functools.partial(_give_back, control))
+            section.on(control.field.input, functools.partial(PriorPage.turn, knob=control.knob), control.field)
+            section.on(control.field.blur, functools.partial(PriorPage.leave, knob=control.knob))
+            section.on(control.back.click, functools.partial(PriorPage.give_back, knob=control.knob))
         section.on(self.train.click, PriorPage.ask_to_train)
         section.on(self.go_on.click, PriorPage.go_on)
         section.on(self.replace.click, PriorPage.start)
@@ -177,19 +175,5 @@ class PriorSection:
             self.stop: {"interactive": not asked},
             self.cancel: {"interactive": job is not None and not job.cancel_requested.is_set()},
             self.chart: f"{drawn}{self.kit.muted(PERPLEXITY)}" if drawn else "",
-            self.player: {}
-            if sound is None
-            else {printable(sound.name): self.kit.player(self.files.of(sound), sound.title)},
+            self.player: "" if sound is None else self.live.player(sound),
         }
-
-
-def _turn(control: KnobControl, page: PriorPage, value: object) -> None:
-    page.turn(control.knob, value)
-
-
-def _leave(control: KnobControl, page: PriorPage) -> None:
-    page.leave(control.knob)
-
-
-def _give_back(control: KnobControl, page: PriorPage) -> None:
-    page.give_back(control.knob)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.edge.curves import curves
 from sda_prior_plugin.edge.job import PriorJob
 from sda_prior_plugin.edge.settling import prepare_job
-from sda_prior_plugin.edge.tab.sounds import Sound
 from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.errors import NothingTrained, PriorError
 from sda_prior_plugin.events import (
@@ -36,6 +37,16 @@ SHARE_FOR_SOUNDS = 0.03
 """Of the training's time, the most that sounds to listen to may take; only the first one comes in any case."""
 SECONDS_BETWEEN_SOUNDS = 20.0
 """A new sound takes the place of the last one, which somebody may be about to play."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A new sound: float `[samples]` in -1..1 at `rate` Hz, a name for its file, and what to call it."""
+
+    name: str
+    title: str
+    rate: int
+    audio: np.ndarray
 
 
 @dataclass
@@ -239,4 +250,4 @@ class Listening:
         now, first = time.monotonic(), self._due == -math.inf
         cost = 0.0 if first else now - started  # the first one also loads what draws: it does not tell what others cost
         self._due = now + max(cost / SHARE_FOR_SOUNDS, SECONDS_BETWEEN_SOUNDS)
-        return Sound(f"{self._name}-epoch-{event.epoch}.wav", f"New sound after epoch {event.epoch}", rate, audio)
+        return Sound(f"{self._name}-epoch-{event.epoch}", f"New sound after epoch {event.epoch}", rate, audio)
