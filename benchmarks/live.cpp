@@ -14,8 +14,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,6 +36,12 @@ long resident() {
   long all = 0, pages = 0;
   file >> all >> pages;
   return pages * 4096;
+}
+
+// Threads of this process.
+long threads() {
+  namespace fs = std::filesystem;
+  return std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator());
 }
 
 // Sets an attribute, "name=value".
@@ -65,7 +73,7 @@ int main(int count, char** words) {
   const at::Tensor input = at::zeros({1, param[0], block / param[1]});
   const at::Tensor none = at::zeros({0});
   std::vector<double> shares;
-  long first = 0;
+  long first = 0, most = 0;
   bool right = true;
   int word = 7;
   const auto set_some = [&](const std::string& until) {
@@ -81,6 +89,7 @@ int main(int count, char** words) {
       const double begun = seconds(CLOCK_THREAD_CPUTIME_ID);
       found = model.get_method(name)({input}).toTensor().contiguous();
       took = seconds(CLOCK_THREAD_CPUTIME_ID) - begun;
+      most = std::max(most, threads() - 1);  // but for the one that waits
     });
     set_some("");
     computing.join();
@@ -93,5 +102,6 @@ int main(int count, char** words) {
   const long grown = resident() - first;
   std::sort(shares.begin(), shares.end());
   std::cout << "{\"blocks\": " << blocks << ", \"right\": " << (right ? "true" : "false") << ", \"grown_bytes\": " << grown
-            << ", \"median\": " << shares[shares.size() / 2] << ", \"worst\": " << shares.back() << "}" << std::endl;
+            << ", \"median\": " << shares[shares.size() / 2] << ", \"worst\": " << shares.back()
+            << ", \"threads\": " << most << "}" << std::endl;
 }

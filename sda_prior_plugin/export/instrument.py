@@ -208,13 +208,14 @@ class Instrument(nn.Module):
         samples, going_on = warmer.size(0), True
         for first in range(0, samples, self.size):
             part = warmer[first : first + self.size]
-            self.sounded += 1
             drawn = 0
-            while going_on and drawn < self.at_once and self.given < self.sounded + self.lag:
+            while going_on and drawn < self.at_once and self.given <= self.sounded + self.lag:
                 going_on = self._draw(part)
                 drawn += 1
             while going_on and self.ready.size(0) < first + self.size:
                 going_on = self._draw(part)
+            if self.ready.size(0) >= first + self.size:  # silence for want of codes is not to be made up for
+                self.sounded += 1
         return self._taken(samples)
 
     def _after_a_while(self, codes: Tensor, samples: int) -> Tensor:

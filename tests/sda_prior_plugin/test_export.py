@@ -37,15 +37,19 @@ LAG = 9
 """Frames that this codec's sound lags behind."""
 
 
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    """A real codec that has learned nothing, with small frames."""
+def untrained_codec(levels: int, size: int, n_mels: int) -> Codec:
+    """A real codec that has learned nothing, with small frames, and a band for each 16 of `n_mels`."""
     torch.manual_seed(0)
     tensors = {f"encoder.{name}": tensor for name, tensor in Encoder(8).state_dict().items()}
     tensors |= {f"decoder.{name}": tensor for name, tensor in Decoder(8).state_dict().items()}
-    tensors |= {f"quantizer.rvq.layers.{n}._codebook.embed": torch.randn(1, SIZE, 8) for n in range(LEVELS)}
-    mel = vars(MelSettings(sample_rate=16_000, n_fft=256, hop_length=64, n_mels=48))
-    return Codec.from_parts({"mel": mel, "dim": 8, "levels": LEVELS, "codebook_size": SIZE}, tensors)
+    tensors |= {f"quantizer.rvq.layers.{n}._codebook.embed": torch.randn(1, size, 8) for n in range(levels)}
+    mel = vars(MelSettings(sample_rate=16_000, n_fft=256, hop_length=64, n_mels=n_mels))
+    return Codec.from_parts({"mel": mel, "dim": 8, "levels": levels, "codebook_size": size}, tensors)
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return untrained_codec(LEVELS, SIZE, 48)
 
 
 def trained(codec: Codec, **kind: Any) -> Prior:
@@ -231,6 +235,36 @@ def test_hold_draws_ever_new_codes_from_the_same_moment(prior: Prior) -> None:
     assert sequence.frame > 0
 
 
+def test_where_max_copy_leaves_nothing_it_is_silent_and_says_so_once_until_more_is_allowed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A codec of two codes, and a recording in which each comes after each."""
+    codec = untrained_codec(1, 2, 16)
+    seconds = codec.frame_samples / codec.sample_rate
+    heard = [np.array([0, 0, 1, 1, 0]).reshape(5, 1, 1)]
+    corpus = CodeCorpus.from_sequences(heard * 3, heard, codebooks=codec.codebooks, frame_seconds=seconds)
+    small = PriorSettings.for_corpus(corpus, file_count=4, epochs=1, hidden_size=16, layers=1, heads=1)
+    prior = train_prior(corpus, small).prior
+    stream = prior.stream(9, seed=3, max_copy=seconds)
+    expected = next(stream).reshape(1, 1)
+    with pytest.raises(PriorError, match="nothing to draw"):
+        next(stream)
+
+    torch.jit.save(instrument(prior, codec.scripted(), codec.frame_samples), tmp_path / "tiny.ts")
+    model = torch.jit.load(tmp_path / "tiny.ts")
+    for name, text in {"seed": "3", "max_copy": str(seconds)}.items():
+        set_attribute(model, name, text)
+    _, codes = play(model, "codes", 3)
+    np.testing.assert_array_equal(codes[:-1], [[expected.item(), 0, 0]])
+    set_attribute(model, "reset", "1")
+    assert not play(model, "play", 40)[1].any()
+    assert capfd.readouterr().out.count("there is nothing to draw") == 1
+    set_attribute(model, "max_copy", "-1")
+    _, sound = play(model, "play", 20)
+    assert np.abs(sound).reshape(20, -1).max(1).all()
+    assert len(model.ready) <= LAG * codec.frame_samples  # and so it draws no further ahead than before
+
+
 def test_a_value_out_of_bounds_is_the_nearest_that_is_not_and_is_said_once(
     exported: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,7 +309,8 @@ def test_a_program_without_python_plays_the_same(exported: Path, model: torch.ji
     ran = subprocess.run(
         [program, *map(str, arguments)], check=True, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"}
     )
-    assert json.loads(ran.stdout)["right"]
+    told = json.loads(ran.stdout)
+    assert (told["right"], told["threads"]) == (True, 1)
     set_attribute(model, "seed", "5")
     _, sound = play(model, "play", 30)
     np.testing.assert_allclose(np.fromfile(out, np.float32), sound[0], atol=1e-3)
