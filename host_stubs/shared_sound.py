@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -76,8 +76,7 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
 
     pairs: list[Shared] = []
     left = _COMPARED[0] + len(known) // _COMPARED[1]
-    promising = islice(filter(apart, alignments(known)), _LOOKED_AT * left)
-    for each, alike in _most_alike_first(known, promising):
+    for each, alike in _most_alike_first(known, apart, _LOOKED_AT * left):
         if not apart(each):
             continue
         found = _compare(fingerprints, names[each.one], names[each.other], each, alike)
@@ -89,16 +88,21 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
     return pairs
 
 
-def _most_alike_first(known: list[Fingerprint], promising: Iterator[Alignment]) -> Iterator[tuple[Alignment, float]]:
+def _most_alike_first(
+    known: list[Fingerprint], apart: Callable[[Alignment], bool], most: int
+) -> Iterator[tuple[Alignment, float]]:
     """The alignments of which the levels may be those of one sound, and how alike they are; of each `_SORTED`, which
-    come with the most promising first, those with the most alike levels first."""
-    while some := list(islice(promising, _SORTED)):
+    come with the most promising first, those with the most alike levels first. Of recordings that are still `apart`
+    when all of these have been compared, `most` are looked at, about."""
+    promising = filter(apart, alignments(known))
+    while most > 0 and (some := list(islice(promising, _SORTED))):
         parts = [some[start : start + _AT_ONCE] for start in range(0, len(some), _AT_ONCE)]
         alike = np.concatenate([levels_alike(known, part) for part in parts])
         for number in np.argsort(-alike, kind="stable"):
             if alike[number] < _MAY_BE_ALIKE:
                 break
             yield some[number], float(alike[number])
+        most -= sum(map(apart, some))
 
 
 def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment, alike: float) -> Shared | None:
