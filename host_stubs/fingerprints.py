@@ -21,7 +21,7 @@ _WINDOW = np.hanning(FRAME).astype(np.float32)
 _QUALITY = "MQ"  # of resampling, as soxr calls it
 _IN_MEMORY = 128 * 2**20  # bytes of sound: an hour
 MOST_SECONDS = 12 * 3600  # of sound that is listened to: more than a GB on disk
-_AT_ONCE = 4096  # frames of which spectra are computed at once
+_AT_ONCE = 256  # frames of which spectra are computed at once, in room that is kept: new memory takes longer
 _SILENCE = 1e-7  # of the power of a recording's loudest moment
 _QUIET = 0.2  # share of a recording's moments that are its background
 SECOND = RATE // HOP  # frames
@@ -66,6 +66,8 @@ class Fingerprints:
         # a context of one `with` would end before what is kept is asked for
         self._sound = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="sounds-")  # noqa: SIM115 - closed on exit
         self._end = 0
+        self._frames = np.empty((_AT_ONCE, FRAME), np.float32)
+        self._spectra = np.empty((_AT_ONCE, len(_FREQUENCIES)), np.complex64)
 
     def __enter__(self) -> Fingerprints:
         return self
@@ -82,7 +84,7 @@ class Fingerprints:
         if self._end >= MOST_SECONDS * RATE:
             self.passed_on += 1
             return
-        levels, start = _Levels(), self._end
+        levels, start = _Levels(self._frames, self._spectra), self._end
         waiting, resampler = np.zeros(0, np.float32), None
         for block in filter(len, blocks):
             if len(waiting):
@@ -138,9 +140,13 @@ def in_bands(of_bins: np.ndarray) -> np.ndarray:
 
 
 class _Levels:
-    """The levels of a sound that comes in blocks, as `spectra` of all of it would give them."""
+    """The levels of a sound that comes in blocks, as `spectra` of all of it would give them.
 
-    def __init__(self) -> None:
+    What they are computed in is given: complex64 `[frames, bins]` for so many spectra at once, and their frames.
+    """
+
+    def __init__(self, frames: np.ndarray, spectra: np.ndarray) -> None:
+        self._frames, self._spectra = frames, spectra
         self._waiting = np.zeros(FRAME // 2, np.float32)
         self._done: list[np.ndarray] = []
 
@@ -148,8 +154,9 @@ class _Levels:
         """Hear more; after the `last` comes silence."""
         silence = np.zeros(FRAME // 2 if last else 0, np.float32)
         self._waiting = np.concatenate([self._waiting, sound, silence])
-        while (frames := min(1 + (len(self._waiting) - FRAME) // HOP, _AT_ONCE)) >= 1:
-            parts = np.fft.rfft(_windows(self._waiting[: (frames - 1) * HOP + FRAME])).view(np.float32)
+        while (frames := min(1 + (len(self._waiting) - FRAME) // HOP, len(self._frames))) >= 1:
+            windows = _windows(self._waiting[: (frames - 1) * HOP + FRAME], self._frames[:frames])
+            parts = np.fft.rfft(windows, out=self._spectra[:frames]).view(np.float32)
             parts *= parts  # real and imaginary ones, in turn
             self._done.append(np.add.reduceat(parts, 2 * FIRST_BINS, axis=1))
             self._waiting = self._waiting[frames * HOP :]
@@ -158,11 +165,11 @@ class _Levels:
         return np.concatenate(self._done) if self._done else np.zeros((1, BANDS), np.float32)
 
 
-def _windows(sound: np.ndarray) -> np.ndarray:
+def _windows(sound: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """The frames of a sound, every `HOP`th sample, faded in and out; of `sliding_window_view` only what is needed."""
     strides = (HOP * sound.itemsize, sound.itemsize)
     frames = np.ndarray((1 + (len(sound) - FRAME) // HOP, FRAME), sound.dtype, sound, strides=strides)
-    return frames * _WINDOW
+    return np.multiply(frames, _WINDOW, out=out)
 
 
 def _fingerprint(start: int, samples: int, levels: np.ndarray) -> Fingerprint:

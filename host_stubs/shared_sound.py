@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -30,7 +30,9 @@ _GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
 _SHORTEST = RATE * 4 // 5  # samples in common: a second but for its ends
 _MOST_OF_IT = 0.8  # share of a recording's sound that counts as all of it
 _STEP = SECOND // 4  # frames between the stretches that are looked at
-_COMPARED = 2_000  # comparisons in vain, about, and one more for every fourth recording
+_COMPARED = 2_000, 4  # comparisons of waves in vain, about, and one more for every so many recordings
+_LOOKED_AT = 8  # times as many alignments of which levels are compared, which takes a thirtieth of the time
+_SORTED = 8192  # alignments that are taken in the order in which their levels are alike
 _AT_ONCE = 128  # alignments of which the levels are compared at once
 _MAY_BE_ALIKE = 0.4  # levels of a second: of the same sound it was 0.47 at least, with frames that lie aside each other
 _MAY_CORRELATE = 0.5  # a patch as waves: of the same sound it was 0.59 at least
@@ -73,26 +75,39 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
         return root(each.one) != root(each.other)
 
     pairs: list[Shared] = []
-    promising = filter(apart, alignments(known))  # the most promising come first
-    left = _COMPARED + len(known) // 4
-    while left > 0 and (some := list(islice(promising, _AT_ONCE))):
-        for each, alike in zip(some, levels_alike(known, some), strict=True):
-            if not apart(each):
-                continue
-            found = _compare(fingerprints, names[each.one], names[each.other], each, alike)
-            if found is None:
-                left -= 1
-                continue
+    left = _COMPARED[0] + len(known) // _COMPARED[1]
+    for each, alike in _most_alike_first(known, apart, _LOOKED_AT * left):
+        if not apart(each):
+            continue
+        found = _compare(fingerprints, names[each.one], names[each.other], each, alike)
+        if found is not None:
             pairs.append(found)
             group[root(each.one)] = root(each.other)
+        elif (left := left - 1) <= 0:
+            break
     return pairs
+
+
+def _most_alike_first(
+    known: list[Fingerprint], apart: Callable[[Alignment], bool], most: int
+) -> Iterator[tuple[Alignment, float]]:
+    """The alignments of which the levels may be those of one sound, and how alike they are; of each `_SORTED`, which
+    come with the most promising first, those with the most alike levels first. Of recordings that are still `apart`
+    when all of these have been compared, `most` are looked at, about."""
+    promising = filter(apart, alignments(known))
+    while most > 0 and (some := list(islice(promising, _SORTED))):
+        parts = [some[start : start + _AT_ONCE] for start in range(0, len(some), _AT_ONCE)]
+        alike = np.concatenate([levels_alike(known, part) for part in parts])
+        for number in np.argsort(-alike, kind="stable"):
+            if alike[number] < _MAY_BE_ALIKE:
+                break
+            yield some[number], float(alike[number])
+        most -= sum(map(apart, some))
 
 
 def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment, alike: float) -> Shared | None:
     """Whether two recordings, with levels so much alike, are one sound where the alignment says."""
     first, second = fingerprints.of[one], fingerprints.of[other]
-    if alike < _MAY_BE_ALIKE:
-        return None
     middle, near = alignment.at * HOP, alignment.offset * HOP
     offset, correlation = _place(fingerprints, one, other, (middle, middle + FRAMES * HOP), near, finer=1)
     if correlation < _MAY_CORRELATE:
