@@ -209,7 +209,7 @@ class Instrument(nn.Module):
         for first in range(0, samples, self.size):
             part = warmer[first : first + self.size]
             drawn = 0
-            while going_on and drawn < self.at_once and self.given <= self.sounded + self.lag:
+            while going_on and drawn < self.at_once and self.sounded + self.lag >= self.given:
                 going_on = self._draw(part)
                 drawn += 1
             while going_on and self.ready.size(0) < first + self.size:
