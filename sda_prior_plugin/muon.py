@@ -37,18 +37,22 @@ def moments_of(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     )
 
 
-def direction(gradient: Tensor, momentum: Tensor) -> Tensor:
-    """Where a matrix goes at a rate of 1, from its gradient; `momentum`, the mean of those before, takes it in."""
+def direction(gradient: Tensor, momentum: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Where a matrix goes at a rate of 1, from its gradient; `momentum`, the mean of those before, takes it in.
+
+    It is computed in the precision `dtype`; half of it is enough.
+    """
     momentum.lerp_(gradient, 1 - MOMENTUM)
-    return orthogonalized(gradient.lerp(momentum, MOMENTUM)) * (RATE * max(gradient.shape) ** 0.5)
+    mean = gradient.lerp(momentum, MOMENTUM)
+    return orthogonalized(mean, dtype).to(mean.dtype) * (RATE * max(gradient.shape) ** 0.5)
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
+def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """A matrix with the same singular vectors whose values, but for small ones, lie between 0.15 and 2."""
     rows, columns = matrix.shape
     if rows > columns:
-        return orthogonalized(matrix.T).T
-    x = matrix / (1.01 * matrix.norm() + 1e-7)
+        return orthogonalized(matrix.T, dtype).T
+    x = (matrix / (1.01 * matrix.norm() + 1e-7)).to(dtype)
     # x is multiplied from the left by a polynomial of x xᵀ, thrice; those are smaller than a wide x is
     square = x @ x.T
     product = _factor(square, *POLYNOMIALS[0])

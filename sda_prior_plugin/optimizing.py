@@ -35,13 +35,16 @@ class ScheduleFree:
     Hutter 2019).
 
     Attributes:
+        dtype: the precision that Muon computes in.
         ahead: the weights that run ahead, by name.
         momentum: the running mean of the gradients of those that Muon moves, by name.
         squares: the running mean of the squares of the gradients of all others, by name.
     """
 
-    def __init__(self, network: PriorNetwork, average: PriorNetwork, settings: PriorSettings) -> None:
-        self.network, self.average, self.settings = network, average, settings
+    def __init__(
+        self, network: PriorNetwork, average: PriorNetwork, settings: PriorSettings, dtype: torch.dtype
+    ) -> None:
+        self.network, self.average, self.settings, self.dtype = network, average, settings, dtype
         self.ahead = {name: weights.detach().clone() for name, weights in network.named_parameters()}
         self.momentum, self.squares = moments_of(self.ahead)
 
@@ -61,7 +64,7 @@ class ScheduleFree:
         self._step_by_adam([name for name in gradients if name in self.squares], gradients, rate, number)
         turned = [name for name in gradients if name in self.momentum]
         for name in turned:
-            self.ahead[name].sub_(direction(gradients[name], self.momentum[name]), alpha=rate)
+            self.ahead[name].sub_(direction(gradients[name], self.momentum[name], self.dtype), alpha=rate)
         tables = [name for name in gradients if name in self.squares and weights[name].ndim >= 2]
         for names, decay in ((turned, DECAY), (tables, 1.0)):
             lost = [weights[name].detach() for name in names]

@@ -81,8 +81,8 @@ class Run:
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
         self.average = copy.deepcopy(self.network).eval()
         self.candidate = copy.deepcopy(self.average)
-        self.optimizer = ScheduleFree(self.network, self.average, settings)
         self.dtype = fastest_precision(device)
+        self.optimizer = ScheduleFree(self.network, self.average, settings, self.dtype)
         self.source = CodeBatches(
             corpus,
             context=self.context,
