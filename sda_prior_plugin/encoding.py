@@ -13,7 +13,6 @@ from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.copies import copy_of
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import NothingTrained
-from sda_prior_plugin.freed import give_back_freed
 from sda_prior_plugin.kinds import KINDS, LONGEST_COPIED, copies_of_each, kinds_of
 from sda_prior_plugin.team import Team
 
@@ -263,7 +262,6 @@ class Encoding:
                 (kind, shape.checked(grid, recording.name))
                 for kind, grid in [*((0, grid) for grid in variants), *zip(kinds, copies, strict=False)]
             ]
-            give_back_freed()
             if on_recording is not None:
                 on_recording(recording.name)
         return found

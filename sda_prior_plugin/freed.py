@@ -1,4 +1,4 @@
-"""Memory that was freed: given back to the system between the parts of a training."""
+"""Memory that was freed: given back to the system before training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sys
 def give_back_freed() -> None:
     """Let the system have the memory that this process has freed and its allocator keeps for later.
 
-    Sounds of other lengths and then batches take other pieces than those that were freed: glibc's, unlike others, keeps
-    more and more of them (https://sourceware.org/glibc/wiki/MallocInternals). Where it is not, nothing is done.
+    Batches take other pieces than the sounds did that were freed, and glibc's keeps these
+    (https://sourceware.org/glibc/wiki/MallocInternals). Where it is not, nothing is done. After every recording it
+    would cost a quarter of encoding, which then has to ask for the same memory again.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -14,7 +14,7 @@ MOST_PARTS = 256
 LEAST_PATIENCE = 3
 """Epochs without gain that a training goes on for at least: one or two are soon chance."""
 GAIN = 0.01
-"""Share of the held-out bits per code that a gain is, to go on for: fewer would not be heard."""
+"""Share of the held-out bits per code that a gain is: for less no training goes on."""
 
 
 def windows_once(lengths: Iterable[float], context: float) -> int:

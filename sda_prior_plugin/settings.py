@@ -19,7 +19,7 @@ import tomli
 
 from sda_prior_plugin.errors import SET_BACK, PriorError, Term, setting
 from sda_prior_plugin.kinds import LONGEST_COPIED, copies_of_each
-from sda_prior_plugin.schedule import epochs_per_round, variants_heard, visits_per_round, windows_once
+from sda_prior_plugin.schedule import GAIN, epochs_per_round, variants_heard, visits_per_round, windows_once
 
 if TYPE_CHECKING:
     from sda_prior_plugin.dataset import CodeCorpus
@@ -108,7 +108,8 @@ class PriorSettings:
     )
     patience: float = _knob(
         float,
-        "Epochs without a gain of 1 % that end training, as a share of those before; 0, as for set epochs, for none.",
+        f"Epochs without a gain of {100 * GAIN:g} % that end training, as a share of those before; "
+        "0, as for set epochs, for none.",
         minimum=0.0,
         maximum=100.0,
     )

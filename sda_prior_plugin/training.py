@@ -109,7 +109,7 @@ def train_prior(
         check_alike(run)
         if state is not None:
             run.load_state_dict(state)
-        give_back_freed()  # what making the run, and compiling for it, has left
+        give_back_freed()  # what encoding, and making the run, have left
         tell = on_event if on_event is not None and team.leads else lambda event: None
         return train(run, tell, stop or threading.Event())
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sda_prior_plugin.muon import MOMENTUM, RATE, direction, moments_of, orthogonalized
+from sda_prior_plugin import CodeCorpus
+from sda_prior_plugin.muon import DECAY, MOMENTUM, RATE, direction, moments_of, orthogonalized
+from sda_prior_plugin.optimizing import WARMUP_STEPS
+from sda_prior_plugin.run import Run
+
+from .conftest import small_settings
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("rows", "columns"), [(40, 40), (40, 160), (160, 40)])
-def test_a_matrix_is_made_orthogonal_whatever_its_shape_and_size(rows: int, columns: int) -> None:
+def test_a_matrix_is_made_orthogonal_whatever_its_shape_and_size(rows: int, columns: int, dtype: torch.dtype) -> None:
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(1))
     for size in (1e-6, 1.0, 1e4):
-        left, values, right = torch.linalg.svd(orthogonalized(size * matrix), full_matrices=False)
+        left, values, right = torch.linalg.svd(orthogonalized(size * matrix, dtype).float(), full_matrices=False)
         before_left, before, before_right = torch.linalg.svd(matrix, full_matrices=False)
         large = before > 0.1 * before[0]
         kept = (before_left.T @ (left @ torch.diag(values) @ right) @ before_right.T).diagonal()[large]
@@ -25,12 +31,12 @@ def test_no_gradient_is_no_step() -> None:
 
 def test_the_direction_follows_the_mean_of_the_gradients() -> None:
     gradient, momentum = torch.eye(16), torch.zeros(16, 16)
-    once = direction(gradient, momentum)
+    once = direction(gradient, momentum, torch.float32)
     assert torch.allclose(momentum, (1 - MOMENTUM) * gradient)
     assert torch.allclose(once.diagonal() / (RATE * 4), torch.ones(16), atol=0.9)
     for _ in range(20):
-        direction(gradient, momentum)
-    opposite = direction(-0.1 * gradient, momentum)
+        direction(gradient, momentum, torch.float32)
+    opposite = direction(-0.1 * gradient, momentum, torch.float32)
     assert (opposite.diagonal() > 0).all(), "one small gradient does not turn it round"
 
 
@@ -46,3 +52,17 @@ def test_matrices_of_layers_are_moved_by_it_and_all_else_is_not() -> None:
     assert [*momentum] == ["core.blocks.0.mlp.1.weight", "within_band.1.weight"]
     assert {*momentum, *squares} == {*weights}
     assert all(float(one.abs().max()) == 0 for one in (*momentum.values(), *squares.values()))
+
+
+def test_matrices_that_it_moves_decay_by_more_than_tables_and_biases_do_not(corpus: CodeCorpus) -> None:
+    """Where no gradient moves them, a step leaves the decay alone."""
+    settings = small_settings(corpus)
+    optimizer = Run(corpus, settings, torch.device("cpu")).optimizer
+    weights = dict(optimizer.network.named_parameters())
+    for one in weights.values():
+        one.grad = torch.zeros_like(one)
+    optimizer.step(WARMUP_STEPS)
+    lost = settings.learning_rate * settings.weight_decay
+    for name, one in weights.items():
+        share = DECAY if name in optimizer.momentum else 1.0 if one.ndim >= 2 else 0.0
+        torch.testing.assert_close(optimizer.ahead[name], (1 - share * lost) * one.detach())
