@@ -7,7 +7,6 @@ Everything runs inside numba, and several sequences share each weight that is re
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +35,7 @@ class Memory(NamedTuple):
 
     Attributes:
         keys, values: float32 `[layers, R, D, window]`, keys rotated; position p stands at p modulo the window.
-        hidden: float32 `[layers, R, D]`, of a GRU.
+        hidden: float64 `[layers, R, D]`, of a GRU.
         codes: int64 `[R, frame codes]`, those of the frame before; the codebook size everywhere before the first.
         frame: int64 `[R]`, frames of the sound so far.
     """
@@ -57,14 +56,14 @@ class Memory(NamedTuple):
         return cls(
             keys=np.zeros((layers, rows, size, window) if attends else (0, 0, 0, 0), np.float32),
             values=np.zeros((layers, rows, size, window) if attends else (0, 0, 0, 0), np.float32),
-            hidden=np.zeros((0, 0, 0) if attends else (layers, rows, size), np.float32),
+            hidden=np.zeros((0, 0, 0) if attends else (layers, rows, size)),
             codes=np.full((rows, shape.frame_codes), shape.codebook_size, np.int64),
             frame=np.zeros(rows, np.int64),
         )
 
 
 class Room(NamedTuple):
-    """Room to work in for R sequences, made once."""
+    """Room to work in for R sequences, made once; float64 but where it says so."""
 
     order: np.ndarray  # int64 [R]: 0, 1, 2 and so on
     x: np.ndarray  # [R, D]
@@ -76,23 +75,22 @@ class Room(NamedTuple):
     logits: np.ndarray  # [R, C]
     above: np.ndarray  # [R, D], the sum of what is known of the levels above
     scores: np.ndarray  # [window]
-    bits: np.ndarray  # int32 [window]
-    powers: np.ndarray  # the same memory as float32
+    bits: np.ndarray  # int64 [window]
+    powers: np.ndarray  # the same memory
     cosines: np.ndarray  # [R, half a head]
     sines: np.ndarray
 
     @classmethod
     def for_rows(cls, network: PriorNetwork, rows: int, window: int) -> Room:
         size, codes = network.settings.hidden_size, network.shape.codebook_size
-        bits = np.zeros(max(window, 1), np.int32)
+        bits = np.zeros(max(window, 1), np.int64)
         half = size // network.settings.heads // 2
-        floats = partial(np.zeros, dtype=np.float32)
         return cls(
-            order=np.arange(rows), x=floats((rows, size)), normal=floats((rows, size)), wide=floats((rows, 4 * size)),
-            three=floats((rows, 3 * size)), recalled=floats((rows, 3 * size)), z=floats((rows, size)),
-            logits=floats((rows, codes)), above=floats((rows, size)),
-            scores=floats(len(bits)), bits=bits, powers=bits.view(np.float32),
-            cosines=floats((rows, half)), sines=floats((rows, half)),
+            order=np.arange(rows), x=np.zeros((rows, size)), normal=np.zeros((rows, size)),
+            wide=np.zeros((rows, 4 * size)), three=np.zeros((rows, 3 * size)), recalled=np.zeros((rows, 3 * size)),
+            z=np.zeros((rows, size)), logits=np.zeros((rows, codes)), above=np.zeros((rows, size)),
+            scores=np.zeros(len(bits)), bits=bits, powers=bits.view(np.float64),
+            cosines=np.zeros((rows, half)), sines=np.zeros((rows, half)),
         )  # fmt: skip
 
 

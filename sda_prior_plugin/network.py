@@ -41,7 +41,7 @@ def normalized(codebooks: np.ndarray) -> Tensor:
     """Codebooks `[L, C, dim]` with numbers of about size 1 at each level; later levels hold ever smaller residuals."""
     # in numpy: torch would load its compiler for a mere standard deviation of tensors without data, for over a second
     vectors = np.asarray(codebooks, dtype=np.float32)
-    spread = vectors.std(axis=(1, 2), ddof=1, keepdims=True)
+    spread = vectors.std(axis=(1, 2), ddof=1, keepdims=True, dtype=np.float64).astype(np.float32)
     return torch.as_tensor(vectors / np.maximum(spread, np.float32(1e-6)))
 
 
@@ -62,7 +62,7 @@ class CodeEmbedding(nn.Module):
 
     def forward(self, codebooks: Tensor) -> Tensor:
         """The vectors of all codes, `[L, C + 1, D]`."""
-        return self.own + F.pad(codebooks @ self.projection, (0, 0, 0, 1))
+        return self.own + F.pad(codebooks @ self.projection.to(codebooks.dtype), (0, 0, 0, 1))
 
 
 class CodeLogits(nn.Module):
@@ -78,7 +78,7 @@ class CodeLogits(nn.Module):
 
     def forward(self, codebooks: Tensor) -> Tensor:
         """The whole map as one matrix a level, `[L, C, D]`."""
-        return self.own + self.scale * (codebooks @ self.projection)
+        return self.own + self.scale * (codebooks @ self.projection.to(codebooks.dtype))
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ class PriorNetwork(nn.Module):
         self.logits = CodeLogits(self.codebooks, size)
         self.end = Linear(size, 1)
 
-    def tables(self) -> Tables:
+    def tables(self, dtype: torch.dtype = torch.float32) -> Tables:
         """What the network looks up; the same until a weight changes."""
-        own = self.embedding(self.codebooks).flatten(0, 1)
-        return Tables(
-            own, own @ self.frame_back, own @ self.coarser, own @ self.same_level, self.logits(self.codebooks)
-        )
+        codebooks = self.codebooks.to(dtype)
+        own = self.embedding(codebooks).flatten(0, 1)
+        back, coarser, same = (own @ learned.to(dtype) for learned in (self.frame_back, self.coarser, self.same_level))
+        return Tables(own, back, coarser, same, self.logits(codebooks))
 
     def rows(self, codes: Tensor) -> Tensor:
         """Where in the tables the codes `[..., L]` stand."""

@@ -1,7 +1,8 @@
 """The weights of a network, laid out for drawing one code after another.
 
 Reading them is what a step costs. So they lie in the order in which they are read, matrices `[in, out]`, and the affine
-parts of the norms are multiplied into the maps that follow them. Shapes: D hidden size, L levels, C codebook size.
+parts of the norms are multiplied into the maps that follow them. What is summed for that is summed in double precision:
+a processor that sums in another order has the same weights. Shapes: D hidden size, L levels, C codebook size.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def weights_of(network: PriorNetwork, kind: int = 0) -> Weights:
 
 
 def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: int) -> CodeWeights:
-    tables = network.tables()
+    tables = network.tables(torch.float64)
     level_up, level_up_bias = _after_norm(learned, "within_band.0", "within_band.1")
     end, end_bias = _after_norm(learned, "norm", "end")
     logits = _array(tables.logits)  # [L, C, D]
@@ -110,7 +111,7 @@ def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: i
         level_down=learned["within_band.3.weight"].T,
         level_down_bias=learned["within_band.3.bias"][None],
         logits=(logits * learned["norm.weight"]).transpose(0, 2, 1),
-        logits_bias=learned["logits.bias"] + logits @ learned["norm.bias"],
+        logits_bias=learned["logits.bias"] + _product(logits, learned["norm.bias"]),
         end=end[:, 0],
         end_bias=float(end_bias[0]),
     )
@@ -159,7 +160,11 @@ def _after_norm(
     """Matrix `[in, out]` and bias of a linear map that holds the affine part of the norm before it."""
     weight = learned[f"{linear}.weight{ending}"]
     bias = learned.get(f"{linear}.bias{ending}", np.float32(0))
-    return (weight * learned[f"{norm}.weight"]).T, weight @ learned[f"{norm}.bias"] + bias
+    return (weight * learned[f"{norm}.weight"]).T, _product(weight, learned[f"{norm}.bias"]) + bias
+
+
+def _product(matrices: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    return np.asarray(matrices @ vector.astype(np.float64), np.float32)
 
 
 def _stacked(layers: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

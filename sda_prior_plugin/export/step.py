@@ -2,7 +2,8 @@
 # mypy: disable-error-code="operator"
 """The network again, for drawing one code after another in TorchScript: `inference.py` with one sequence.
 
-Numbers are summed in another order than there, so that they differ by rounding. Shapes: D hidden size, L levels,
+Numbers are summed in another order than there, in double precision as there. Keys and values are rounded to
+single, as they are there. Shapes: D hidden size, L levels,
 N codes of a frame, C codebook size.
 """
 
@@ -57,8 +58,8 @@ class AttentionLayer(nn.Module):
             inputs=weights.attention[layer].T,
             inputs_bias=weights.attention_bias[layer],
             attended=weights.attended[layer].T,
-            keys=np.zeros((weights.heads, window, 2 * self.half_head), np.float32),
-            values=np.zeros((weights.heads, window, 2 * self.half_head), np.float32),
+            keys=np.zeros((weights.heads, window, 2 * self.half_head)),
+            values=np.zeros((weights.heads, window, 2 * self.half_head)),
         )
         self.feed = FeedForward(
             weights.up[layer], weights.up_bias[layer], weights.down[layer], weights.down_bias[layer]
@@ -70,8 +71,8 @@ class AttentionLayer(nn.Module):
         turned = three[:2]
         turned = turned * cosines + turned.roll(self.half_head, 2) * sines
         slot, seen = position % self.window, min(position + 1, self.window)
-        self.keys[:, slot] = turned[1]
-        self.values[:, slot] = three[2]
+        self.keys[:, slot] = turned[1].float().double()
+        self.values[:, slot] = three[2].float().double()
         query = (turned[0] * self.scale).unsqueeze(2)
         scores = torch.bmm(self.keys[:, :seen], query).squeeze(2).softmax(1)
         y = torch.bmm(scores.unsqueeze(1), self.values[:, :seen]).flatten()
@@ -104,7 +105,7 @@ class RecurrentLayer(nn.Module):
             inputs_bias=weights.inputs_bias[layer],
             recalled=weights.hidden[layer].T,
             recalled_bias=weights.hidden_bias[layer],
-            nothing=np.zeros(len(weights.hidden[layer]), np.float32),
+            nothing=np.zeros(len(weights.hidden[layer])),
         )
         self.hidden = self.kept = self.nothing
 
@@ -157,16 +158,16 @@ class Step(nn.Module):
             previous=codes.previous,
             frame_back=codes.frame_back,
             after_code=np.concatenate([codes.previous, codes.coarser], 1),
-            same_level=codes.same_level + np.repeat(codes.level, self.stride, 0),
+            same_level=codes.same_level.astype(np.float64) + np.repeat(codes.level, self.stride, 0),
             band=codes.band,
             time=codes.time,
             logits=codes.logits.transpose(0, 2, 1),
             logits_bias=codes.logits_bias,
-            end=codes.end.astype(np.float64),
+            end=codes.end,
             rates=np.zeros(0) if weights.attention is None else weights.attention.rates,
             rows=np.tile(np.arange(self.levels) * self.stride, self.bands),
             places=np.arange(self.bands),
-            nothing=np.zeros(2 * self.size, np.float32),
+            nothing=np.zeros(2 * self.size),
         )
         self.within = FeedForward(codes.level_up, codes.level_up_bias[0], codes.level_down, codes.level_down_bias[0])
         most = network.settings.context_frames
@@ -191,7 +192,7 @@ class Step(nn.Module):
         self.same = self.same_level[rows]
         self.known = torch.cat([self.previous[rows[-self.levels :]].sum(0), self.nothing[: self.size]])
         angles = (self.places + frame * self.bands).double().unsqueeze(1) * self.rates
-        cosines, sines = angles.cos().float(), angles.sin().float()
+        cosines, sines = angles.cos(), angles.sin()
         self.cosines, self.sines = torch.cat([cosines, cosines], 1), torch.cat([-sines, sines], 1)
         for layer in self.layers:
             layer.go_back()
@@ -219,7 +220,7 @@ class Step(nn.Module):
     @torch.jit.export
     def end_probability(self, x: Tensor) -> float:
         """How probable it is that the sound is over, from what is known before the first band."""
-        logit = self.end_bias + float(torch.dot(normalized(x).double(), self.end))
+        logit = self.end_bias + float(torch.dot(normalized(x), self.end))
         return 1.0 / (1.0 + math.exp(-logit))
 
     @torch.jit.export
@@ -236,6 +237,7 @@ class Step(nn.Module):
 
 
 def _hold(module: nn.Module, **arrays: np.ndarray) -> None:
-    """Make arrays buffers of a module."""
+    """Make arrays buffers of a module, floats as float64."""
     for name, array in arrays.items():
-        module.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array)).clone())
+        wide = array.astype(np.float64) if array.dtype == np.float32 else array
+        module.register_buffer(name, torch.as_tensor(np.ascontiguousarray(wide)).clone())

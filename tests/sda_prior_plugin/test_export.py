@@ -28,7 +28,10 @@ from sda_prior_plugin.edge import plugin as prior_plugin
 from sda_prior_plugin.export.counting import RandomStream
 from sda_prior_plugin.export.instrument import instrument
 from sda_prior_plugin.export.sequence import Sequence
+from sda_prior_plugin.export.step import Step
+from sda_prior_plugin.inference import Memory, Room, follow
 from sda_prior_plugin.random_stream import stream_keys, uniforms
+from sda_prior_plugin.weights import weights_of
 
 LIVE = Path(__file__).parents[2] / "benchmarks" / "live.cpp"
 OPERATORS = Path(__file__).with_name("operators.txt")
@@ -147,6 +150,29 @@ def test_codes_are_those_of_the_prior_with_all_settings(kind: str, request: pyte
         found = np.concatenate([sequence.next_frame().numpy() for _ in expected])
     assert sequence.sound > 3  # sounds have ended, and others have begun
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["prior", "recurrent"])
+def test_logits_are_those_of_drawing_but_for_the_last_digits(kind: str, request: pytest.FixtureRequest) -> None:
+    """So that another code is drawn once in years of sound, and not once in a few minutes."""
+    prior: Prior = request.getfixturevalue(kind)
+    shape, weights = prior.shape, weights_of(prior.network)
+    codes = np.random.default_rng(3).integers(0, SIZE, (60, shape.frame_codes))
+    memory, logits, ends = Memory.of_nothing(prior.network, 1, len(codes)), np.empty((*codes.shape, SIZE)), np.empty(60)
+    follow(*weights, memory, Room.for_rows(prior.network, 1, memory.keys.shape[3]), codes, logits, ends)
+    step, before = torch.jit.script(Step(prior.network, weights).eval()), torch.full((shape.frame_codes,), SIZE)
+    for frame, grid in enumerate(codes.reshape(-1, shape.bands, shape.levels)):
+        step.begin(before, frame)
+        for band in range(shape.bands):
+            x = step.read(band)
+            if band == 0:
+                assert step.end_probability(x) == pytest.approx(ends[frame], rel=1e-9)
+            for level in range(shape.levels):
+                found = step.code_logits(x, band, level).numpy()
+                np.testing.assert_allclose(found, logits[frame, band * shape.levels + level], rtol=0, atol=1e-9)
+                step.take(level, int(grid[band, level]))
+        step.keep()
+        before = torch.as_tensor(codes[frame])
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
