@@ -134,12 +134,9 @@ def own_stream(settings: PriorSettings, step: int, team: Team) -> None:
 
 def sum_over_team(network: PriorNetwork, team: Team, *numbers: Tensor) -> list[Tensor]:
     """Make each gradient its sum over the team, and give that of some `numbers`; all of it is one message."""
-    if team.size == 1:
-        return list(numbers)
     weights = [weights for weights in network.parameters() if weights.grad is not None]
     gradients = [weights.grad for weights in weights if weights.grad is not None]
-    message = torch.cat([*(gradient.flatten() for gradient in gradients), torch.stack(numbers)]).detach()
-    *summed, rest = team.sum(message).split([*(gradient.numel() for gradient in gradients), len(numbers)])
-    for one, gradient in zip(weights, summed, strict=True):
-        one.grad = gradient.view_as(one)
-    return list(rest)
+    sums = team.sum([*gradients, *numbers])
+    for one, gradient in zip(weights, sums[: len(weights)], strict=True):
+        one.grad = gradient
+    return list(sums[len(weights) :])

@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,6 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sda_prior_plugin.shared_sums import SharedSums, shared_memory
 from sda_prior_plugin.team import Team, TeamBroken
 
 if sys.platform == "linux":
@@ -56,6 +58,7 @@ class Place:
     Attributes:
         rank, size, restarts: as `Team` has them.
         local: which of the members on its machine it is.
+        beside: how many members are there, itself among them, as far as is known.
         address, port: of the board.
         hosted: whether somebody else, as torchrun does, keeps the board; the first member does otherwise.
     """
@@ -63,6 +66,7 @@ class Place:
     rank: int
     size: int
     local: int
+    beside: int
     restarts: int
     address: str
     port: int
@@ -122,6 +126,7 @@ class Processes(Team):
         self._leaving, self._stopping, self._gone = threading.Event(), False, ""
         self._beats, self._cut_off = 0, False
         self._nccl: Any = None
+        self._shared: dict[int, SharedSums | None] = {}
         if (name := interface_to(place.address)) is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         try:
@@ -159,11 +164,21 @@ class Processes(Team):
     def stopping(self) -> bool:
         return self._stopping
 
-    def sum(self, numbers: Tensor) -> Tensor:
+    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        sizes = [tensor.numel() for tensor in tensors]
+        stop = tensors[0].new_full((1,), float(self.stop.is_set()))
+        parts = [*(tensor.detach().flatten() for tensor in tensors), stop]
+        shared = self._shared_sums(sum(sizes) + 1) if stop.device.type == "cpu" else None
+        total = self._sum_of_messages(torch.cat(parts)) if shared is None else shared.sum(self.rank, parts, self._meet)
+        *sums, stopping = total.split([*sizes, 1])
+        self._stopping = bool(stopping)
+        return [one.view_as(tensor) for one, tensor in zip(sums, tensors, strict=True)]
+
+    def _sum_of_messages(self, numbers: Tensor) -> Tensor:
         count = len(numbers)
-        length = -(-(count + 1) // self.size)
+        length = -(-count // self.size)
         room = numbers.new_zeros(self.size * length)
-        room[:count], room[count] = numbers, float(self.stop.is_set())
+        room[:count] = numbers
         parts, total = torch.empty_like(room), torch.empty_like(room)
         group = self._group if numbers.device.type == "cpu" else self._fast_group()
         self._wait(dist.all_to_all_single(parts, room, group=group, async_op=True))
@@ -171,8 +186,19 @@ class Processes(Team):
         for part in others:  # one after another: that is what makes the bits
             mine += part
         self._wait(dist.all_gather_single(total, mine, group=group, async_op=True))
-        self._stopping = bool(total[count])
         return total[:count]
+
+    def _shared_sums(self, count: int) -> SharedSums | None:
+        """What adds up so many numbers by memory that all members share, if they do."""
+        if self.place.beside == self.size and count not in self._shared:
+            memory = shared_memory(self, SharedSums.room_for(self.size, count))
+            self._shared = {count: None if memory is None else SharedSums(memory, self.size, count)}
+        return self._shared.get(count)
+
+    def _meet(self) -> None:
+        """Wait until all members are here."""
+        here = torch.empty(self.size)
+        self._wait(dist.all_gather_single(here, torch.zeros(1), group=self._group, async_op=True))
 
     def gathered(self, mine: T) -> list[T]:
         padded, lengths = self._padded(mine)

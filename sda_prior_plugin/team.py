@@ -73,9 +73,12 @@ class Team:
         parts = self.gathered(done)
         return [parts[number % self.size][number // self.size] for number in range(count)]
 
-    def sum(self, numbers: Tensor) -> Tensor:
-        """The sum of float32 `[n]` over all members, taken in their order: the same bits for all of them."""
-        return numbers
+    def sum(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The sum of each float32 tensor over all members, taken in their order: the same bits for all of them.
+
+        It is good until the next call.
+        """
+        return tensors
 
     def gathered(self, mine: T) -> list[T]:
         """What each member gives, in their order."""
@@ -124,7 +127,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Team:
         return Team()
     try:
         rank, size, port = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-        local = int(environment.get("LOCAL_RANK", "0"))
+        local, beside = int(environment.get("LOCAL_RANK", "0")), int(environment.get("LOCAL_WORLD_SIZE", "1"))
         restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
     except ValueError as error:
         raise PriorError(f"What the environment says of the team is no number: {error}.") from error
@@ -134,5 +137,5 @@ def joined(environment: Mapping[str, str] = os.environ) -> Team:
         return Team()
     processes = importlib.import_module("sda_prior_plugin.processes")  # which needs torch.distributed
     hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    place = processes.Place(rank, size, local, restarts, environment["MASTER_ADDR"], port, hosted)
+    place = processes.Place(rank, size, local, beside, restarts, environment["MASTER_ADDR"], port, hosted)
     return cast(Team, processes.Processes(place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -45,7 +46,7 @@ LONGEST_END = 10.0
 class Members:
     """Processes, forked from this one, that are a team; each does some work and leaves what it gives in a file."""
 
-    def __init__(self, folder: Path, size: int, work: Callable[[Team], Any]) -> None:
+    def __init__(self, folder: Path, size: int, work: Callable[[Team], Any], beside: int = 1) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -54,8 +55,8 @@ class Members:
         for rank in range(size):
             number = os.fork()
             if not number:
-                environment = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
-                self._work(work, {**environment, "MASTER_PORT": port}, self.places[rank])
+                environment = {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(beside)}
+                self._work(work, {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}, self.places[rank])
             self.numbers.append(number)
 
     def _work(self, work: Callable[[Team], Any], environment: dict[str, str], place: Path) -> None:
@@ -112,16 +113,37 @@ def test_an_environment_that_cannot_be_is_said_to_be_wrong(rank: str, size: str,
         joined(environment)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_a_sum_is_taken_in_the_order_of_the_members_and_has_the_same_bits_for_all(team_of: TeamOf, size: int) -> None:
-    numbers = np.random.default_rng(0).normal(size=(size, 1001)).astype(np.float32) ** 9
-    in_order = numbers[0].copy()
-    for other in numbers[1:]:
-        in_order += other
+@pytest.mark.parametrize(("size", "beside"), [(2, 1), (3, 1), (2, 2), (3, 3)])
+def test_a_sum_is_taken_in_the_order_of_the_members_and_has_the_same_bits_for_all(
+    tmp_path: Path, size: int, beside: int
+) -> None:
+    """By messages and by memory that they share, of other tensors than before too, however far ahead a member is."""
+    rng = np.random.default_rng(0)
+    turns = [rng.normal(size=(size, 7, count)).astype(np.float32) ** 9 for count in (143, 143, 143, 9, 9)]
 
-    sums = team_of(size, lambda team: team.sum(torch.from_numpy(numbers[team.rank])).numpy())
-    for one in sums:
-        np.testing.assert_array_equal(one, in_order)
+    def work(team: Team) -> list[np.ndarray]:
+        found = []
+        for numbers in turns:
+            time.sleep(0.05 * (team.rank == 1))
+            one, other = team.sum([torch.from_numpy(numbers[team.rank]), torch.ones(())])
+            assert other == size
+            found.append(one.numpy().copy())
+        return found
+
+    for sums in Members(tmp_path, size, work, beside).given():
+        for one, numbers in zip(sums, turns, strict=True):
+            in_order = numbers[0].copy()
+            for more in numbers[1:]:
+                in_order += more
+            np.testing.assert_array_equal(one, in_order)
+
+
+def test_members_without_memory_that_they_share_send_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(file: int, first: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    assert Members(tmp_path, 2, lambda team: team.sum([torch.ones(3)])[0].tolist(), 2).given() == [[2.0] * 3] * 2
 
 
 def test_what_members_make_of_their_shares_comes_together_in_order(team_of: TeamOf) -> None:
@@ -146,7 +168,7 @@ def test_a_stop_of_one_is_a_stop_of_all_at_the_same_sum(team_of: TeamOf) -> None
                 return count
             if team.rank == 1 and count == 3:
                 stop.set()
-            team.sum(torch.ones(3))
+            team.sum([torch.ones(3)])
         return -1
 
     assert team_of(3, work) == [4, 4, 4]
