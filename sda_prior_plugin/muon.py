@@ -37,18 +37,22 @@ def moments_of(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     )
 
 
-def direction(gradient: Tensor, momentum: Tensor, dtype: torch.dtype) -> Tensor:
-    """Where a matrix goes at a rate of 1, from its gradient; `momentum`, the mean of those before, takes it in.
-
-    It is computed in the precision `dtype`; half of it is enough.
-    """
+def smoothed(gradient: Tensor, momentum: Tensor) -> Tensor:
+    """What a matrix is to follow when this gradient has come; `momentum`, the mean of those before, takes it in."""
     momentum.lerp_(gradient, 1 - MOMENTUM)
-    mean = gradient.lerp(momentum, MOMENTUM)
-    return orthogonalized(mean, dtype).to(mean.dtype) * (RATE * max(gradient.shape) ** 0.5)
+    return gradient.lerp(momentum, MOMENTUM)
+
+
+def length(matrix: Tensor) -> float:
+    """How far a matrix goes at a rate of 1, in steps that are orthogonal matrices."""
+    return float(RATE * max(matrix.shape) ** 0.5)
 
 
 def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A matrix with the same singular vectors whose values, but for small ones, lie between 0.15 and 2."""
+    """A matrix with the same singular vectors whose values, but for small ones, lie between 0.15 and 2.
+
+    It is computed and given in the precision `dtype`; half of it is enough.
+    """
     rows, columns = matrix.shape
     if rows > columns:
         return orthogonalized(matrix.T, dtype).T

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sda_prior_plugin.batches import Batch
-from sda_prior_plugin.muon import DECAY, direction, moments_of
+from sda_prior_plugin.muon import DECAY, length, moments_of, orthogonalized, smoothed
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import window_log2_probs
 from sda_prior_plugin.settings import PriorSettings
@@ -36,15 +36,16 @@ class ScheduleFree:
 
     Attributes:
         dtype: the precision that Muon computes in.
+        team: those who take the same step.
         ahead: the weights that run ahead, by name.
         momentum: the running mean of the gradients of those that Muon moves, by name.
         squares: the running mean of the squares of the gradients of all others, by name.
     """
 
     def __init__(
-        self, network: PriorNetwork, average: PriorNetwork, settings: PriorSettings, dtype: torch.dtype
+        self, network: PriorNetwork, average: PriorNetwork, settings: PriorSettings, dtype: torch.dtype, team: Team
     ) -> None:
-        self.network, self.average, self.settings, self.dtype = network, average, settings, dtype
+        self.network, self.average, self.settings, self.dtype, self.team = network, average, settings, dtype, team
         self.ahead = {name: weights.detach().clone() for name, weights in network.named_parameters()}
         self.momentum, self.squares = moments_of(self.ahead)
 
@@ -63,8 +64,10 @@ class ScheduleFree:
         gradients = {name: one.grad for name, one in weights.items() if one.grad is not None}
         self._step_by_adam([name for name in gradients if name in self.squares], gradients, rate, number)
         turned = [name for name in gradients if name in self.momentum]
-        for name in turned:
-            self.ahead[name].sub_(direction(gradients[name], self.momentum[name], self.dtype), alpha=rate)
+        followed = [smoothed(gradients[name], self.momentum[name]) for name in turned]
+        steps = self.team.worked_out(followed, lambda matrix: orthogonalized(matrix, self.dtype))
+        for name, one in zip(turned, steps, strict=True):
+            self.ahead[name].sub_(one, alpha=rate * length(one))
         tables = [name for name in gradients if name in self.squares and weights[name].ndim >= 2]
         for names, decay in ((turned, DECAY), (tables, 1.0)):
             lost = [weights[name].detach() for name in names]

@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,8 +26,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sda_prior_plugin.shared_sums import SharedSums, shared_memory
-from sda_prior_plugin.team import Team, TeamBroken
+from sda_prior_plugin.shared_memory import SharedMessages, shared_memory
+from sda_prior_plugin.team import Team, TeamBroken, even_shares
 
 if sys.platform == "linux":
     import fcntl
@@ -126,7 +126,8 @@ class Processes(Team):
         self._leaving, self._stopping, self._gone = threading.Event(), False, ""
         self._beats, self._cut_off = 0, False
         self._nccl: Any = None
-        self._shared: dict[int, SharedSums | None] = {}
+        self._messages: dict[int, SharedMessages | None] = {}
+        self._total = torch.empty(0)
         if (name := interface_to(place.address)) is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         try:
@@ -168,13 +169,40 @@ class Processes(Team):
         sizes = [tensor.numel() for tensor in tensors]
         stop = tensors[0].new_full((1,), float(self.stop.is_set()))
         parts = [*(tensor.detach().flatten() for tensor in tensors), stop]
-        shared = self._shared_sums(sum(sizes) + 1) if stop.device.type == "cpu" else None
-        total = self._sum_of_messages(torch.cat(parts)) if shared is None else shared.sum(self.rank, parts, self._meet)
+        shared = self._shared(stop.device, sum(sizes) + 1)
+        if shared is None:
+            total = self._sum_of_sent(torch.cat(parts))
+        else:
+            total = self._added_up(shared.exchanged(self.rank, parts, self._meet))
         *sums, stopping = total.split([*sizes, 1])
         self._stopping = bool(stopping)
         return [one.view_as(tensor) for one, tensor in zip(sums, tensors, strict=True)]
 
-    def _sum_of_messages(self, numbers: Tensor) -> Tensor:
+    def worked_out(self, tensors: Sequence[Tensor], work: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        shares = even_shares([tensor.numel() for tensor in tensors], self.size)
+        lengths = [sum(tensors[number].numel() for number in share) for share in shares]
+        shared = self._shared(tensors[0].device, max(lengths)) if tensors else None
+        if shared is None:
+            return [work(tensor) for tensor in tensors]
+        mine = [work(tensors[number]).flatten() for number in shares[self.rank]]
+        found: list[Tensor] = [*tensors]
+        for message, share in zip(shared.exchanged(self.rank, mine, self._meet), shares, strict=True):
+            first = 0
+            for number in share:
+                last = first + tensors[number].numel()
+                found[number], first = message[first:last].view_as(tensors[number]), last
+        return found
+
+    def _added_up(self, messages: Tensor) -> Tensor:
+        """Their sum, one after another, where the last one was: new memory would take longer than adding up."""
+        if self._total.numel() != messages.shape[1]:
+            self._total = torch.empty(messages.shape[1])
+        torch.add(messages[0], messages[1], out=self._total)
+        for other in messages[2:]:
+            self._total += other
+        return self._total
+
+    def _sum_of_sent(self, numbers: Tensor) -> Tensor:
         count = len(numbers)
         length = -(-count // self.size)
         room = numbers.new_zeros(self.size * length)
@@ -188,12 +216,14 @@ class Processes(Team):
         self._wait(dist.all_gather_single(total, mine, group=group, async_op=True))
         return total[:count]
 
-    def _shared_sums(self, count: int) -> SharedSums | None:
-        """What adds up so many numbers by memory that all members share, if they do."""
-        if self.place.beside == self.size and count not in self._shared:
-            memory = shared_memory(self, SharedSums.room_for(self.size, count))
-            self._shared = {count: None if memory is None else SharedSums(memory, self.size, count)}
-        return self._shared.get(count)
+    def _shared(self, device: torch.device, count: int) -> SharedMessages | None:
+        """Room for messages of so many numbers in memory that all members share; None where they do not."""
+        if device.type != "cpu" or self.place.beside != self.size:
+            return None
+        if count not in self._messages:
+            memory = shared_memory(self, SharedMessages.room_for(self.size, count))
+            self._messages[count] = None if memory is None else SharedMessages(memory, self.size, count)
+        return self._messages[count]
 
     def _meet(self) -> None:
         """Wait until all members are here."""

@@ -82,7 +82,7 @@ class Run:
         self.average = copy.deepcopy(self.network).eval()
         self.candidate = copy.deepcopy(self.average)
         self.dtype = fastest_precision(device)
-        self.optimizer = ScheduleFree(self.network, self.average, settings, self.dtype)
+        self.optimizer = ScheduleFree(self.network, self.average, settings, self.dtype, self.team)
         self.source = CodeBatches(
             corpus,
             context=self.context,

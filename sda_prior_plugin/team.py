@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -80,6 +80,14 @@ class Team:
         """
         return tensors
 
+    def worked_out(self, tensors: Sequence[Tensor], work: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """What `work` makes of each of some tensors, the same for all members, float32 or less, and of its shape.
+
+        Members on one machine share the work out; over a network it would take longer to tell than to do. It is good
+        until the next call.
+        """
+        return [work(tensor) for tensor in tensors]
+
     def gathered(self, mine: T) -> list[T]:
         """What each member gives, in their order."""
         return [mine]
@@ -114,6 +122,17 @@ class Team:
     def device(self, device: torch.device) -> torch.device:
         """Which of this machine's devices of that kind is this member's."""
         return device
+
+
+def even_shares(sizes: Sequence[int], members: int) -> list[list[int]]:
+    """The numbers of things of some sizes, shared out among members: the largest first, each to whom has least."""
+    shares: list[list[int]] = [[] for _ in range(members)]
+    taken = [0] * members
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        least = taken.index(min(taken))
+        shares[least].append(number)
+        taken[least] += sizes[number]
+    return shares
 
 
 def joined(environment: Mapping[str, str] = os.environ) -> Team:

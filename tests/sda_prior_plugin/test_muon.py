@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sda_prior_plugin import CodeCorpus
-from sda_prior_plugin.muon import DECAY, MOMENTUM, RATE, direction, moments_of, orthogonalized
+from sda_prior_plugin.muon import DECAY, MOMENTUM, moments_of, orthogonalized, smoothed
 from sda_prior_plugin.optimizing import WARMUP_STEPS
 from sda_prior_plugin.run import Run
 
@@ -29,14 +29,14 @@ def test_no_gradient_is_no_step() -> None:
     assert orthogonalized(torch.zeros(8, 16)).abs().max() == 0
 
 
-def test_the_direction_follows_the_mean_of_the_gradients() -> None:
+def test_what_is_followed_is_the_mean_of_the_gradients() -> None:
     gradient, momentum = torch.eye(16), torch.zeros(16, 16)
-    once = direction(gradient, momentum, torch.float32)
+    once = orthogonalized(smoothed(gradient, momentum))
     assert torch.allclose(momentum, (1 - MOMENTUM) * gradient)
-    assert torch.allclose(once.diagonal() / (RATE * 4), torch.ones(16), atol=0.9)
+    assert torch.allclose(once.diagonal(), torch.ones(16), atol=0.9)
     for _ in range(20):
-        direction(gradient, momentum, torch.float32)
-    opposite = direction(-0.1 * gradient, momentum, torch.float32)
+        smoothed(gradient, momentum)
+    opposite = smoothed(-0.1 * gradient, momentum)
     assert (opposite.diagonal() > 0).all(), "one small gradient does not turn it round"
 
 

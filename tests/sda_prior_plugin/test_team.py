@@ -138,6 +138,27 @@ def test_a_sum_is_taken_in_the_order_of_the_members_and_has_the_same_bits_for_al
             np.testing.assert_array_equal(one, in_order)
 
 
+@pytest.mark.parametrize(("size", "beside"), [(2, 1), (2, 2), (3, 3)])
+def test_what_is_worked_out_is_the_same_whoever_does_it(tmp_path: Path, size: int, beside: int) -> None:
+    tensors = [torch.full(shape, float(number)) for number, shape in enumerate(((4, 6), (6, 4), (2,), (3, 3)), 1)]
+
+    def work(team: Team) -> tuple[int, list[list[float]]]:
+        done = []
+
+        def squared(tensor: torch.Tensor) -> torch.Tensor:
+            done.append(tensor.numel())
+            return (tensor**2).to(torch.bfloat16)
+
+        found = [team.worked_out(tensors, squared) for _ in range(3)][-1]
+        assert [one.shape for one in found] == [one.shape for one in tensors]
+        return sum(done) // 3, [one.flatten().tolist() for one in found]
+
+    given = Members(tmp_path, size, work, beside).given()
+    assert all(found == [(one**2).flatten().tolist() for one in tensors] for _, found in given)
+    most = {(2, 1): 59, (2, 2): 33, (3, 3): 24}[size, beside]
+    assert max(done for done, _ in given) == most, "no member does more than it has to"
+
+
 def test_members_without_memory_that_they_share_send_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(file: int, first: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "no room")

@@ -1,4 +1,4 @@
-"""Sums over processes of one machine by memory that they share, instead of by messages that go through its network."""
+"""Memory that processes of one machine share, for what they would have to send each other through its network."""
 
 from __future__ import annotations
 
@@ -13,39 +13,36 @@ from torch import Tensor
 from sda_prior_plugin.team import Team
 
 
-class SharedSums:
-    """Sums of as many numbers as there is room for.
+class SharedMessages:
+    """One message of each member of a team, where all can read it.
 
-    There is room for one message of each member, twice: who is ahead writes where nobody reads any more.
+    There is room for it twice: who is ahead writes where nobody reads any more.
 
     Args:
         memory: from `shared_memory`.
         members: of the team.
-        count: numbers.
+        count: numbers in a message.
     """
 
     def __init__(self, memory: mmap.mmap, members: int, count: int) -> None:
         self._rooms = list(torch.frombuffer(memory, dtype=torch.float32).view(2, members, count))
-        self._total = torch.empty(count)
 
     @staticmethod
     def room_for(members: int, count: int) -> int:
         """Bytes that they need."""
         return 2 * members * count * torch.float32.itemsize
 
-    def sum(self, rank: int, parts: Sequence[Tensor], wait_for_all: Callable[[], object]) -> Tensor:
-        """The sum of what each member gives, float32 `[count]` in `parts`, taken in the order of the members.
+    def exchanged(self, rank: int, parts: Sequence[Tensor], wait_for_all: Callable[[], object]) -> Tensor:
+        """The messages of all, float32 `[members, count]`, from the `parts` of this one's, which are as long or less.
 
-        It is good until the next call.
+        They are good until the next call.
         """
         self._rooms.reverse()
         messages = self._rooms[0]
-        torch.cat([*parts], out=messages[rank])
+        if parts:
+            torch.cat([*parts], out=messages[rank, : sum(part.numel() for part in parts)])
         wait_for_all()
-        torch.add(messages[0], messages[1], out=self._total)
-        for others in messages[2:]:
-            self._total += others
-        return self._total
+        return messages
 
 
 def shared_memory(team: Team, size: int) -> mmap.mmap | None:
