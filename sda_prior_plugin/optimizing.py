@@ -52,9 +52,9 @@ class ScheduleFree:
     @torch.no_grad()
     def look(self) -> None:
         """Move the network to where the next gradient is taken."""
-        weights: list[Tensor] = [*self.network.parameters()]
-        torch._foreach_copy_(weights, list(self.ahead.values()))
-        torch._foreach_lerp_(weights, list(self.average.parameters()), TOWARDS_AVERAGE)
+        sides = zip(self.network.parameters(), self.ahead.values(), self.average.parameters(), strict=True)
+        for weights, ahead, average in sides:
+            torch.lerp(ahead, average, TOWARDS_AVERAGE, out=weights)
 
     @torch.no_grad()
     def step(self, number: int) -> None:
