@@ -136,7 +136,7 @@ def train(path: Path, settings: list[str]) -> list[object]:
 
 def kills(folder: Path, model: Path, runs: int, dice: random.Random) -> list[list[str]]:
     """Lose a member at a random moment, again and again. Gives a table of what came of it."""
-    host, path = Host(load_plugins()), folder / "model.sda"
+    host, path = Host(load_plugins()), folder / "losing.sda"  # and none that has an unfinished training
 
     def trained(kill_after: float | None) -> tuple[float, bool, bool]:
         shutil.copy(model, path)

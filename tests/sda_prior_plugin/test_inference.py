@@ -16,7 +16,6 @@ from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.inference import Memory, Room, follow
 from sda_prior_plugin.kernels import add_product, exponentials, gelu
 from sda_prior_plugin.network import PriorNetwork
-from sda_prior_plugin.prior import perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.weights import weights_of
 
@@ -148,11 +147,22 @@ def test_an_hour_needs_no_more_memory_than_the_context() -> None:
     assert sum(part.nbytes for part in hour) == sum(part.nbytes for part in context)
 
 
-def test_the_prior_draws_what_it_calls_likely(run: PriorRun) -> None:
-    """Bits of what is drawn are about the bits of its own entropy: here, that of unheard recordings."""
-    grids = run.prior.samples(100, 10, seed=1)
-    bits = np.mean([-run.prior.log2_probs(grid).mean() for grid in grids])
-    assert perplexity(float(bits)) < 2 * run.report.final_perplexity
+def test_what_is_drawn_costs_the_bits_that_the_prior_expects_it_to(run: PriorRun) -> None:
+    """On the mean over thousands of codes, of its own distributions: their entropy."""
+    network, surplus = run.prior.network, []
+    for grid in draw_grids(network, 200, Wanted(None, 10, seed=1)):
+        codes = grid.reshape(len(grid), -1).astype(np.int64)
+        memory, logits = (
+            Memory.of_nothing(network, 1, len(codes)),
+            np.empty((*codes.shape, run.prior.shape.codebook_size)),
+        )
+        follow(*weights_of(network), memory, Room.for_rows(network, 1, memory.keys.shape[3]), codes, logits, None)
+        log2_p = (logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)) / math.log(2)
+        entropy = -(np.exp2(log2_p) * log2_p).sum(axis=2)
+        surplus.append((-np.take_along_axis(log2_p, codes[..., None], 2)[..., 0] - entropy).ravel())
+    bits = np.concatenate(surplus)
+    assert len(bits) > 2000
+    assert abs(bits.mean()) < 4 * bits.std() / math.sqrt(len(bits))
 
 
 @pytest.mark.parametrize(("rows", "size", "width"), [(1, 160, 640), (3, 17, 5), (16, 8, 33), (2, 3, 1)])
