@@ -51,29 +51,27 @@ def shared_memory(team: Team, size: int) -> mmap.mmap | None:
     It has no name that could outlive them, and is gone with the last of them.
     """
     made = _made(size) if team.leads else None
-    place = team.told(
-        None if made is None else (f"/proc/{os.getpid()}/fd/{made}", os.readlink(f"/proc/self/fd/{made}"))
-    )
+    place = team.told(None if made is None else (f"/proc/{os.getpid()}/fd/{made[0]}", made[1]))
     memory = None if place is None else _opened(*place, size)
     opened = all(team.gathered(memory is not None))
     if made is not None:
-        os.close(made)
+        os.close(made[0])
     return memory if opened else None
 
 
-def _made(size: int) -> int | None:
-    """The number of a file in memory; None where there are none, or not of that size."""
+def _made(size: int) -> tuple[int, str] | None:
+    """The number of a file in memory, and its name; None where there are none, or not of that size."""
     if not hasattr(os, "memfd_create"):
         return None
     made = None
     try:
         made = os.memfd_create(secrets.token_hex(16))
         os.posix_fallocate(made, 0, size)  # so that it is short of memory now, and not later, which would kill
+        return made, os.readlink(f"/proc/self/fd/{made}")
     except OSError:
         if made is not None:
             os.close(made)
         return None
-    return made
 
 
 def _opened(path: str, name: str, size: int) -> mmap.mmap | None:

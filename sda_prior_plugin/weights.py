@@ -2,7 +2,8 @@
 
 Reading them is what a step costs. So they lie in the order in which they are read, matrices `[in, out]`, and the affine
 parts of the norms are multiplied into the maps that follow them. What is summed for that is summed in double precision:
-a processor that sums in another order has the same weights. Shapes: D hidden size, L levels, C codebook size.
+a processor that sums in another order has the same weights, but for the last digit of a few. Shapes: D hidden size,
+L levels, C codebook size.
 """
 
 from __future__ import annotations

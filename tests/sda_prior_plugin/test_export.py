@@ -154,7 +154,7 @@ def test_codes_are_those_of_the_prior_with_all_settings(kind: str, request: pyte
 
 @pytest.mark.parametrize("kind", ["prior", "recurrent"])
 def test_logits_are_those_of_drawing_but_for_the_last_digits(kind: str, request: pytest.FixtureRequest) -> None:
-    """So that another code is drawn once in years of sound, and not once in a few minutes."""
+    """What differs by more falls on the other side of a border once in a few minutes of sound."""
     prior: Prior = request.getfixturevalue(kind)
     shape, weights = prior.shape, weights_of(prior.network)
     codes = np.random.default_rng(3).integers(0, SIZE, (60, shape.frame_codes))
