@@ -24,7 +24,7 @@ from starlette.routing import Mount
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
 from host_stubs.ui import Jobs, Live, SavedModels
-from host_stubs.ui.door import MOST_BYTES
+from host_stubs.ui.door import CLOSED, MOST_BYTES
 from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
 from host_stubs.ui.page import build_page
 
@@ -133,7 +133,7 @@ def test_the_page_itself_is_answered_and_so_is_a_link_to_it(target: Target) -> N
 
 def test_only_what_the_page_needs_is_let_in(target: Target, requests: list[tuple[str, str]]) -> None:
     let_in = {path for method, path in requests if target.ask(method, path).status not in (403, 404)}
-    api = {"app_id", "startup-events", "heartbeat/x", "component_server/"}
+    api = {"app_id", "startup-events", "component_server/"}
     own = {"/", "/theme.css", "/favicon.ico", "/manifest.json"}
     assert let_in <= own | {f"/gradio_api/{name}" for name in api}
     assert {"/", "/gradio_api/app_id", LOOK} <= let_in
@@ -180,11 +180,11 @@ def test_a_post_that_any_page_may_send_is_taken_on_no_route(
     posts = [path for method, path in requests if method == "POST"] + [PREDICT]
     answers = {path: target.ask("POST", path, {"Content-Type": kind}, body).status for path in posts}
     assert set(answers.values()) <= {404, 415}
-    assert answers[PREDICT] == answers[LOOK] == 415
+    assert answers[LOOK] == 415
 
 
 def test_a_post_without_the_pages_token_or_with_an_older_one_is_told_to_load_again(target: Target) -> None:
-    for path in (PREDICT, LOOK, DROP):
+    for path in (LOOK, CLOSED, DROP):
         for token in ("", "x" * len(target.token)):
             kind = "application/octet-stream" if path == DROP else "application/json"
             answer = target.ask("POST", path, {"X-Host-Page": token, "Content-Type": kind}, b"{}")
@@ -215,6 +215,13 @@ def test_a_sound_that_is_dropped_is_taken_from_the_page_alone_whole_and_not_too_
     assert target.ask("POST", DROP, {"Content-Type": "audio/wav"}, b"sound").status == 415
     assert target.ask("POST", DROP, {**kind, "Content-Length": str(MOST_DROPPED + 1)}, b"sound").status == 413
     assert target.ask("GET", DROP).status == 404
+
+
+def test_a_page_says_that_it_closes_itself_and_for_no_other_origin(target: Target) -> None:
+    assert target.ask("POST", CLOSED, body=b'"x"').status == 200
+    assert refused(target.ask("POST", CLOSED, {"Origin": f"http://{ELSEWHERE}"}, b'"x"'))
+    assert target.ask("POST", CLOSED, body=b'"' + b"x" * 300 + b'"').status == 413
+    assert target.ask("GET", CLOSED).status == 404
 
 
 def test_nothing_is_fetched_from_another_address(target: Target) -> None:

@@ -27,20 +27,22 @@ Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 2**20
 """Of what a page sends: what is chosen and typed on it."""
+MOST_SESSION = 200
 TOKEN_HEADER = "x-host-page"
 OLDER_PAGE = 409
 """The status that tells a page that it is not one of this server's."""
 
 API = "/gradio_api"
-HEARTBEAT = f"{API}/heartbeat/"
+CLOSED = "/closed"
+"""Where a page says, with its session, that it closes."""
 READ = frozenset(
     ["/", "/theme.css", "/favicon.ico", "/manifest.json"] + [f"{API}/{name}" for name in ("app_id", "startup-events")]
 )
-READ_BELOW = ("/assets/", "/static/", HEARTBEAT)
+READ_BELOW = ("/assets/", "/static/")
 SOUND = f"{API}/file="
 SENT = {
-    f"{API}/run/predict": ("application/json", MOST_BYTES),
     f"{API}/component_server/": ("application/json", MOST_BYTES),
+    CLOSED: ("application/json", MOST_SESSION),
     DROP: ("application/octet-stream", MOST_DROPPED),
 }
 """What is sent where, and how many bytes of it at most."""
@@ -103,7 +105,7 @@ class Door:
         names: the hosts, each with its port, that the server is reached by.
         token: what a page of this server has in its script.
         sounds: the folder with the files that pages may fetch.
-        sessions: told of each page that is open.
+        sessions: told when a page asks for something, and when it closes.
         drops: for sounds that are dropped on pages.
     """
 
@@ -133,10 +135,11 @@ class Door:
             receive, refused = _again(body, receive), content_refusal(body)
         if refused is not None:
             await _refuse(refused, send)
-        elif path.startswith(HEARTBEAT):
-            with self._sessions.open(path.removeprefix(HEARTBEAT)):
-                await self._app(scope, receive, _hardened(send))
+        elif path == CLOSED:
+            self._sessions.closed(str(json.loads(body)))
+            await _respond(200, "", send)
         else:
+            self._sessions.asked()
             await self._app(scope, receive, _hardened(send))
 
     async def _take(self, receive: Receive, send: Send, length: int) -> None:

@@ -22,10 +22,12 @@ from gradio.utils import get_upload_folder
 
 from host_stubs.errors import sentence
 from host_stubs.ui import kit
+from host_stubs.ui.door import CLOSED
 from host_stubs.ui.pulse import ACT, NEWS, PULSE
 from host_stubs.ui.sounds import SoundFiles
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_SEEN, SECONDS_UNSEEN = 1.0, 60.0
+"""Between looks of a page, and of one that is behind others: the server is to know that it is there."""
 
 Wanted: TypeAlias = Mapping[Block, Any]
 Steps: TypeAlias = Generator[Callable[[], Any], Any, None]
@@ -124,18 +126,17 @@ class Live:
 
         async def look(asked: dict[str, Any], request: gr.Request) -> dict[str, Any]:
             session = (await request.json())["session_hash"]
-            return await asyncio.to_thread(self.answer, session, asked["number"], asked["acts"], asked["lost"])
+            found = await asyncio.to_thread(self.answer, session, asked["number"], asked["acts"], asked["lost"])
+            return {**found, "session": session}
 
         pulse = gr.HTML(
             html_template="<span hidden></span>",
-            js_on_load=PULSE % {"milliseconds": 1000 * SECONDS_BETWEEN_LOOKS},
+            js_on_load=PULSE % {"seen": 1000 * SECONDS_SEEN, "unseen": 1000 * SECONDS_UNSEEN, "closed": CLOSED},
             server_functions=[look],
         )
         outputs = [block for block in page.blocks.values() if block not in self._html and block is not pulse]
         js = NEWS % json.dumps([block._id for block in outputs])
         pulse.news(None, None, outputs, js=js, api_visibility="private")
-        # By its connection the server knows that a page is there. Gradio opens it with an event, where there is state.
-        page.load(lambda _: None, gr.State(), None, queue=False, show_progress="hidden", api_visibility="private")
 
     def answer(self, session: str, number: int, acts: Sequence[tuple[int, list[Any]]], lost: bool) -> dict[str, Any]:
         """What a page is to show that it does not yet, after what its user has done.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 PULSE = """
 const contents = {}, queue = [];
-let acts = [], sent = [], number = 0, asking = false, lost = false;
+let acts = [], sent = [], number = 0, asking = false, lost = false, session = null, asked = 0;
 const playing = row => [...row.querySelectorAll('audio')].some(one => !one.paused && !one.ended);
 const fill = () => {  // a row that has not changed, or is being listened to, is left alone
   for (const [id, rows] of Object.entries(contents)) {
@@ -27,13 +27,14 @@ const fill = () => {  // a row that has not changed, or is being listened to, is
 };
 const ask = async () => {
   if (!element.isConnected) return end();
-  if (asking || (document.hidden && !acts.length && !sent.length)) return;
-  asking = true;
+  const rest = document.hidden && performance.now() < asked + %(unseen)d;
+  if (asking || (rest && !acts.length && !sent.length)) return;
+  [asking, asked] = [true, performance.now()];
   if (!sent.length && acts.length) [sent, acts, number] = [acts, [], number + 1];
   let soon = false;
   try {
     const answer = await server.look({number, acts: sent, lost});
-    [sent, lost, soon] = [[], false, answer.soon];
+    [sent, lost, soon, session] = [[], false, answer.soon, answer.session];
     Object.assign(contents, answer.html);
     if (Object.keys(answer.news).length) {
       queue.push(answer.news);
@@ -66,13 +67,19 @@ const drop = async event => {
   const answer = await fetch('/dropped', {method: 'POST', headers, body: file});
   host.act(Number(field.dataset.drop), [answer.ok ? await answer.text() : '', file.name]);
 };
+const close = event => {  // one that the browser keeps may come back
+  const headers = {'content-type': 'application/json'}, body = JSON.stringify(session);
+  if (!event.persisted && session) fetch('%(closed)s', {method: 'POST', headers, body, keepalive: true});
+};
 document.addEventListener('click', press);
 document.addEventListener('change', drop);
-const timer = setInterval(ask, %(milliseconds)d);
+window.addEventListener('pagehide', close);
+const timer = setInterval(ask, %(seen)d);
 const end = () => {
   clearInterval(timer);
   document.removeEventListener('click', press);
   document.removeEventListener('change', drop);
+  window.removeEventListener('pagehide', close);
 };
 ask();
 """

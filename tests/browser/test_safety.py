@@ -16,7 +16,8 @@ from host_stubs.plugins import Plugins
 
 pytestmark = pytest.mark.slow
 
-RELOADS = 8
+RELOADS, PAGES = 8, 9
+"""More pages than a browser has connections for one address."""
 SECONDS_UNTIL_FORGOTTEN = 30
 
 
@@ -131,3 +132,31 @@ def test_what_the_server_has_open_for_a_page_goes_with_the_page(
         assert time.monotonic() < until, descriptors(server.process.pid)
         page.wait_for_timeout(500)
     assert page.is_visible("#prior-card dl")
+
+
+def test_more_pages_than_a_browser_has_connections_are_all_alive_and_gone_once_closed(
+    server: Any, trained_codec: Path, chromium: Any
+) -> None:
+    (server.models / "open.sda").write_bytes(trained_codec.read_bytes())
+    context = chromium.new_context()
+    first = context.new_page()
+    first.goto(server.url)
+    first.wait_for_selector("#prior-card dl")
+    before = descriptors(server.process.pid)
+    pages = [context.new_page() for _ in range(PAGES)]
+    for page in pages:
+        page.goto(server.url)
+    for page in pages:
+        page.wait_for_selector("#prior-card dl")
+        page.fill("#vqvae-name input, #vqvae-name textarea", "a/b")
+        page.fill("#vqvae-folder input", str(server.datasets))
+        page.press("#vqvae-folder input", "Enter")
+        page.click("#vqvae-train")
+        page.locator("#vqvae-message", has_text="cannot be called 'a/b'").wait_for()
+    for page in pages:
+        page.close()
+    until = time.monotonic() + SECONDS_UNTIL_FORGOTTEN
+    while descriptors(server.process.pid) > before:
+        assert time.monotonic() < until, descriptors(server.process.pid)
+        first.wait_for_timeout(500)
+    context.close()
