@@ -24,16 +24,17 @@ from starlette.routing import Mount
 from host_stubs.host import Host
 from host_stubs.plugins import load_plugins
 from host_stubs.ui import Jobs, Live, SavedModels
-from host_stubs.ui.door import CLOSED, MOST_BYTES
+from host_stubs.ui.door import MOST_BYTES
 from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
 from host_stubs.ui.page import build_page
+from host_stubs.ui.pulse import CLOSED, LOOK
 
 pytestmark = pytest.mark.slow
 
 AT_ONCE, TRIES = 1.0, 3
 """Seconds until an answer comes, and how often it is asked for where other work has the processors."""
 ELSEWHERE = "evil.example"
-PREDICT, LOOK = "/gradio_api/run/predict", "/gradio_api/component_server/"
+PREDICT, SERVER = "/gradio_api/run/predict", "/gradio_api/component_server/"
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,11 @@ def test_the_page_itself_is_answered_and_so_is_a_link_to_it(target: Target) -> N
 
 def test_only_what_the_page_needs_is_let_in(target: Target, requests: list[tuple[str, str]]) -> None:
     let_in = {path for method, path in requests if target.ask(method, path).status not in (403, 404)}
-    api = {"app_id", "startup-events", "component_server/"}
+    api = {"app_id", "startup-events"}
     own = {"/", "/theme.css", "/favicon.ico", "/manifest.json"}
     assert let_in <= own | {f"/gradio_api/{name}" for name in api}
-    assert {"/", "/gradio_api/app_id", LOOK} <= let_in
+    assert {"/", "/gradio_api/app_id"} <= let_in
+    assert [path for path in (PREDICT, SERVER) if target.ask("POST", path, body=b"{}").status != 404] == []
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_a_name_that_only_points_here_is_answered_on_no_route(
 def test_another_origin_is_answered_on_no_route(target: Target, requests: list[tuple[str, str]], origin: str) -> None:
     foreign = {"Origin": origin.replace("PORT", str(target.port))}
     preflights = [("OPTIONS", path) for _, path in requests]
-    foreign_requests = [*requests, *preflights, ("POST", PREDICT)]
+    foreign_requests = [*requests, *preflights, ("POST", LOOK), ("POST", CLOSED)]
     answered = [each for each in foreign_requests if not refused(target.ask(*each, foreign, b"{}"))]
     assert answered == []
 
@@ -177,10 +179,10 @@ def test_a_post_that_any_page_may_send_is_taken_on_no_route(
     target: Target, requests: list[tuple[str, str]], kind: str
 ) -> None:
     body = b'{"data":[],"fn_index":0,"session_hash":"stranger"}'
-    posts = [path for method, path in requests if method == "POST"] + [PREDICT]
+    posts = [path for method, path in requests if method == "POST"] + [LOOK, CLOSED]
     answers = {path: target.ask("POST", path, {"Content-Type": kind}, body).status for path in posts}
     assert set(answers.values()) <= {404, 415}
-    assert answers[LOOK] == 415
+    assert answers[LOOK] == answers[CLOSED] == 415
 
 
 def test_a_post_without_the_pages_token_or_with_an_older_one_is_told_to_load_again(target: Target) -> None:
@@ -244,7 +246,7 @@ def test_nothing_is_fetched_from_another_address(target: Target) -> None:
         named = json.dumps({"data": [None, file], "fn_index": 4, "session_hash": "x"})
         for text in (named, named.replace('"path"', '"p\\u0061th"')):
             answer = target.ask("POST", LOOK, body=text.encode())
-            assert (answer.status, answer.text) == (400, "Files are not taken.")
+            assert (answer.status, answer.text) == (400, "That is not what a page says.")
     finally:
         listener.shutdown()
         listener.server_close()

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import orjson
+
 from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
+from host_stubs.ui.pulse import CLOSED, LOOK
 from host_stubs.ui.sessions import Sessions
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -33,15 +36,13 @@ OLDER_PAGE = 409
 """The status that tells a page that it is not one of this server's."""
 
 API = "/gradio_api"
-CLOSED = "/closed"
-"""Where a page says, with its session, that it closes."""
 READ = frozenset(
     ["/", "/theme.css", "/favicon.ico", "/manifest.json"] + [f"{API}/{name}" for name in ("app_id", "startup-events")]
 )
 READ_BELOW = ("/assets/", "/static/")
 SOUND = f"{API}/file="
 SENT = {
-    f"{API}/component_server/": ("application/json", MOST_BYTES),
+    LOOK: ("application/json", MOST_BYTES),
     CLOSED: ("application/json", MOST_SESSION),
     DROP: ("application/octet-stream", MOST_DROPPED),
 }
@@ -105,7 +106,7 @@ class Door:
         names: the hosts, each with its port, that the server is reached by.
         token: what a page of this server has in its script.
         sounds: the folder with the files that pages may fetch.
-        sessions: told when a page asks for something, and when it closes.
+        sessions: the pages that are open; they answer what these ask for.
         drops: for sounds that are dropped on pages.
     """
 
@@ -126,21 +127,27 @@ class Door:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path, headers = str(scope["method"]), str(scope["path"]), _headers(scope)
         refused = self.refusal(method, path, headers)
-        length = int(headers["content-length"][0]) if refused is None and method == "POST" else 0
-        if refused is None and path == DROP:
-            await self._take(receive, send, length)
-            return
-        if refused is None and method == "POST":
-            body = b"".join([chunk async for chunk in _chunks(receive, length)])
-            receive, refused = _again(body, receive), content_refusal(body)
         if refused is not None:
             await _refuse(refused, send)
-        elif path == CLOSED:
-            self._sessions.closed(str(json.loads(body)))
-            await _respond(200, "", send)
-        else:
-            self._sessions.asked()
+        elif method != "POST":
             await self._app(scope, receive, _hardened(send))
+        elif path == DROP:
+            await self._take(receive, send, int(headers["content-length"][0]))
+        else:
+            await self._hear(path, b"".join([chunk async for chunk in _chunks(receive, MOST_BYTES)]), send)
+
+    async def _hear(self, path: str, body: bytes, send: Send) -> None:
+        """Answer what a page asks for, or says."""
+        try:
+            said = json.loads(body)
+            if path == LOOK:
+                answer = await self._sessions.answer(said)
+                await _respond(200, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), send, "application/json")
+            else:
+                self._sessions.closed(str(said))
+                await _respond(200, b"", send)
+        except (ValueError, RecursionError):
+            await _refuse(Refusal(400, "That is not what a page says."), send)
 
     async def _take(self, receive: Receive, send: Send, length: int) -> None:
         """Write what is dropped into a file, as it comes, and answer with its name."""
@@ -149,7 +156,9 @@ class Door:
             async for chunk in _chunks(receive, length):
                 await asyncio.to_thread(file.write, chunk)
             whole = file.tell() == length
-        await _respond(200, drop, send) if whole else await _refuse(Refusal(400, "That is not all of it."), send)
+        await _respond(200, drop.encode(), send) if whole else await _refuse(
+            Refusal(400, "That is not all of it."), send
+        )
 
     def refusal(self, method: str, path: str, headers: dict[str, list[str]]) -> Refusal | None:
         """Why a request is refused by what stands before its body; None if it is not.
@@ -187,27 +196,6 @@ class Door:
         return path in READ or path.startswith(READ_BELOW)
 
 
-def content_refusal(body: bytes) -> Refusal | None:
-    """Why what a page sends is refused; None if it is not.
-
-    A page names no files: Gradio would fetch what one is said to be, even from other addresses.
-    """
-    try:
-        json.loads(body, object_pairs_hook=_without_files)
-    except (ValueError, RecursionError) as error:
-        return Refusal(400, str(error) if isinstance(error, _NamesAFileError) else "That is not readable JSON.")
-    return None
-
-
-class _NamesAFileError(ValueError):
-    """JSON that says what file is meant."""
-
-
-def _without_files(pairs: list[tuple[str, Any]]) -> None:
-    if any(name == "path" for name, _ in pairs):
-        raise _NamesAFileError("Files are not taken.")
-
-
 def _opens_the_page(method: str, path: str, headers: dict[str, list[str]]) -> bool:
     """Whether somebody follows a link to the page: the page that the link is on learns nothing of it."""
     how = [headers.get(f"sec-fetch-{name}") for name in ("mode", "dest")]
@@ -232,16 +220,6 @@ async def _chunks(receive: Receive, length: int) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives what has been read, and then what comes."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def given() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return given
-
-
 def _hardened(send: Send) -> Send:
     """A `send` whose answers carry `HEADERS`, and let no page elsewhere read them."""
 
@@ -255,11 +233,10 @@ def _hardened(send: Send) -> Send:
 
 
 async def _refuse(refused: Refusal, send: Send) -> None:
-    await _respond(refused.status, refused.why, send)
+    await _respond(refused.status, refused.why.encode(), send)
 
 
-async def _respond(status: int, text: str, send: Send) -> None:
-    body = text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+async def _respond(status: int, body: bytes, send: Send, kind: str = "text/plain; charset=utf-8") -> None:
+    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
     await _hardened(send)({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -6,7 +6,6 @@ is here: what each browser has, so that it is sent what is new; whose turn it is
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import threading
@@ -22,8 +21,7 @@ from gradio.utils import get_upload_folder
 
 from host_stubs.errors import sentence
 from host_stubs.ui import kit
-from host_stubs.ui.door import CLOSED
-from host_stubs.ui.pulse import ACT, NEWS, PULSE
+from host_stubs.ui.pulse import ACT, CLOSED, LOOK, NEWS, PULSE
 from host_stubs.ui.sounds import SoundFiles
 
 SECONDS_SEEN, SECONDS_UNSEEN = 1.0, 60.0
@@ -123,17 +121,9 @@ class Live:
 
     def connect(self, page: gr.Blocks) -> None:
         """Once every section is there, inside the page's Gradio context."""
-
-        async def look(asked: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-            session = (await request.json())["session_hash"]
-            found = await asyncio.to_thread(self.answer, session, asked["number"], asked["acts"], asked["lost"])
-            return {**found, "session": session}
-
-        pulse = gr.HTML(
-            html_template="<span hidden></span>",
-            js_on_load=PULSE % {"seen": 1000 * SECONDS_SEEN, "unseen": 1000 * SECONDS_UNSEEN, "closed": CLOSED},
-            server_functions=[look],
-        )
+        milliseconds = {"seen": 1000 * SECONDS_SEEN, "unseen": 1000 * SECONDS_UNSEEN}
+        js = PULSE % {**milliseconds, "look": LOOK, "closed": CLOSED}
+        pulse = gr.HTML(html_template="<span hidden></span>", js_on_load=js)
         outputs = [block for block in page.blocks.values() if block not in self._html and block is not pulse]
         js = NEWS % json.dumps([block._id for block in outputs])
         pulse.news(None, None, outputs, js=js, api_visibility="private")

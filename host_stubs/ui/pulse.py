@@ -6,9 +6,15 @@ component that an answer could change. Beside a training, which has use for ever
 
 from __future__ import annotations
 
+LOOK, CLOSED = "/look", "/closed"
+"""Where a page asks, and where it says that it closes."""
 PULSE = """
 const contents = {}, queue = [];
-let acts = [], sent = [], number = 0, asking = false, lost = false, session = null, asked = 0;
+let acts = [], sent = [], number = 0, asking = false, lost = false, asked = 0;
+const session = crypto.randomUUID();
+const post = (path, what, how = {}) => fetch(path, {
+  method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify(what), ...how,
+});
 const playing = row => [...row.querySelectorAll('audio')].some(one => !one.paused && !one.ended);
 const fill = () => {  // a row that has not changed, or is being listened to, is left alone
   for (const [id, rows] of Object.entries(contents)) {
@@ -33,8 +39,8 @@ const ask = async () => {
   if (!sent.length && acts.length) [sent, acts, number] = [acts, [], number + 1];
   let soon = false;
   try {
-    const answer = await server.look({number, acts: sent, lost});
-    [sent, lost, soon, session] = [[], false, answer.soon, answer.session];
+    const answer = await (await post('%(look)s', {session, number, acts: sent, lost})).json();
+    [sent, lost, soon] = [[], false, answer.soon];
     Object.assign(contents, answer.html);
     if (Object.keys(answer.news).length) {
       queue.push(answer.news);
@@ -67,10 +73,7 @@ const drop = async event => {
   const answer = await fetch('/dropped', {method: 'POST', headers, body: file});
   host.act(Number(field.dataset.drop), [answer.ok ? await answer.text() : '', file.name]);
 };
-const close = event => {  // one that the browser keeps may come back
-  const headers = {'content-type': 'application/json'}, body = JSON.stringify(session);
-  if (!event.persisted && session) fetch('%(closed)s', {method: 'POST', headers, body, keepalive: true});
-};
+const close = event => event.persisted || post('%(closed)s', session, {keepalive: true});  // or it may come back
 document.addEventListener('click', press);
 document.addEventListener('change', drop);
 window.addEventListener('pagehide', close);

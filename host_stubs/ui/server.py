@@ -37,8 +37,8 @@ class GuardedApp(App):
     def build_middleware_stack(self) -> Asgi:
         """The application as the server calls it."""
         names = [f"{name}:{self._port}" for name in NAMES] + [name for name in NAMES if self._port == HTTP_PORT]
-        sessions = Sessions(self.state_holder, self._live.forget)
-        return Door(super().build_middleware_stack(), names, self._token, self._live.folder, sessions, self._drops)
+        app, sessions = super().build_middleware_stack(), Sessions(self._live)
+        return Door(app, names, self._token, self._live.folder, sessions, self._drops)
 
 
 def serve(host: Host, models: Path, datasets: Path, port: int, *, on_ready: Callable[[str], None]) -> None:

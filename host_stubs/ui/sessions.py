@@ -1,58 +1,71 @@
-"""What the server keeps of a page, an open model for one, goes with the page.
+"""The pages that are open, and what the server keeps of them, an open model for one: it goes with the page.
 
-Gradio itself keeps a page's session for the life of the server. A connection held by each page would tell that it is
-there, but a browser has six of them for one address: with six pages open, none could ask for anything.
+A connection held by each page would tell that it is there, but a browser has six of them for one address: with six
+pages open, none could ask for anything. And Gradio's own sessions would last for the life of the server.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import datetime
 import sys
-from collections.abc import Callable
+import time
+from typing import Any
 
-from gradio.state_holder import StateHolder
+from host_stubs.ui.live import Live
 
 KEPT_SECONDS = 3600.0
 """After the last request of a page that has not said that it closes, as when its browser was killed: a page that nobody
-looks at asks but once a minute, and none does while the machine sleeps."""
+looks at asks but once a minute."""
 SECONDS_BETWEEN_LOOKS = 60.0
 SECONDS_UNTIL_GIVEN_BACK = 10.0
 
 
 class Sessions:
-    """The pages that are open; `forget` is told of each that is not. All methods run in the server's event loop."""
+    """The pages that are open: each asks again and again, until it says that it closes.
 
-    def __init__(self, states: StateHolder, forget: Callable[[str], None]) -> None:
-        self._states, self._tell = states, forget
+    All methods run in the server's event loop.
+    """
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._asked: dict[str, float] = {}
         self._will_look = self._will_give_back = False
 
-    def asked(self) -> None:
-        """A page has asked for something, so there is one."""
-        if not self._will_look:
-            self._will_look = True
-            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LOOKS, self._look)
+    async def answer(self, asked: Any) -> dict[str, Any]:
+        """What `Live.answer` gives for what a page asks. Raises ValueError for what no page does."""
+        match asked:
+            case {"session": str(session), "number": int(number), "acts": list(acts), "lost": bool(lost)}:
+                pass
+            case _:
+                raise ValueError("A page asks for something else.")
+        self._asked[session] = time.monotonic()
+        self._look_later()
+        answer = await asyncio.to_thread(self._live.answer, session, number, acts, lost)
+        if session not in self._asked:  # it has closed meanwhile
+            self._live.forget(session)
+        return answer
 
     def closed(self, session: str) -> None:
         """A page says that it closes: forget it."""
-        with self._states.lock:
-            self._states.session_data.pop(session, None)
-            self._states.time_last_used.pop(session, None)
-        self._tell(session)
+        self._asked.pop(session, None)
+        self._live.forget(session)
         if not self._will_give_back:
             self._will_give_back = True
             asyncio.get_running_loop().call_later(SECONDS_UNTIL_GIVEN_BACK, self._give_back)
 
+    def _look_later(self) -> None:
+        if not self._will_look and self._asked:
+            self._will_look = True
+            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LOOKS, self._look)
+
     def _look(self) -> None:
         """Forget the pages that have not asked for anything for long."""
         self._will_look = False
-        before = datetime.datetime.now() - datetime.timedelta(seconds=KEPT_SECONDS)
-        for session in list(self._states.session_data):
-            if self._states.time_last_used.get(session, before) <= before:
-                self.closed(session)
-        if self._states.session_data:
-            self.asked()
+        now = time.monotonic()
+        for session in [session for session, asked in self._asked.items() if asked < now - KEPT_SECONDS]:
+            self.closed(session)
+        self._look_later()
 
     def _give_back(self) -> None:
         self._will_give_back = False
