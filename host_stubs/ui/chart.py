@@ -155,8 +155,8 @@ def _legend(curves: Curves, narrow: bool) -> Iterator[Shape]:
     entries = [("line", "train", "trained on"), ("line", "held-out", "held out"), ("dot", "mark", curves.best_text)]
     if curves.marked:
         entries.append(("band", "marked", curves.mark))
-    places = [(4, 10), (124, 10), (4, 25), (4, 40)] if narrow else [(84, 40), (204, 40), (314, 40), (504, 40)]
-    yield Shape("text", "", [(230, 40) if narrow and curves.marked else (4, 40)], curves.measure)
+    places = [(84, 10), (204, 10), (84, 25), (84, 40)] if narrow else [(84, 40), (204, 40), (314, 40), (504, 40)]
+    yield Shape("text", "", [(4, 10 if narrow else 40)], curves.measure)
     for (kind, look, text), (x, y) in zip(entries, places, strict=False):
         signs = {
             "line": [(x, y - 4), (x + 26, y - 4)],
