@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from sda_prior_plugin.kinds import Kind
@@ -12,15 +14,28 @@ SILENCE = 2**11
 """Samples between a sound's end and its beginning, which a spectrum puts side by side."""
 
 
-def copy_of(kind: Kind, audio: np.ndarray) -> np.ndarray:
-    """A copy of sound, float32 `[samples]`, of this kind."""
-    copy = resampled(audio, kind.speed) if kind.semitones else audio
-    return copy * np.float32(kind.level)
+def copies_of(kinds: Iterable[Kind], audio: np.ndarray) -> Iterator[np.ndarray]:
+    """A copy of sound, float32 `[samples]`, of each of these kinds, made as it is asked for."""
+    spectrum: np.ndarray | None = None
+    for kind in kinds:
+        played = audio
+        if kind.semitones:
+            spectrum = spectrum_of(audio) if spectrum is None else spectrum
+            played = resampled(spectrum, len(audio), kind.speed)
+        yield played * np.float32(kind.level)
 
 
-def resampled(audio: np.ndarray, speed: float) -> np.ndarray:
-    """Sound, float32 `[samples]`, played so many times as fast: its spectrum is cut off, or filled up with nothing."""
-    before = -(-(len(audio) + SILENCE) // SIZE) * SIZE
+def spectrum_of(audio: np.ndarray) -> np.ndarray:
+    """The spectrum, complex64, of sound, float32 `[samples]`, and the silence after it."""
+    return np.fft.rfft(audio.astype(np.float32), -(-(len(audio) + SILENCE) // SIZE) * SIZE)
+
+
+def resampled(spectrum: np.ndarray, samples: int, speed: float) -> np.ndarray:
+    """The sound of so many samples that a spectrum is of, played so many times as fast, float32 `[samples]`.
+
+    Its spectrum is cut off, or filled up with nothing.
+    """
+    before = 2 * (len(spectrum) - 1)
     after = round(before / speed / GRAIN) * GRAIN
-    sound = np.fft.irfft(np.fft.rfft(audio.astype(np.float32), before), after) * np.float32(after / before)
-    return sound[: max(1, round(len(audio) * after / before))]
+    sound = np.fft.irfft(spectrum, after) * np.float32(after / before)
+    return sound[: max(1, round(samples * after / before))]

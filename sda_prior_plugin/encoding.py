@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sda_prior_plugin.codes import CodeShape
-from sda_prior_plugin.copies import copy_of
+from sda_prior_plugin.copies import copies_of
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.errors import NothingTrained
 from sda_prior_plugin.kinds import KINDS, LONGEST_COPIED, copies_of_each, kinds_of
@@ -97,10 +97,10 @@ def encode_copies(
         return []
     leads = [number * codec.frame_samples // len(kinds) for number in range(len(kinds))]
     at_once = max(1, SAMPLES_PER_CALL // len(audio))  # so that few copies are in memory
+    copies = zip(copies_of((KINDS[kind] for kind in kinds), audio), leads, strict=True)
     grids: list[np.ndarray] = []
-    for first in range(0, len(kinds), at_once):
-        copies = [copy_of(KINDS[kind], audio) for kind in kinds[first : first + at_once]]
-        grids += encode_sounds(codec, list(zip(copies, leads[first:], strict=False)), stop)
+    while some := list(itertools.islice(copies, at_once)):
+        grids += encode_sounds(codec, some, stop)
     return grids
 
 

@@ -10,7 +10,7 @@ import torch
 
 from sda_prior_plugin import CodeCorpus, encode_recordings, kinds, train_prior
 from sda_prior_plugin.batches import CodeBatches
-from sda_prior_plugin.copies import copy_of, resampled
+from sda_prior_plugin.copies import copies_of, resampled, spectrum_of
 from sda_prior_plugin.kinds import AS_RECORDED, KINDS, LONGEST_COPIED, Kind, copies_of_each, kinds_of
 from sda_prior_plugin.run import Run
 
@@ -70,19 +70,21 @@ def melodic() -> CodeCorpus:
 @pytest.mark.parametrize("speed", [2 ** (-4 / 12), 2 ** (1 / 12), 2.0])
 def test_a_sound_at_another_speed_is_as_loud_and_as_much_shorter_and_higher(speed: float) -> None:
     sound = tone(12, 1.5)
-    faster = resampled(sound, speed)
+    faster = resampled(spectrum_of(sound), len(sound), speed)
     assert len(faster) == pytest.approx(len(sound) / speed, rel=0.004)
     cycles = np.count_nonzero(np.diff(np.signbit(faster))) / 2
     assert cycles == pytest.approx(440 * 1.5, abs=1)
     inner = slice(500, -500)
     assert np.abs(faster[inner]).max() == pytest.approx(1, abs=0.02)
     late = np.concatenate([np.zeros(RATE, np.float32), sound])
-    assert np.abs(resampled(late, speed)[: RATE // 3]).max() < 0.01  # nothing of the end comes in at the beginning
+    assert (
+        np.abs(resampled(spectrum_of(late), len(late), speed)[: RATE // 3]).max() < 0.01
+    )  # nothing of the end comes in at the beginning
 
 
 def test_kind_0_is_as_recorded_and_every_kind_has_a_name_and_a_sound_of_its_own() -> None:
     sound = tone(0, 0.5) * np.linspace(0, 1, RATE // 2, dtype=np.float32)
-    made = [copy_of(kind, sound) for kind in KINDS]
+    made = list(copies_of(KINDS, sound))
     np.testing.assert_array_equal(made[0], sound)
     assert KINDS[0].name == AS_RECORDED
     assert len({kind.name for kind in KINDS}) == len({copy.tobytes() for copy in made}) == len(KINDS)
@@ -140,7 +142,7 @@ def test_what_is_drawn_as_recorded_has_the_pitch_and_level_of_the_recordings_and
     for recording in melodies(6, 1):
         for number in (0, 0, 0, 1, 2):
             lead = np.zeros(len(grids) * 200 % FRAME, np.float32)
-            grids.append(codec.encode(np.concatenate([lead, copy_of(told[number], recording.audio)])))
+            grids.append(codec.encode(np.concatenate([lead, *copies_of([told[number]], recording.audio)])))
             names.append(recording.name)
             numbers.append(number)
     held_out = [codec.encode(recording.audio) for recording in melodies(2, 2)]
