@@ -20,7 +20,7 @@ import orjson
 
 from host_stubs.ui.drops import DROP, MOST_DROPPED, Drops
 from host_stubs.ui.pulse import CLOSED, LOOK
-from host_stubs.ui.sessions import Sessions
+from host_stubs.ui.sessions import Asked, Sessions
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -31,6 +31,7 @@ Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BYTES = 2**20
 """Of what a page sends: what is chosen and typed on it."""
 MOST_SESSION = 200
+"""Bytes of its session, with which it closes."""
 TOKEN_HEADER = "x-host-page"
 OLDER_PAGE = 409
 """The status that tells a page that it is not one of this server's."""
@@ -138,15 +139,14 @@ class Door:
 
     async def _hear(self, path: str, body: bytes, send: Send) -> None:
         """Answer what a page asks for, or says."""
-        try:
-            said = json.loads(body)
-            if path == LOOK:
-                answer = await self._sessions.answer(said)
-                await _respond(200, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), send, "application/json")
-            else:
-                self._sessions.closed(str(said))
-                await _respond(200, b"", send)
-        except (ValueError, RecursionError):
+        said = _json(body)
+        if path == LOOK and (asked := Asked.of(said)) is not None:
+            answer = orjson.dumps(await self._sessions.answer(asked), option=orjson.OPT_SERIALIZE_NUMPY)
+            await _respond(200, answer, send, "application/json")
+        elif path == CLOSED and isinstance(said, str):
+            self._sessions.closed(said)
+            await _respond(200, b"", send)
+        else:
             await _refuse(Refusal(400, "That is not what a page says."), send)
 
     async def _take(self, receive: Receive, send: Send, length: int) -> None:
@@ -156,9 +156,10 @@ class Door:
             async for chunk in _chunks(receive, length):
                 await asyncio.to_thread(file.write, chunk)
             whole = file.tell() == length
-        await _respond(200, drop.encode(), send) if whole else await _refuse(
-            Refusal(400, "That is not all of it."), send
-        )
+        if whole:
+            await _respond(200, drop.encode(), send)
+        else:
+            await _refuse(Refusal(400, "That is not all of it."), send)
 
     def refusal(self, method: str, path: str, headers: dict[str, list[str]]) -> Refusal | None:
         """Why a request is refused by what stands before its body; None if it is not.
@@ -194,6 +195,14 @@ class Door:
             except ValueError:  # a zero in it
                 return False
         return path in READ or path.startswith(READ_BELOW)
+
+
+def _json(body: bytes) -> Any:
+    """What is said as JSON; None where it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _opens_the_page(method: str, path: str, headers: dict[str, list[str]]) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import ctypes
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from host_stubs.ui.live import Live
 
@@ -21,29 +21,53 @@ SECONDS_BETWEEN_LOOKS = 60.0
 SECONDS_UNTIL_GIVEN_BACK = 10.0
 
 
+class Asked(NamedTuple):
+    """What a page asks: what there is to show, after its acts, of which the last one has this number.
+
+    Attributes:
+        lost: whether an answer did not arrive, so that all is to be said again.
+    """
+
+    session: str
+    number: int
+    acts: list[tuple[int, list[Any]]]
+    lost: bool
+
+    @classmethod
+    def of(cls, said: Any) -> Asked | None:
+        """What a page says that asks, from JSON; None for anything else."""
+        match said:
+            case {"session": str(session), "number": int(number), "acts": list(said_acts), "lost": bool(lost)}:
+                acts = [(act, values) for act, values in said_acts] if all(map(_is_act, said_acts)) else None
+                return None if acts is None else cls(session, number, acts, lost)
+        return None
+
+
+def _is_act(said: Any) -> bool:
+    match said:
+        case [int(), list()]:
+            return True
+    return False
+
+
 class Sessions:
     """The pages that are open: each asks again and again, until it says that it closes.
 
     All methods run in the server's event loop.
     """
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
+    def __init__(self, live: Live, kept: float = KEPT_SECONDS, between: float = SECONDS_BETWEEN_LOOKS) -> None:
+        self._live, self._kept, self._between = live, kept, between
         self._asked: dict[str, float] = {}
         self._will_look = self._will_give_back = False
 
-    async def answer(self, asked: Any) -> dict[str, Any]:
-        """What `Live.answer` gives for what a page asks. Raises ValueError for what no page does."""
-        match asked:
-            case {"session": str(session), "number": int(number), "acts": list(acts), "lost": bool(lost)}:
-                pass
-            case _:
-                raise ValueError("A page asks for something else.")
-        self._asked[session] = time.monotonic()
+    async def answer(self, asked: Asked) -> dict[str, Any]:
+        """What `Live.answer` gives for what a page asks."""
+        self._asked[asked.session] = time.monotonic()
         self._look_later()
-        answer = await asyncio.to_thread(self._live.answer, session, number, acts, lost)
-        if session not in self._asked:  # it has closed meanwhile
-            self._live.forget(session)
+        answer = await asyncio.to_thread(self._live.answer, *asked)
+        if asked.session not in self._asked:  # it has closed meanwhile
+            self._live.forget(asked.session)
         return answer
 
     def closed(self, session: str) -> None:
@@ -57,13 +81,13 @@ class Sessions:
     def _look_later(self) -> None:
         if not self._will_look and self._asked:
             self._will_look = True
-            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LOOKS, self._look)
+            asyncio.get_running_loop().call_later(self._between, self._look)
 
     def _look(self) -> None:
         """Forget the pages that have not asked for anything for long."""
         self._will_look = False
         now = time.monotonic()
-        for session in [session for session, asked in self._asked.items() if asked < now - KEPT_SECONDS]:
+        for session in [session for session, asked in self._asked.items() if asked < now - self._kept]:
             self.closed(session)
         self._look_later()
 
@@ -73,7 +97,7 @@ class Sessions:
 
 
 def _give_back() -> None:
-    """Let the system have again what is free. glibc keeps it: a third of the 25 MB that a hundred pages leave."""
+    """Let the system have again what is free, which glibc keeps."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from host_stubs.errors import HostError
 from host_stubs.ui.live import Live, Steps
+from host_stubs.ui.sessions import Asked, Sessions
 
 
 class Page:
@@ -138,3 +140,40 @@ def test_what_is_no_text_can_be_sent_all_the_same(page: Page) -> None:
     told = page.ask()
     assert told["html"]["text"] == [["\\udce9", "\\udce9"]]
     assert orjson.loads(orjson.dumps(told))["news"][str(page.number._id)]["label"] == ["\\udce9"]
+
+
+def asked(acts: Any = ()) -> Any:
+    return {"session": "a page", "number": 1, "acts": list(acts), "lost": False}
+
+
+def test_what_no_page_asks_is_told_from_what_one_does(page: Page) -> None:
+    assert Asked.of(asked([[0, ["x"]]])) == ("a page", 1, [(0, ["x"])], False)
+    for said in (None, [], {}, {**asked(), "number": "1"}, asked([["0", []]]), asked([[0]]), asked([0])):
+        assert Asked.of(said) is None
+
+
+def test_a_page_that_does_not_ask_any_more_is_forgotten_and_one_that_asks_is_not(page: Page) -> None:
+    async def ask_for_a_while() -> tuple[list[str], list[str]]:
+        sessions, says = Sessions(page.live, kept=0.5, between=0.05), Asked.of(asked())
+        assert says is not None
+        for _ in range(8):
+            await sessions.answer(says)
+            await asyncio.sleep(0.1)
+        while_it_asks = list(page.closed)
+        await asyncio.sleep(1.5)
+        return while_it_asks, list(page.closed)
+
+    assert asyncio.run(ask_for_a_while()) == ([], ["closed"])
+
+
+def test_a_page_that_closes_while_it_is_answered_leaves_nothing(page: Page) -> None:
+    async def close_meanwhile() -> None:
+        sessions, says = Sessions(page.live), Asked.of(asked())
+        assert says is not None
+        answer = asyncio.create_task(sessions.answer(says))
+        await asyncio.sleep(0)
+        sessions.closed(says.session)
+        await answer
+
+    asyncio.run(close_meanwhile())
+    assert page.closed == ["closed"]
