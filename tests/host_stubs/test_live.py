@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import orjson
@@ -15,6 +17,8 @@ import pytest
 from host_stubs.errors import HostError
 from host_stubs.ui.live import Live, Steps
 from host_stubs.ui.sessions import Asked, Sessions
+
+Found = TypeVar("Found")
 
 
 class Page:
@@ -142,6 +146,12 @@ def test_what_is_no_text_can_be_sent_all_the_same(page: Page) -> None:
     assert orjson.loads(orjson.dumps(told))["news"][str(page.number._id)]["label"] == ["\\udce9"]
 
 
+def run(work: Coroutine[Any, Any, Found]) -> Found:
+    """What it gives, in an event loop of its own: this thread may have one, with a browser in it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def asked(acts: Any = ()) -> Any:
     return {"session": "a page", "number": 1, "acts": list(acts), "lost": False}
 
@@ -163,7 +173,7 @@ def test_a_page_that_does_not_ask_any_more_is_forgotten_and_one_that_asks_is_not
         await asyncio.sleep(1.5)
         return while_it_asks, list(page.closed)
 
-    assert asyncio.run(ask_for_a_while()) == ([], ["closed"])
+    assert run(ask_for_a_while()) == ([], ["closed"])
 
 
 def test_a_page_that_closes_while_it_is_answered_leaves_nothing(page: Page) -> None:
@@ -175,5 +185,5 @@ def test_a_page_that_closes_while_it_is_answered_leaves_nothing(page: Page) -> N
         sessions.closed(says.session)
         await answer
 
-    asyncio.run(close_meanwhile())
+    run(close_meanwhile())
     assert page.closed == ["closed"]

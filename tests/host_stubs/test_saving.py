@@ -239,7 +239,7 @@ def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path: Path) -> 
 def test_the_second_process_waits_and_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "drums.sda"
     process = _child(_write_for_a_second, path)
-    _wait_for(lambda: ".drums.sda.lock" in names(tmp_path))
+    _wait_for(lambda: _has_holder(path, "lock"))
     write(path, b"second")
     process.join()
     assert path.read_bytes() == b"second"
@@ -251,7 +251,7 @@ def test_the_second_process_waits_and_says_for_whom(tmp_path: Path, caplog: pyte
 
 def test_a_claim_keeps_others_from_training_and_nobody_from_saving(saved: Path, host: Host) -> None:
     process = _child(_claim_forever, saved)
-    _wait_for(lambda: ".drums.sda.training.lock" in names(saved.parent) and _has_holder(saved))
+    _wait_for(lambda: _has_holder(saved))
     with pytest.raises(HostError, match=rf"drums\.sda is being trained already, by process {process.pid} \("):
         host.claim(saved, "trained").__enter__()
     with pytest.raises(HostError, match=r"drums\.sda is being worked on already, by process"):
@@ -395,8 +395,9 @@ def _claim_forever(path: Path) -> None:
         time.sleep(60)
 
 
-def _has_holder(path: Path) -> bool:
-    lock = path.with_name(f".{path.name}.training.lock")
+def _has_holder(path: Path, kind: str = "training.lock") -> bool:
+    """Whether a process has a lock and has said so: its file alone is there a moment earlier."""
+    lock = path.with_name(f".{path.name}.{kind}")
     return lock.exists() and lock.stat().st_size > 0
 
 
