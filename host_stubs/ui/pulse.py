@@ -11,7 +11,7 @@ LOOK, CLOSED = "/look", "/closed"
 PULSE = """
 const contents = {}, queue = [];
 let acts = [], sent = [], number = 0, asking = false, lost = false, asked = 0;
-const session = crypto.randomUUID();
+const session = crypto.getRandomValues(new Uint32Array(4)).join('-');
 const post = (path, what, how = {}) => fetch(path, {
   method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify(what), ...how,
 });
