@@ -177,13 +177,22 @@ def test_a_page_that_does_not_ask_any_more_is_forgotten_and_one_that_asks_is_not
 
 
 def test_a_page_that_closes_while_it_is_answered_leaves_nothing(page: Page) -> None:
+    begun = threading.Event()
+
+    def new_slowly() -> Any:
+        begun.set()
+        assert page.go_on.wait(10)
+        return SimpleNamespace()
+
     async def close_meanwhile() -> None:
         sessions, says = Sessions(page.live), Asked.of(asked())
         assert says is not None
         answer = asyncio.create_task(sessions.answer(says))
-        await asyncio.sleep(0)
+        assert await asyncio.to_thread(begun.wait, 10)
         sessions.closed(says.session)
+        page.go_on.set()
         await answer
 
+    page.live.section(new_slowly, lambda own: {})
     run(close_meanwhile())
     assert page.closed == ["closed"]
