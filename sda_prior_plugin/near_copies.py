@@ -40,7 +40,7 @@ MOST_COARSE = 2
 WINDOW_SECONDS = 1.0
 SAME = 0.8
 """The same, from which on it is taken for the same sound again: 5, 0, 0 and 0 % of other recordings' windows."""
-LEAST_ALIKE = 0.4, NEAR
+LEAST_ALIKE = 0.5, 0.75
 """Bounds of the share from which on a window is nearer than those of recordings are to each other."""
 CERTAIN = 0.35
 """So much above that share it counts in full."""
