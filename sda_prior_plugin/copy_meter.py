@@ -131,8 +131,9 @@ class CopyMeter:
         chances = dict(zip((kind.frames for kind in longer), p_values, strict=True))
         rates = tuple(self._rate(kind, chances.get(kind.frames, p_value)) for kind in exact)
         near = self._rate(Kind(frames, near_counts, self._natural.near), p_value) if weighed else None
-        telling = [rate for rate in rates if _matters(rate) and (together or rate.frames > frames)]
-        if together and not telling:  # none does alone
+        alone = {kind.frames for kind in (*below, *longer)}
+        telling = [rate for rate in rates if _matters(rate) and (together or rate.frames in alone)]
+        if together and not telling:
             telling = [*rates, *([] if near is None else [near])]
         most = max(telling, key=lambda rate: rate.samples - rate.natural, default=None)
         return Measured(rates, near, None if most is None else (most, most is near))
