@@ -24,7 +24,7 @@ from benchmarks.corpora import (
 from benchmarks.results import machine, write_section
 from sda_prior_plugin import CodeCorpus, PriorSettings, train_prior
 from sda_prior_plugin.copy_meter import SIGNIFICANCE, CopyMeter
-from sda_prior_plugin.copy_test import by_recording, chances_of_more
+from sda_prior_plugin.copy_test import by_recording, chances_of_more, joined
 from sda_prior_plugin.copying import Heard, copied_windows
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.encoding import encode_variants
@@ -145,7 +145,7 @@ def write_planted() -> None:
     )  # fmt: skip
 
 
-def write_null(trials: int = 600) -> None:
+def write_null(trials: int = 2000) -> None:
     """False alarms of the test where there is nothing to find."""
     kinds: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
         "rates of recordings from Beta(0.3, 1.2)": lambda rng, count: rng.beta(0.3, 1.2, count),
@@ -165,7 +165,8 @@ def write_null(trials: int = 600) -> None:
                     rng.binomial(sounds, draw(rng, SOUNDS)),
                 )
                 natural = by_recording(copied, whose, recordings), by_recording(counted, whose, recordings)
-                alarms += chances_of_more([(drawn, sounds)], [natural])[0] <= SIGNIFICANCE
+                both = joined([(drawn, sounds)], [natural], np.ones(1))
+                alarms += chances_of_more(*([one] for one in both))[0] <= SIGNIFICANCE
             table[-1].append(f"{alarms / trials:.1%}")
         table[-1].append("cannot be known")
     write_section(

@@ -33,7 +33,8 @@ class CopyRate:
         seconds: length of the windows, and in `frames`.
         samples: share of the windows of what the prior drew that are copies, `sample_windows` having been counted.
         natural: the same for recordings and the others that are trained on, `natural_windows` having been counted.
-        p_value: how probable it is that samples copy so much more by chance, by windows of any kind.
+        p_value: how probable it is that samples copy so much more by chance, by windows of any kind; the same for all
+            lengths up to that of near copies, verbatim and near.
     """
 
     seconds: float
