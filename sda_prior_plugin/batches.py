@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from sda_prior_plugin.mapped import give_back
 from sda_prior_plugin.windows import Rounds, Windows
 
 STRETCH_BATCHES = 16
-"""So many batches' windows are sorted by length together."""
+"""About so many batches' windows are sorted by length together."""
 
 
 class Batch(NamedTuple):
@@ -45,45 +45,48 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What goes where in some batches of one size, as the compiled loop takes it.
+    """What goes where in some batches, as the compiled loop takes it.
 
     Attributes:
-        rows: int64 `[batches, batch, 7]`; of each row of a batch the place in the flat array of the first code to copy,
-            how many codes of "no code" stand before it, how many are copied, and the window's first frame, its frames,
-            whether the recording ends with it, and its kind.
+        rows: int64 `[rows of all batches, 7]`; of each row of a batch the place in the flat array of the first code to
+            copy, how many codes of "no code" stand before it, how many are copied, and the window's first frame, its
+            frames, whether the recording ends with it, and its kind.
+        batches: the rows of each batch.
         windows: frames that each batch is padded to, without the frame before the window.
     """
 
     rows: np.ndarray
-    windows: tuple[int, ...]
+    batches: Sequence[slice]
+    windows: Sequence[int]
 
     @classmethod
-    def of(cls, sequences: CodeSequences, windows: Windows, chosen: np.ndarray, context: int) -> BatchPlan:
-        """The plan of the batches of the `chosen` windows, int `[batches, batch]`."""
+    def of(cls, sequences: CodeSequences, windows: Windows, chosen: Sequence[np.ndarray]) -> BatchPlan:
+        """The plan of the batches of the `chosen` windows, int `[rows]` each, in as many rows as the longest needs."""
+        ends = np.cumsum([len(one) for one in chosen])
+        batches = [slice(int(end) - len(one), int(end)) for one, end in zip(chosen, ends, strict=True)]
         frame_codes = math.prod(sequences.codes.shape[1:])
-        sequence, first, frames = (vars(windows)[name][chosen] for name in ("sequence", "first_frame", "frames"))
+        sequence, first, frames = vars(windows[np.concatenate(chosen)]).values()
         begin = sequences.starts[sequence] + first
         before = first > 0  # a frame of the recording stands before the window
-        rows = np.empty((*chosen.shape, 7), np.int64)
-        rows[..., 0] = (begin - before) * frame_codes
-        rows[..., 1] = ~before * frame_codes
-        rows[..., 2] = (frames + before) * frame_codes
-        rows[..., 3] = first
-        rows[..., 4] = frames
-        rows[..., 5] = begin + frames == sequences.starts[sequence + 1]
-        rows[..., 6] = 0 if sequences.kinds is None else sequences.kinds[sequence]
-        longest = frames.max(axis=1).tolist()
-        return cls(
-            rows=rows,
-            windows=tuple(padded_length(length, context) for length in longest),
-        )
+        rows = np.empty((len(frames), 7), np.int64)
+        rows[:, 0] = (begin - before) * frame_codes
+        rows[:, 1] = ~before * frame_codes
+        rows[:, 2] = (frames + before) * frame_codes
+        rows[:, 3] = first
+        rows[:, 4] = frames
+        rows[:, 5] = begin + frames == sequences.starts[sequence + 1]
+        rows[:, 6] = 0 if sequences.kinds is None else sequences.kinds[sequence]
+        return cls(rows, batches, [int(frames[batch].max()) for batch in batches])
+
+    def padded_to_contexts(self, context: int) -> BatchPlan:
+        """The same with each batch in rows of a power of two, up to the `context`, or of some contexts."""
+        return replace(self, windows=[padded_length(window, context) for window in self.windows])
 
 
 def padded_length(frames: int, context: int) -> int:
     """`frames` or more: a power of two up to the `context`, or some contexts, so that batches come in few shapes.
 
-    For each new shape the libraries below torch keep code and buffers: a third of a training's memory on recordings of
-    many lengths.
+    For each new shape the libraries below torch make code, and keep it.
     """
     if frames > context:
         return -(-frames // context) * context
@@ -94,7 +97,6 @@ def padded_length(frames: int, context: int) -> int:
 def fill(
     codes: np.ndarray,
     rows: np.ndarray,
-    number: int,
     no_code: int,
     frames: np.ndarray,
     counts: np.ndarray,
@@ -104,15 +106,14 @@ def fill(
 
     Args:
         codes: `[all codes]`, of any integer type.
-        rows: the plan's.
-        number: of the batch.
+        rows: the plan's, of this batch.
         no_code: what stands where there is no code.
         frames: int64 `[batch, (1 + window) * frame_codes]`, filled.
         counts: int64 `[3, batch]`, filled with the windows' first frames, lengths and kinds.
         ends: bool `[batch]`, filled.
     """
     for row in range(frames.shape[0]):
-        begin, lead, copied = rows[number, row, 0], rows[number, row, 1], rows[number, row, 2]
+        begin, lead, copied = rows[row, 0], rows[row, 1], rows[row, 2]
         line = frames[row]
         for index in range(lead):
             line[index] = no_code
@@ -121,12 +122,8 @@ def fill(
             target[index] = source[index]
         for index in range(lead + copied, len(line)):
             line[index] = no_code
-        counts[0, row], counts[1, row], counts[2, row] = (
-            rows[number, row, 3],
-            rows[number, row, 4],
-            rows[number, row, 6],
-        )
-        ends[row] = rows[number, row, 5] != 0
+        counts[0, row], counts[1, row], counts[2, row] = rows[row, 3], rows[row, 4], rows[row, 6]
+        ends[row] = rows[row, 5] != 0
 
 
 class BatchBuffers:
@@ -137,28 +134,33 @@ class BatchBuffers:
 
     def __init__(self, frame_codes: int, *, pin_memory: bool = False) -> None:
         self.frame_codes, self.pin_memory = frame_codes, pin_memory
-        self._codes = np.empty(0, np.int64)
+        self._codes, self._counts = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._ends = np.empty(0, np.bool_)
         self._batches: dict[tuple[int, int], tuple[Batch, np.ndarray, np.ndarray, np.ndarray]] = {}
 
-    def reserve(self, batch: int, window: int) -> None:
+    def reserve(self, shapes: Iterable[tuple[int, int]]) -> None:
         """Make room for batches of so many windows of at most so many frames, where there is none yet."""
-        needed = batch * (1 + window) * self.frame_codes
-        if needed > len(self._codes):
+        wanted = list(shapes)
+        codes = max(batch * (1 + window) for batch, window in wanted) * self.frame_codes
+        rows = max(batch for batch, _ in wanted)
+        if codes > len(self._codes) or rows > len(self._ends):
             self._batches.clear()
-            self._codes = self._empty(needed, torch.int64)
+            self._codes = self._empty(max(codes, len(self._codes)), torch.int64)
+            rows = max(rows, len(self._ends))
+            self._counts, self._ends = self._empty(3 * rows, torch.int64), self._empty(rows, torch.bool)
 
     def views(self, batch: int, window: int) -> tuple[Batch, np.ndarray, np.ndarray, np.ndarray]:
         """The batch of this shape, and its frames, counts and ends as `fill` takes them."""
         found = self._batches.get((batch, window))
         if found is None:
-            self.reserve(batch, window)
+            self.reserve([(batch, window)])
             frames = self._codes[: batch * (1 + window) * self.frame_codes].reshape(batch, -1)
-            counts = self._empty(3 * batch, torch.int64).reshape(3, batch)
+            counts = self._counts[: 3 * batch].reshape(3, batch)
             made = Batch(
                 frames=frames.reshape(batch, 1 + window, self.frame_codes),
                 first_frame=counts[0],
                 lengths=counts[1],
-                ends=self._empty(batch, torch.bool),
+                ends=self._ends[:batch],
                 kinds=counts[2],
             )
             found = self._batches[batch, window] = made, frames, counts, made.ends
@@ -175,36 +177,49 @@ def filled_batches(
 
     After the first one nothing allocates memory for arrays.
     """
-    size = plan.rows.shape[1]
-    buffers.reserve(size, max(plan.windows))
-    views = {window: buffers.views(size, window) for window in set(plan.windows)}
-    rows, windows = plan.rows, plan.windows
+    shapes = [(rows.stop - rows.start, window) for rows, window in zip(plan.batches, plan.windows, strict=True)]
+    buffers.reserve(shapes)
+    views = {shape: buffers.views(*shape) for shape in set(shapes)}
     for number in numbers:
-        batch, frames, counts, ends = views[windows[number]]
-        fill(codes, rows, number, no_code, frames, counts, ends)
+        batch, frames, counts, ends = views[shapes[number]]
+        fill(codes, plan.rows[plan.batches[number]], no_code, frames, counts, ends)
         yield batch
 
 
-def similar_length_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of each batch, int `[batches, batch]`, the batches in random order: rows of about the same length together.
+def equal_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows of each batch, int `[rows]`, of `batch_size` on average, in random order: about as many frames in each.
 
-    That is, neighbours when the rows are sorted by length in stretches of some batches. A last batch that would be
-    smaller than the others is filled up with rows of the one before, for a new size is a new shape.
+    Rows of about the same length are together: neighbours when they are sorted by length in stretches of some batches.
     """
-    count = len(lengths)
-    stretch = np.arange(count) // (STRETCH_BATCHES * batch_size)
-    rows = np.argsort(stretch * (1 + int(lengths.max())) - lengths, kind="stable")  # by stretch, the longest first
-    size = min(batch_size, count)
-    begins = np.minimum(np.arange(0, count, batch_size), count - size)
-    return rows[rng.permutation(begins)[:, None] + np.arange(size)]
+    number = np.arange(len(lengths)) // (STRETCH_BATCHES * batch_size)
+    longest_first = number * (1 + int(lengths.max())) + np.where(number % 2, lengths, lengths.max() - lengths)
+    rows = np.argsort(longest_first, kind="stable")  # and in every second stretch last, so that neighbours are alike
+    frames = np.cumsum(lengths[rows])
+    count, least, most = -(-len(lengths) // batch_size), int(lengths.max()), int(frames[-1])
+    while least < most:  # to the least that the largest has to hold
+        middle = (least + most) // 2
+        least, most = (least, middle) if len(_ends_of(frames, middle)) <= count else (middle + 1, most)
+    batches = np.split(rows, _ends_of(frames, most)[:-1])
+    return [batches[one] for one in rng.permutation(len(batches))]
+
+
+def _ends_of(frames: np.ndarray, most: int) -> list[int]:
+    """Where batches of at most `most` frames end, by the `frames` up to and with each row."""
+    ends, before = list[int](), 0
+    while not ends or ends[-1] < len(frames):
+        first = ends[-1] if ends else 0
+        ends.append(max(first + 1, int(np.searchsorted(frames, before + most, side="right"))))
+        before = int(frames[ends[-1] - 1])
+    return ends
 
 
 class CodeBatches(IterableDataset[Batch]):
     """The training batches of a corpus, epoch after epoch; the same seed, epoch and number give the same batch.
 
-    Iterating it gives the batches of the epoch that `set_epoch` has set, at first those of epoch 1. Windows of about
-    the same length share a batch, so that little of it is padding. Each batch overwrites the one before: finish with
-    it, or copy it, before the next.
+    Iterating it gives the batches of the epoch that `set_epoch` has set, at first those of epoch 1. All have about as
+    many frames, so that each tells as much: few long windows, or many short ones. Windows of about the same length
+    share a batch, so that little of it is padding. Each batch overwrites the one before: finish with it, or copy it,
+    before the next.
 
     In a `DataLoader` give `batch_size=None`, for these are batches already; they come as tensors. Its workers share the
     batches among them without overlap, and give copies. Workers that live on from epoch to epoch
@@ -213,7 +228,7 @@ class CodeBatches(IterableDataset[Batch]):
     Args:
         corpus: its training part is read.
         context: the most frames of a window.
-        batch_size: windows of a batch, where an epoch has so many.
+        batch_size: windows of a batch, on average.
         seed: of the windows and their order.
         rank, world_size: this process among those that share an epoch: it gets every `world_size`-th batch.
         pin_memory: whether a GPU will fetch the batches.
@@ -245,8 +260,8 @@ class CodeBatches(IterableDataset[Batch]):
         """Go to an epoch, counted from 1, and past the first so many of the batches that this process has in it."""
         windows = self.rounds.epoch(epoch)
         rng = np.random.default_rng([self.seed, epoch, 1])
-        chosen = similar_length_batches(windows.frames, self.batch_size, rng)
-        self._plan = BatchPlan.of(self.sequences, windows, chosen, self.context)
+        chosen = equal_batches(windows.frames, self.batch_size, rng)
+        self._plan = BatchPlan.of(self.sequences, windows, chosen)
         self._numbers = range(self.rank, len(chosen), self.world_size)[batch:]
 
     def __len__(self) -> int:
@@ -274,8 +289,7 @@ def held_out_batches(sequences: CodeSequences, shape: CodeShape, *, context: int
     rows = np.arange(len(whole))
     codes = np.asarray(sequences.codes).reshape(-1)
     buffers = BatchBuffers(shape.frame_codes)
-    for chosen in (rows[:full].reshape(-1, batch_size), rows[None, full:]):
-        if chosen.size:
-            plan = BatchPlan.of(sequences, whole, chosen, context)
-            yield from filled_batches(codes, plan, range(len(chosen)), shape.codebook_size, buffers)
+    chosen = [*rows[:full].reshape(-1, batch_size), *([rows[full:]] if full < len(rows) else [])]
+    plan = BatchPlan.of(sequences, whole, chosen).padded_to_contexts(context)
+    yield from filled_batches(codes, plan, range(len(chosen)), shape.codebook_size, buffers)
     give_back(sequences.codes)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sda_prior_plugin.packing import Packing, in_rows, packed
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -114,9 +116,12 @@ class Attention(nn.Module):
         self.inputs = Linear(size, 3 * size, bias=False)
         self.output = Linear(size, size, bias=False)
 
-    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
-        batch, length, size = x.shape
-        split = self.inputs(x).view(batch, length, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+    def forward(
+        self, x: Tensor, rotation: Rotation, cache: LayerCache | None, packing: Packing | None
+    ) -> tuple[Tensor, LayerCache]:
+        inputs = in_rows(self.inputs(x), packing)
+        (batch, length), size = inputs.shape[:2], x.shape[-1]
+        split = inputs.view(batch, length, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = split.unbind()  # each [B, H, T, d]
         query, key = rotation(query), rotation(key)
         if cache is not None:
@@ -130,7 +135,7 @@ class Attention(nn.Module):
             key, value = key[:, :, -self.window :], value[:, :, -self.window :]
         y = attended(query, key, value, mask, causal=mask is None and length > 1)
         kept = LayerCache(key[:, :, -(self.window - 1) :], value[:, :, -(self.window - 1) :])
-        return self.output(y.transpose(1, 2).reshape(batch, length, size)), kept
+        return self.output(packed(y.transpose(1, 2).reshape(batch, length, size), packing)), kept
 
 
 def feed_forward(size: int) -> nn.Sequential:
@@ -148,8 +153,10 @@ class Block(nn.Module):
         self.mlp = feed_forward(size)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
-        y, kept = self.attention(self.norm(x), rotation, cache)
+    def forward(
+        self, x: Tensor, rotation: Rotation, cache: LayerCache | None, packing: Packing | None
+    ) -> tuple[Tensor, LayerCache]:
+        y, kept = self.attention(self.norm(x), rotation, cache, packing)
         x = x + self.dropout(y)
         return x + self.dropout(self.mlp(x)), kept
 
@@ -165,14 +172,17 @@ class TransformerCore(nn.Module):
             for _ in range(settings.layers)
         )
 
-    def forward(self, x: Tensor, state: TransformerState | None) -> tuple[Tensor, TransformerState]:
+    def forward(
+        self, x: Tensor, state: TransformerState | None, packing: Packing | None = None
+    ) -> tuple[Tensor, TransformerState]:
         start = state.position if state else 0
-        rotation = Rotation.of(start, x.shape[1], self.head_size, x)
+        length = x.shape[1] if packing is None else packing.shape[1]
+        rotation = Rotation.of(start, length, self.head_size, x)
         kept = []
         for index, block in enumerate(self.blocks):
-            x, cache = block(x, rotation, state.layers[index] if state else None)
+            x, cache = block(x, rotation, state.layers[index] if state else None, packing)
             kept.append(cache)
-        return x, TransformerState(tuple(kept), start + x.shape[1])
+        return x, TransformerState(tuple(kept), start + length)
 
 
 class GruCore(nn.Module):
@@ -185,12 +195,14 @@ class GruCore(nn.Module):
         self.norms = nn.ModuleList(Norm(size) for _ in range(settings.layers))
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, ...] | None, packing: Packing | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         kept = []
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
-            y, hidden = layer(norm(x).float(), state[index] if state else None)
+            y, hidden = layer(in_rows(norm(x).float(), packing), state[index] if state else None)
             kept.append(hidden)
-            x = x + self.dropout(y.to(x.dtype))
+            x = x + self.dropout(packed(y, packing).to(x.dtype))
         return x, tuple(kept)
 
 

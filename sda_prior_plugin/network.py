@@ -32,6 +32,7 @@ from sda_prior_plugin.cores import (
     TransformerCore,
     feed_forward,
 )
+from sda_prior_plugin.packing import Packing
 
 KNOWN_FRAMES = 64
 """Frames from a recording's start that have an embedding of their own; later ones share the last."""
@@ -154,47 +155,51 @@ class PriorNetwork(nn.Module):
         state: CoreState | None,
         dtype: torch.dtype = torch.float32,
         kinds: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> tuple[Tensor, CoreState]:
         """What the network knows before each of T bands, `[B, T, D]`, and the state to go on from.
+
+        With a `packing` of these all is `[P, …]` instead of `[B, T, …]`.
 
         Args:
             tables: from `tables`.
             previous: int `[B, T, L]`, the codes of the band before each; the last of a frame stands before the first.
             frame_back: int `[B, T, L]`, the codes of the same band one frame before.
-            band: int `[T]`, the place of each in its frame.
+            band: int `[T]`, or `[P]`, the place of each in its frame.
             frame: int `[B, T]`, its frame, counted from the recording's start.
             state: where an earlier call on the bands just before left off.
             dtype: the precision to compute in.
-            kinds: int `[B]`, which kind of copy each sequence is; None for all as recorded, to which nothing is added.
+            kinds: int `[B, 1]`, or `[P]`, which kind of copy each is of; None for all as recorded, to which nothing is
+                added.
         """
         # lookups by F.embedding throughout: the gradient of plain indexing is summed in no fixed order
-        x = F.embedding(self.rows(previous), tables.previous).sum(2)
-        x = x + F.embedding(self.rows(frame_back), tables.frame_back).sum(2)
+        x = F.embedding(self.rows(previous), tables.previous).sum(-2)
+        x = x + F.embedding(self.rows(frame_back), tables.frame_back).sum(-2)
         x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
         if kinds is not None and self.kind is not None:
-            x = x + F.embedding(kinds, F.pad(self.kind, (0, 0, 1, 0)))[:, None]
-        return self.core(self.dropout(x.to(dtype)), state)
+            x = x + F.embedding(kinds, F.pad(self.kind, (0, 0, 1, 0)))
+        return self.core(self.dropout(x.to(dtype)), state, packing)
 
     def level_logits(self, tables: Tables, y: Tensor, known: Tensor, first: int = 0) -> Tensor:
         """Logits of the levels `first`, `first + 1`, … of bands.
 
         Args:
             tables: from `tables`.
-            y: `[B, T, D]`, from `read`.
-            known: `[B, T, levels, D]`, for each of those levels the sum of `tables.coarser` over the levels above it,
+            y: `[…, D]`, from `read`.
+            known: `[…, levels, D]`, for each of those levels the sum of `tables.coarser` over the levels above it,
                 and `tables.same_level`.
             first: the first of the levels.
 
         Returns:
-            `[B, T, levels, C]`, in single precision.
+            `[…, levels, C]`, in single precision.
         """
-        last = first + known.shape[2]
-        z = y[:, :, None] + self.dropout((known + self.level[first:last]).to(y.dtype))
+        last = first + known.shape[-2]
+        z = y[..., None, :] + self.dropout((known + self.level[first:last]).to(y.dtype))
         z = self.norm(z + self.dropout(self.within_band(z)))
-        return torch.einsum("btld,lcd->btlc", z, tables.logits[first:last].to(z.dtype)) + self.logits.bias[first:last]
+        return torch.einsum("...ld,lcd->...lc", z, tables.logits[first:last].to(z.dtype)) + self.logits.bias[first:last]
 
     def end_logits(self, y: Tensor) -> Tensor:
-        """Logits `[B, T]` that the recording is over, from what is known before some frames, `y [B, T, D]`."""
+        """Logits `[…]` that the recording is over, from what is known before some frames, `y […, D]`."""
         return self.end(self.norm(y)).squeeze(-1).float()
 
     def forward(
@@ -203,7 +208,6 @@ class PriorNetwork(nn.Module):
         first_frame: Tensor,
         state: CoreState | None = None,
         *,
-        look_past: bool = False,
         dtype: torch.dtype = torch.float32,
         kinds: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, CoreState]:
@@ -213,31 +217,65 @@ class PriorNetwork(nn.Module):
             frames: int `[B, 1 + window, N]` as in `dataset.Batch`: the window and the frame before it.
             first_frame: int `[B]`.
             state: where an earlier call on the stretch just before left off.
-            look_past: also say whether the recording ends with the window; the state is then one position too far.
             dtype: the precision to compute in; weights and results are in single precision all the same.
             kinds: int `[B]`, which kind of copy each row is of; None for all as recorded.
 
         Returns:
             code logits `[B, window, bands, L, C]`; logits that the recording is over before each frame of the window
-            `[B, window]`, with `look_past` also before the one after it, `[B, window + 1]`; the state.
+            `[B, window]`; the state.
         """
         bands = self.shape.bands
         codes = frames.unflatten(2, (bands, -1)).flatten(1, 2)  # [B, bands before and in the window, L]
         count = codes.shape[1] - bands
-        length = count + look_past
-        place = torch.arange(length, device=frames.device)
+        place = torch.arange(count, device=frames.device)
         tables = self.tables()
         y, state = self.read(
             tables,
-            codes[:, bands - 1 : bands - 1 + length],
-            codes[:, :length],
+            codes[:, bands - 1 : -1],
+            codes[:, :count],
             place % bands,
             first_frame[:, None] + place // bands,
             state,
             dtype,
-            kinds,
+            None if kinds is None else kinds[:, None],
         )
-        coarser = F.embedding(self.rows(codes[:, bands:])[..., :-1], tables.coarser).cumsum(2)
-        known = F.pad(coarser, (0, 0, 1, 0)) + F.embedding(self.rows(codes[:, :count]), tables.same_level)
-        logits = self.level_logits(tables, y[:, :count], known)
+        logits = self.level_logits(tables, y, self.known(tables, codes[:, bands:], codes[:, :count]))
         return logits.unflatten(1, (-1, bands)), self.end_logits(y[:, ::bands]), state
+
+    def known(self, tables: Tables, codes: Tensor, frame_back: Tensor) -> Tensor:
+        """What `level_logits` takes, `[…, L, D]`: for int codes `[…, L]` of bands and those of one frame before."""
+        coarser = F.embedding(self.rows(codes)[..., :-1], tables.coarser).cumsum(-2)
+        return F.pad(coarser, (0, 0, 1, 0)) + F.embedding(self.rows(frame_back), tables.same_level)
+
+    def packed(
+        self, frames: Tensor, first_frame: Tensor, packing: Packing, kinds: Tensor, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` gives, of the positions of a packing only, as training needs it.
+
+        Args:
+            frames, first_frame, dtype: as `forward` has them.
+            packing: of the bands of each row and one position more, from which it is seen whether the recording ends.
+            kinds: int `[B]`, which kind of copy each row is of.
+
+        Returns:
+            code logits `[P, L, C]`, logits that the recording is over before each `[P]`, and the codes `[P, L]`; those
+            that are after the end, and of what does not count, mean nothing.
+        """
+        bands = self.shape.bands
+        codes = frames.unflatten(2, (bands, -1)).flatten(1, 2)  # [B, bands before and in the window, L]
+        here = packing.rows * codes.shape[1] + packing.places
+        flat = codes.flatten(0, 1)
+        frame_back, previous, own = (flat[(here + ahead).clamp(max=len(flat) - 1)] for ahead in (0, bands - 1, bands))
+        tables = self.tables()
+        y, _ = self.read(
+            tables,
+            previous,
+            frame_back,
+            packing.places % bands,
+            first_frame[packing.rows] + packing.places // bands,
+            None,
+            dtype,
+            kinds[packing.rows],
+            packing,
+        )
+        return self.level_logits(tables, y, self.known(tables, own, frame_back)), self.end_logits(y), own

@@ -13,7 +13,7 @@ from torch import Tensor
 from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.muon import DECAY, length, moments_of, orthogonalized, smoothed
 from sda_prior_plugin.network import PriorNetwork
-from sda_prior_plugin.prior import window_log2_probs
+from sda_prior_plugin.packing import Packing
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
 
@@ -105,17 +105,19 @@ def batch_loss(
 
     On the CPU they share the memory of the batch until `backward` is done.
     """
-    frames = torch.as_tensor(batch.frames).to(device)
-    lengths = torch.as_tensor(batch.lengths).to(device)
-    first_frame = torch.as_tensor(batch.first_frame).to(device)
-    kinds = torch.as_tensor(batch.kinds).to(device)
-    logits, ends, _ = network(frames, first_frame, look_past=True, dtype=dtype, kinds=kinds)
-    inside = torch.arange(frames.shape[1] - 1, device=device) < lengths[:, None]  # [B, window]
-    codes = window_log2_probs(logits, ends, frames).sum(-1)
-    over = F.logsigmoid(ends.gather(1, lengths[:, None]).squeeze(1).float()) / math.log(2)
-    ended = torch.as_tensor(batch.ends).to(device)
-    recorded = inside & (kinds == 0)[:, None]
-    return -(codes * inside).sum(), -(over * ended).sum(), -(codes.detach() * recorded).sum()
+    frames, first_frame, lengths, ended, kinds = (torch.as_tensor(array).to(device) for array in batch)
+    bands = network.shape.bands
+    packing = Packing.of(batch.lengths * bands + 1, (frames.shape[1] - 1) * bands + 1, device)
+    logits, ends, own = network.packed(frames, first_frame, packing, kinds, dtype)
+    rows, places = packing.rows, packing.places
+    inside = packing.counts & (places < lengths[rows] * bands)
+    over = packing.counts & (places == lengths[rows] * bands) & ended[rows]
+    own = own.clamp(max=logits.shape[-1] - 1)
+    codes = F.cross_entropy(logits.flatten(0, 1), own.flatten(), reduction="none").view(own.shape).sum(-1)
+    goes_on = -F.logsigmoid(-ends) * (places % bands == 0)
+    bits = (codes + goes_on) * inside / math.log(2)
+    end_bits = -F.logsigmoid(ends) * over / math.log(2)
+    return bits.sum(), end_bits.sum(), (bits.detach() * (kinds[rows] == 0)).sum()
 
 
 def share_of_batch(batch: Batch, team: Team) -> Batch:

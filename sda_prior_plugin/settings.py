@@ -123,7 +123,7 @@ class PriorSettings:
     dropout: float = _knob(float, "Share of the network left out at random in each step.", minimum=0.0, maximum=0.9)
     learning_rate: float = _knob(float, "Highest step size of the optimiser.", minimum=1e-6, maximum=1.0)
     weight_decay: float = _knob(float, "Pull of the weights towards zero.", minimum=0.0, maximum=20.0)
-    batch_size: int = _knob(int, "Windows of sound in each step.", minimum=1, maximum=4096)
+    batch_size: int = _knob(int, "Windows of sound in each step, on average.", minimum=1, maximum=4096)
     context_seconds: float = _knob(
         float, "Seconds of sound that the prior looks back over.", minimum=0.1, maximum=600.0
     )

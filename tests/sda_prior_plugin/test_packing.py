@@ -1,0 +1,74 @@
+"""Packed windows: what training computes is what the network says of each window alone, padding or not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sda_prior_plugin.batches import Batch
+from sda_prior_plugin.codes import CodeShape
+from sda_prior_plugin.cores import NetworkSettings
+from sda_prior_plugin.network import PriorNetwork
+from sda_prior_plugin.optimizing import batch_loss
+from sda_prior_plugin.packing import Packing, in_rows, packed, packed_length
+from sda_prior_plugin.prior import window_log2_probs
+
+SHAPE = CodeShape(bands=3, levels=2, codebook_size=8)
+CPU = torch.device("cpu")
+
+
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_positions_come_back_to_their_rows_and_nothing_else_does(lengths: list[int]) -> None:
+    packing = Packing.of(np.array(lengths), 9, CPU)
+    assert int(packing.counts.sum()) == sum(lengths)
+    rows = torch.arange(1.0, 1 + len(lengths) * 9).view(len(lengths), 9, 1)
+    inside = torch.arange(9) < torch.tensor(lengths)[:, None]
+    again = in_rows(packed(rows, packing), packing)
+    assert torch.equal(again[inside], rows[inside])
+    assert not again[~inside].any()
+
+
+@given(positions=st.integers(0, 100_000))
+def test_positions_are_padded_by_less_than_a_quarter_in_few_lengths(positions: int) -> None:
+    length = packed_length(positions)
+    assert positions <= length <= max(positions * 1.25, 1)
+    octave = 1 << max(length.bit_length() - 1, 0)
+    assert length % max(1, octave // 4) == 0
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "gru"])
+def test_the_loss_of_a_batch_and_its_gradients_are_those_of_its_windows_one_by_one(architecture: str) -> None:
+    """Of three windows of different lengths, one of which ends its recording, one a copy."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    codebooks = rng.normal(size=(2, 8, 4)).astype(np.float32)
+    sizes = NetworkSettings(architecture, hidden_size=16, layers=2, heads=2, context_frames=6, copy_kinds=2)
+    network = PriorNetwork(SHAPE, codebooks, sizes)
+    lengths, kinds, ends = np.array([6, 2, 4]), np.array([0, 2, 0]), np.array([True, False, False])
+    frames = rng.integers(0, 8, (3, 7, SHAPE.frame_codes))
+    for row, length in enumerate(lengths):
+        frames[row, 1 + length :] = 8
+    batch = Batch(frames, np.array([0, 5, 70]), lengths, ends, kinds)
+    bits, end_bits, recorded = batch_loss(network, batch, CPU, torch.float32)
+    (bits + end_bits).backward()
+    gradients = [weights.grad.clone() for weights in network.parameters() if weights.grad is not None]
+    network.zero_grad()
+
+    expected, expected_recorded = torch.zeros(()), torch.zeros(())
+    for row, length in enumerate(lengths):
+        window = torch.as_tensor(frames[row : row + 1, : 1 + length])
+        # one frame more, whatever its codes: before it the network says whether the recording is over
+        more = torch.cat([window, window[:, -1:]], dim=1)
+        first, kind = torch.as_tensor(batch.first_frame[row : row + 1]), torch.as_tensor(kinds[row : row + 1])
+        logits, over, _ = network(more, first, kinds=kind)
+        codes = -window_log2_probs(logits[:, :length], over[:, :length], window).sum()
+        expected = expected + codes - torch.nn.functional.logsigmoid(over[0, length]) / np.log(2) * bool(ends[row])
+        expected_recorded = expected_recorded + codes * (kinds[row] == 0)
+    expected.backward()
+    assert (bits + end_bits).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert recorded.item() == pytest.approx(expected_recorded.item(), rel=1e-5)
+    for found, weights in zip(gradients, [w for w in network.parameters() if w.grad is not None], strict=True):
+        torch.testing.assert_close(found, weights.grad, rtol=1e-4, atol=1e-4)
