@@ -47,9 +47,10 @@ class KeptSound:
         try:
             if self._file is None:
                 # a context of one `with` would end before what is kept is asked for
-                self._file = tempfile.TemporaryFile(prefix="sounds-")  # noqa: SIM115 - closed by `close`
-            self._file.write(halves.data)
-            self._file.flush()
+                self._file = tempfile.TemporaryFile(buffering=0, prefix="sounds-")  # noqa: SIM115 - closed by `close`
+            left = halves.data.cast("B")
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise HostError(
                 f"So many recordings need room in {tempfile.gettempdir()} while they are compared; there it failed "

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_stubs import synth
+from host_stubs.errors import HostError
 from host_stubs.fingerprints import RATE, Fingerprints
 from host_stubs.manifest import build_manifest
 from host_stubs.reading import read_recording
@@ -205,6 +206,15 @@ def test_what_was_heard_is_kept_beyond_what_memory_is_for_it(monkeypatch: pytest
         levels = fingerprints.of["one"].levels
         assert len(levels) == 1 + 3 * RATE // 512
         np.testing.assert_allclose(levels[5:-5].sum(axis=1), levels[5].sum(), rtol=1e-2)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_stubs.kept_sound._IN_MEMORY", 1000)
+    with Path("/dev/full").open("r+b", buffering=0) as full, Fingerprints() as fingerprints:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full)
+        with pytest.raises(HostError, match=r"No space left on device\). Make room there, or set TMPDIR"):
+            fingerprints.listen("one", [np.ones(RATE, np.float32)], RATE)
 
 
 def test_it_is_all_one_in_which_blocks_a_recording_comes() -> None:
