@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 
-from host_stubs.fingerprints import BANDS, SECOND, Fingerprint
+from host_stubs.fingerprints import BANDS, LINED, SECOND, Fingerprint, power_of
 
 FRAMES = 8  # of a patch: a quarter of a second
 _DEPTH = 2.5  # powers of ten below a patch's maximum that still count: noise 20 dB below a sound changes little then
@@ -17,14 +18,17 @@ _ASKED_EVERY = SECOND // 2  # frames
 FAINT, FAINTER = 10**-2.5, 10**-3.5  # of the power of the loudest cell
 OVER_BACKGROUND = 6  # times its power
 MOST_OF_IT = 0.5  # of the power of a sound, that cells are to have which stand for it
-_NEIGHBOURS = 16  # other recordings that a patch is compared with further
+_NEIGHBOURS = 24  # other recordings that a patch is compared with further
 _ALIKE = 0.88  # correlation of two patches' descriptions: of the same sound it was 0.91 at least, however degraded
 _AT_ONCE = 1 << 10, 1 << 13  # patches asked for, and patches compared with, in one product
-_MOST_ASKED, _MOST_KNOWN = 1 << 14, 1 << 18  # patches; of more than two hours they lie further apart
+_MOST_ASKED, _MOST_KNOWN = 3 << 13, 1 << 18  # patches; of more than two hours they lie further apart
 _DESCRIBED = 64, 1 << 13  # recordings, and patches, that are described at once
 _FEW = 1 << 15  # patches: all of so many are compared with each other
 _IN_CELL = 1 << 10  # patches of more that are alike, about
-_NEAR = 16  # cells that a patch is looked for in: its own, and the nearest to that
+_NEAR = 4  # cells that a patch is looked for in: its own, and the nearest to that
+_AROUND = 3  # spectra of half a second each, around a patch, that are compared as one
+_PLACE_BITS, _ALIKE_BITS = 24, 24  # of numbers that stand for several
+_ANY_PLACE = (1 << _PLACE_BITS) - 1
 _ROUNDS = 4  # of moving the cells' centres to the middle of what lies around them (Lloyd's algorithm)
 
 
@@ -39,25 +43,50 @@ class Alignment:
     offset: int
 
 
-def alignments(recordings: list[Fingerprint]) -> Iterator[Alignment]:
-    """The most promising first: those that the most and the most similar patches speak for."""
+def alignments(recordings: list[Fingerprint]) -> np.ndarray:
+    """Rows of what an `Alignment` says, int64 `[alignments, 4]`, at most one for each place of two recordings on each
+    other; first those around which the spectra are the most alike."""
     if len(recordings) < 2:
-        return
+        return np.zeros((0, 4), np.int64)
     patches = _Patches(recordings)
     asked, known, alike = patches.nearest()
     swapped = patches.owner[asked] > patches.owner[known]
     asked, known = np.where(swapped, known, asked), np.where(swapped, asked, known)
-    one, other, at, found = patches.owner[asked], patches.owner[known], patches.frame[asked], patches.frame[known]
-    place = np.round((found - at) / 2).astype(np.int64)
-    order = np.lexsort((found, at, alike, place, other, one))
-    one, other, at, found, alike, place = (each[order] for each in (one, other, at, found, alike, place))
-    if not len(order):
-        return
-    lasts = np.append(np.diff(one) | np.diff(other) | np.diff(place), 1).nonzero()[0]
-    votes = np.diff(np.cumsum(alike - _ALIKE, dtype=np.float64)[lasts], prepend=0)
-    best = lasts[np.argsort(-votes, kind="stable")]
-    for each in zip(*(each[best].tolist() for each in (one, other, at, found - at)), strict=True):
-        yield Alignment(*each)
+    one, other, at = patches.owner[asked], patches.owner[known], patches.frame[asked]
+    offset = patches.frame[known] - at
+    same = (one * len(recordings) + other) << _PLACE_BITS | (np.round(offset / 2).astype(np.int64) & _ANY_PLACE)
+    best = _best_of_each(same, alike)
+    best = best[np.argsort(-alike[best])]
+    rows = np.stack([one, other, at, offset], axis=1)[best]
+    return rows[np.argsort(-_lines_alike(recordings, rows), kind="stable")]
+
+
+def _lines_alike(recordings: list[Fingerprint], rows: np.ndarray) -> np.ndarray:
+    """How alike the spectra are around the patches of alignments, from 0 to 1: the cosine of the roots of their powers.
+
+    Notes that are alike in all bands differ in their lines; one sound hardly does, wherever precisely it begins.
+    """
+    counts = np.array([len(each.lines) for each in recordings])
+    firsts = np.cumsum(counts) - counts
+    one, other, at, offset = rows.T
+    of, middles = np.concatenate([one, other]), np.concatenate([at, at + offset]) + FRAMES // 2
+    begin = firsts[of] + (middles // LINED - _AROUND // 2).clip(0, (counts[of] - _AROUND).clip(0))
+    begins, found = _without_repeats(begin, int(counts.sum()))
+    ours, theirs = np.split(found, 2)
+    lasts = np.repeat(firsts + counts - 1, counts)[begins]
+    powers = np.concatenate([each.lines for each in recordings])
+    roots = np.sqrt(np.sum([powers[np.minimum(begins + after, lasts)] for after in range(_AROUND)], axis=0))
+    roots /= np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-20)
+    parts = (slice(start, start + _AT_ONCE[0]) for start in range(0, len(rows), _AT_ONCE[0]))
+    alike = [np.einsum("ij,ij->i", roots[ours[part]], roots[theirs[part]]) for part in parts]
+    return np.concatenate([np.zeros(0), *alike])
+
+
+def _without_repeats(numbers: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """What np.unique gives of numbers below `most`, and where each is in it, sooner."""
+    there = np.zeros(most, bool)
+    there[numbers] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]
 
 
 def levels_alike(recordings: list[Fingerprint], some: list[Alignment]) -> np.ndarray:
@@ -114,7 +143,7 @@ class _Patches:
         for asked, parts in self._to_compare():
             best = _Best(asked, self.owner)
             for known in parts:
-                best.consider(known, self._vectors[asked] @ self._vectors[known].T)
+                best.consider(known, _products(self._vectors[asked], self._vectors[known]))
             found.append(best.found())
         first, second, alike = (np.concatenate(each) for each in zip(*found, strict=True))
         return first, second, alike
@@ -149,20 +178,40 @@ def _cells(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sample = vectors[random.choice(len(vectors), 32 * count, replace=False)]
     centres = sample[:count]
     for _ in range(_ROUNDS):
-        nearest = np.argmax(sample @ centres.T, axis=1)
+        nearest = np.argmax(_products(sample, centres), axis=1)
         sums = np.zeros_like(centres)
         np.add.at(sums, nearest, sample)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), centres)
     cells = np.concatenate(
         [
-            np.argmax(vectors[start : start + _AT_ONCE[1]] @ centres.T, axis=1)
+            np.argmax(_products(vectors[start : start + _AT_ONCE[1]], centres), axis=1)
             for start in range(0, len(vectors), _AT_ONCE[1])
         ]
     )
-    alike = centres @ centres.T
+    alike = _products(centres, centres)
     np.fill_diagonal(alike, 2)
     return cells, np.argsort(-alike, axis=1)[:, :_NEAR]
+
+
+def _products(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of each vector with each other; by torch, since numpy's threads wait busily for each other."""
+    return (torch.from_numpy(some) @ torch.from_numpy(others).T).numpy()
+
+
+def _best_of_each(of: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Which is the most alike of those of each number, as rising as these are. To sort whole numbers twice takes a
+    quarter of the time of `np.lexsort`."""
+    order = np.argsort(of)
+    rising = of[order]
+    place = np.cumsum(np.append(False, rising[1:] != rising[:-1])[: len(rising)])
+    order = order[np.argsort(place << _ALIKE_BITS | _unlike(alike[order]))]
+    return order[np.diff(place, prepend=-1) != 0]
+
+
+def _unlike(alike: np.ndarray) -> np.ndarray:
+    """Whole numbers of less than `_ALIKE_BITS` bits, the smaller the more alike."""
+    return ((1 - alike) * (1 << _ALIKE_BITS - 1)).astype(np.int64).clip(0)
 
 
 class _Best:
@@ -189,14 +238,13 @@ class _Best:
         self._keep_best()
 
     def _keep_best(self) -> None:
-        order = np.lexsort((-self._alike, self._owner[self._known], self._rows))
-        owners = self._owner[self._known[order]]
-        new = np.ones(len(order), bool)
-        new[1:] = (np.diff(self._rows[order]) != 0) | (np.diff(owners) != 0)
-        order = order[new]
-        order = order[np.lexsort((-self._alike[order], self._rows[order]))]
+        count = int(self._owner[-1]) + 1
+        order = _best_of_each(self._rows * count + self._owner[self._known], self._alike)
         rows = self._rows[order]
-        rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        order = order[np.argsort(rows << _ALIKE_BITS | _unlike(self._alike[order]))]
+        rows = self._rows[order]
+        rank = np.arange(len(rows))
+        rank -= np.maximum.accumulate(np.where(np.diff(rows, prepend=-1) != 0, rank, 0))  # where its row begins
         full = rank == _NEIGHBOURS - 1
         self._least[rows[full]] = self._alike[order[full]]
         order = order[rank < _NEIGHBOURS]
@@ -234,7 +282,7 @@ def _heard(recording: Fingerprint) -> np.ndarray:
 def _description(logarithms: np.ndarray) -> np.ndarray:
     """What patches are described by, given the logarithms of their levels, `[patches, BANDS, FRAMES]`."""
     patches = logarithms.reshape(len(logarithms), -1)
-    vectors = np.maximum(patches, patches.max(axis=1, keepdims=True) - _DEPTH) @ _COSINES
+    vectors = _products(np.maximum(patches, patches.max(axis=1, keepdims=True) - _DEPTH), _COSINES)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
@@ -242,7 +290,7 @@ def _asked(levels: np.ndarray, starts: np.ndarray, step: int) -> np.ndarray:
     """Which patches are looked for in other recordings: two a second, and the one where it is loudest."""
     asked = np.zeros(len(starts), bool)
     asked[:: max(1, _ASKED_EVERY // step)] = True
-    asked[max(0, int(levels[starts].sum(axis=1).argmax()) - 1)] = True
+    asked[max(0, int(power_of(levels)[starts].argmax()) - 1)] = True
     return asked
 
 
@@ -251,4 +299,4 @@ def _cosines(length: int, count: int) -> np.ndarray:
     return np.cos(np.pi / length * (np.arange(length)[:, None] + 0.5) * np.arange(count)) / np.sqrt(length)
 
 
-_COSINES = np.kron(_cosines(BANDS, _BANDS), _cosines(FRAMES, _TIMES))[:, 1:].astype(np.float32)  # but for the mean
+_COSINES = np.kron(_cosines(BANDS, _BANDS), _cosines(FRAMES, _TIMES))[:, 1:].T.astype(np.float32)  # but for the mean

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -18,7 +17,17 @@ from host_stubs.candidates import (
     alignments,
     levels_alike,
 )
-from host_stubs.fingerprints import FRAME, HOP, RATE, SECOND, Fingerprint, Fingerprints, in_bands, spectra
+from host_stubs.fingerprints import (
+    FRAME,
+    HOP,
+    RATE,
+    SECOND,
+    Fingerprint,
+    Fingerprints,
+    in_bands,
+    powers_in_bands,
+    spectra,
+)
 
 # Correlations of a second as waves: whatever they come from, such as a drum that rings on, who has heard one has heard
 # the other. Each with the share of the loudest second that the second is at least in one recording and in the other.
@@ -30,10 +39,10 @@ _GOING_TOGETHER = 0.7  # correlation of all that two recordings have in common
 _SHORTEST = RATE * 4 // 5  # samples in common: a second but for its ends
 _MOST_OF_IT = 0.8  # share of a recording's sound that counts as all of it
 _STEP = SECOND // 4  # frames between the stretches that are looked at
-_COMPARED = 2_000, 4  # comparisons of waves in vain, about, and one more for every so many recordings
+_COMPARED = 1_000, 100  # comparisons of waves in vain, about, and one more for every so many recordings
 _LOOKED_AT = 8  # times as many alignments of which levels are compared, which takes a thirtieth of the time
-_SORTED = 8192  # alignments that are taken in the order in which their levels are alike
-_AT_ONCE = 128  # alignments of which the levels are compared at once
+_FILTERED = 4096  # alignments of which those of one group are left out at once
+_AT_ONCE = 64  # alignments of which the levels are compared at once
 _MAY_BE_ALIKE = 0.4  # levels of a second: of the same sound it was 0.47 at least, with frames that lie aside each other
 _MAY_CORRELATE = 0.5  # a patch as waves: of the same sound it was 0.59 at least
 _SURELY = 0.97  # correlation of a second as waves that needs no closer look, with levels alike
@@ -42,6 +51,9 @@ _MARGIN = 3 * HOP  # samples that an alignment may be wrong by
 _REACH = 2 * RATE  # samples before and after a promising moment that are compared
 _TOLD, _NAMED = 8, 12  # groups that are told of, and names in each, before the rest are counted
 _SHIFTS = np.exp(2j * np.pi * np.outer(np.linspace(-0.75, 0.75, 13), np.fft.rfftfreq(FRAME))).astype(np.complex64)
+_TAPS = 32  # samples that one which lies between them is made of
+_APART = np.arange(_TAPS)[:, None] - _TAPS // 2 - np.arange(4) / 4
+_QUARTERS = (np.sinc(_APART) * np.cos(np.pi * _APART / (_TAPS + 2)) ** 2).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -58,91 +70,113 @@ def shared_sound(fingerprints: Fingerprints) -> list[Shared]:
     """Pairs of recordings that share a second of sound, or all of a shorter one; enough to connect each with all that
     it shares sound with.
 
-    Candidates come from patches of the spectrum. Whether they are one sound is seen from the waves themselves, lying on
-    each other to a fraction of a sample: in nearly all cells of time and frequency that are louder than the noise the
-    same phase and the same share of the power.
+    Candidates come from patches of the spectrum, and are taken in the order in which the spectra around are alike.
+    Whether they are one sound is seen from the waves themselves, lying on each other to a fraction of a sample: in
+    nearly all cells of time and frequency that are louder than the noise the same phase and the same share of the
+    power.
     """
     names, known = list(fingerprints.of), list(fingerprints.of.values())
-    group = list(range(len(names)))
-
-    def root(number: int) -> int:
-        while group[number] != number:
-            group[number] = group[group[number]]
-            number = group[number]
-        return number
-
-    def apart(each: Alignment) -> bool:
-        return root(each.one) != root(each.other)
-
+    group = np.arange(len(names))  # of each recording the one that its group is named after
     pairs: list[Shared] = []
     left = _COMPARED[0] + len(known) // _COMPARED[1]
-    for each, alike in _most_alike_first(known, apart, _LOOKED_AT * left):
-        if not apart(each):
+    for each, alike in _promising(known, group, _LOOKED_AT * left):
+        if group[each.one] == group[each.other]:
             continue
         found = _compare(fingerprints, names[each.one], names[each.other], each, alike)
         if found is not None:
             pairs.append(found)
-            group[root(each.one)] = root(each.other)
+            group[group == group[each.one]] = int(group[each.other])
         elif (left := left - 1) <= 0:
             break
     return pairs
 
 
-def _most_alike_first(
-    known: list[Fingerprint], apart: Callable[[Alignment], bool], most: int
-) -> Iterator[tuple[Alignment, float]]:
-    """The alignments of which the levels may be those of one sound, and how alike they are; of each `_SORTED`, which
-    come with the most promising first, those with the most alike levels first. Of recordings that are still `apart`
-    when all of these have been compared, `most` are looked at, about."""
-    promising = filter(apart, alignments(known))
-    while most > 0 and (some := list(islice(promising, _SORTED))):
-        parts = [some[start : start + _AT_ONCE] for start in range(0, len(some), _AT_ONCE)]
-        alike = np.concatenate([levels_alike(known, part) for part in parts])
-        for number in np.argsort(-alike, kind="stable"):
-            if alike[number] < _MAY_BE_ALIKE:
-                break
-            yield some[number], float(alike[number])
-        most -= sum(map(apart, some))
+def _promising(known: list[Fingerprint], group: np.ndarray, most: int) -> Iterator[tuple[Alignment, float]]:
+    """The alignments of recordings that are in two groups when it comes to them, the most promising first, of which the
+    levels may be those of one sound, and how alike those are. Of recordings that are still in two groups thereafter,
+    the levels of `most` are looked at, about."""
+    rows = alignments(known)
+    rows = rows[_enough(known, rows)]
+    for start in range(0, len(rows), _FILTERED):
+        left = rows[start : start + _FILTERED]
+        while most > 0 and len(left := left[_apart(left, group)]):
+            some, left = left[:_AT_ONCE], left[_AT_ONCE:]
+            each = [Alignment(*row) for row in some.tolist()]
+            alike = levels_alike(known, each)
+            yield from ((each[number], float(alike[number])) for number in np.flatnonzero(alike >= _MAY_BE_ALIKE))
+            most -= int(_apart(some, group).sum())
+
+
+def _enough(known: list[Fingerprint], rows: np.ndarray) -> np.ndarray:
+    """In which alignments two recordings have enough in common to be one sound, wherever precisely they lie."""
+    one, other, _, offsets = rows.T
+    begins, ends = np.array([_sounding(each) for each in known]).reshape(-1, 2).T
+    lengths, near = ends - begins, offsets * HOP
+    common = np.minimum(ends[one], ends[other] - near) - np.maximum(begins[one], begins[other] - near)
+    return common + _MARGIN >= _least(np.minimum(lengths[one], lengths[other]))
+
+
+def _least(shorter: int | np.ndarray) -> float | np.ndarray:
+    """How many samples two recordings are to have in common, of as many of the shorter one."""
+    return np.minimum(_SHORTEST, _MOST_OF_IT * shorter)
+
+
+def _apart(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Of which alignments the recordings are in two groups."""
+    return group[rows[:, 0]] != group[rows[:, 1]]
 
 
 def _compare(fingerprints: Fingerprints, one: str, other: str, alignment: Alignment, alike: float) -> Shared | None:
     """Whether two recordings, with levels so much alike, are one sound where the alignment says."""
-    first, second = fingerprints.of[one], fingerprints.of[other]
     middle, near = alignment.at * HOP, alignment.offset * HOP
-    offset, correlation = _place(fingerprints, one, other, (middle, middle + FRAMES * HOP), near, finer=1)
+    if abs(near) <= HOP and _clearly(fingerprints, one, other, middle, 0, alike):
+        return _shared(fingerprints, one, other, 0)  # two forms of a take mostly begin at the same moment
+    offset, correlation = _place(fingerprints, one, other, (middle, middle + FRAMES * HOP), near, finer=False)
     if correlation < _MAY_CORRELATE:
         return None
-    if alike >= _SAME_LEVEL and _surely(fingerprints, one, other, middle, offset):
+    if _clearly(fingerprints, one, other, middle, offset, alike):
         return _shared(fingerprints, one, other, offset)
     for offset in _offsets(fingerprints, one, other, middle, near):
-        begin, end = _overlap(first, second, offset)
-        if end - begin < min(_SHORTEST, _MOST_OF_IT * min(_length(first), _length(second))):
-            continue
-        moments = (middle, _loudest(first, second, begin, end, offset))
-        for start, stop in {(max(begin, moment - _REACH), min(end, moment + _REACH)) for moment in moments}:
-            ours = spectra(fingerprints.sound(one, start, stop))
-            theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
-            if _same(ours, theirs, first, second):
-                return _shared(fingerprints, one, other, offset)
+        if _same_at(fingerprints, one, other, middle, offset):
+            return _shared(fingerprints, one, other, offset)
     return None
 
 
-def _surely(fingerprints: Fingerprints, one: str, other: str, middle: int, offset: int) -> bool:
-    """Whether the second around `middle` is beyond doubt the same in both, and no faint end of them."""
+def _clearly(fingerprints: Fingerprints, one: str, other: str, middle: int, offset: int, alike: float) -> bool:
+    """Whether the second around `middle`, or all where that is less, correlates so much that no closer place need be
+    looked for, and is the same: if levels are alike and it is no faint end of both, or on a closer look."""
     recordings = first, second = fingerprints.of[one], fingerprints.of[other]
     begin, end = _overlap(first, second, offset)
-    start = max(begin, min(middle - RATE // 2, end - RATE))
-    if start + RATE > end:
+    begin = max(begin, min(middle - RATE // 2, end - RATE))
+    end = min(end, begin + RATE)
+    if begin >= end:
         return False
-    ours, theirs = (
-        fingerprints.sound(one, start, start + RATE),
-        fingerprints.sound(other, start + offset, start + offset + RATE),
-    )
-    frames = start // HOP, (start + offset) // HOP
-    levels = [each.levels[frame : frame + SECOND].sum() for each, frame in zip(recordings, frames, strict=True)]
-    shares = np.sort(np.array(levels) / SECOND / [each.loudest for each in recordings])
-    wave = float(ours @ theirs) / max(float(np.linalg.norm(ours) * np.linalg.norm(theirs)), 1e-20)
-    return wave >= _SURELY and bool((shares >= _SAME_WAVE[-1][1]).all())
+    ours, theirs = fingerprints.sound(one, begin, end), fingerprints.sound(other, begin + offset, end + offset)
+    if float(ours @ theirs) < _SURELY * float(np.linalg.norm(ours) * np.linalg.norm(theirs)):
+        return False
+    if alike >= _SAME_LEVEL and end - begin == RATE:
+        frames = begin // HOP, (begin + offset) // HOP
+        levels = [each.power[frame : frame + SECOND].sum() for each, frame in zip(recordings, frames, strict=True)]
+        shares = np.sort(np.array(levels) / SECOND / [each.loudest for each in recordings])
+        if (shares >= _SAME_WAVE[-1][1]).all():
+            return True
+    return _same_at(fingerprints, one, other, middle, offset)
+
+
+def _same_at(fingerprints: Fingerprints, one: str, other: str, middle: int, offset: int) -> bool:
+    """Whether two recordings are one sound around `middle`, or where they are loudest, with sample 0 of `one` on sample
+    `offset` of `other`."""
+    first, second = fingerprints.of[one], fingerprints.of[other]
+    begin, end = _overlap(first, second, offset)
+    if end - begin < _least(min(_length(first), _length(second))):
+        return False
+    moments = (middle, _loudest(first, second, begin, end, offset))
+    for start, stop in {(max(begin, moment - _REACH), min(end, moment + _REACH)) for moment in moments}:
+        ours = spectra(fingerprints.sound(one, start, stop))
+        theirs = spectra(fingerprints.sound(other, start + offset, stop + offset))
+        if _same(ours, theirs, first, second):
+            return True
+    return False
 
 
 def _shared(fingerprints: Fingerprints, one: str, other: str, offset: int) -> Shared:
@@ -186,7 +220,7 @@ def _loudest(one: Fingerprint, other: Fingerprint, begin: int, end: int, offset:
     """The sample of `one`, of those from `begin` to `end`, where either is nearest to its loudest."""
     first, count = begin // HOP, (end - begin) // HOP
     shares = [
-        recording.levels[start : start + count].sum(axis=1) / recording.loudest
+        recording.power[start : start + count] / recording.loudest
         for recording, start in ((one, first), (other, max(0, first + round(offset / HOP))))
     ]
     shortest = min(map(len, shares))
@@ -207,10 +241,12 @@ def _offsets(fingerprints: Fingerprints, one: str, other: str, middle: int, near
             if correlation >= _WORTH_A_LOOK and offset not in found:
                 found.add(offset)
                 yield offset
+        if last - first == RATE:
+            return  # no end is in a whole second
 
 
 def _place(
-    fingerprints: Fingerprints, one: str, other: str, span: tuple[int, int], near: int, finer: int = 4
+    fingerprints: Fingerprints, one: str, other: str, span: tuple[int, int], near: int, finer: bool = True
 ) -> tuple[int, float]:
     """Which sample of `other` lies on sample 0 of `one` where a span of `one` correlates most with it, and how much."""
     first, last = span
@@ -220,26 +256,31 @@ def _place(
     return near - _MARGIN + place, correlation
 
 
-def _best_place(ours: np.ndarray, theirs: np.ndarray, finer: int) -> tuple[int, float]:
-    """Where in `theirs`, which is longer, `ours` correlates most, and how much, to a part of a sample: the period of a
-    bright note can fall nearer to whole samples than the place itself does."""
+def _best_place(ours: np.ndarray, theirs: np.ndarray, finer: bool) -> tuple[int, float]:
+    """Where in `theirs`, which is longer, `ours` correlates most, and how much; `finer` to a quarter of a sample: the
+    period of a bright note can fall nearer to whole samples than the place itself does."""
     size = -(-len(theirs) // 4096) * 4096  # what comes round is beyond the places that are looked at
-    products = np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj()
-    powers = np.cumsum(np.concatenate([[0.0], theirs.astype(np.float64) ** 2]))
+    correlations = np.fft.irfft(np.fft.rfft(theirs, size) * np.fft.rfft(ours, size).conj(), size)
+    powers = np.zeros(len(theirs) + 1)
+    np.cumsum(np.square(theirs, dtype=np.float64), out=powers[1:])
     powers = powers[len(ours) :] - powers[: -len(ours)]
-    scale = np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20) * (ours.astype(np.float64) ** 2).sum() + 1e-20)
-    correlations = finer * np.fft.irfft(products, finer * size)[: finer * len(powers)].reshape(-1, finer)
-    correlations /= scale[:, None]
-    place, part = divmod(int(np.argmax(correlations)), finer)
-    return place + (2 * part >= finer), float(correlations[place, part])
+    scale = np.sqrt(np.maximum(powers, 1e-3 * powers.max() + 1e-20) * (float(ours @ ours) + 1e-20))
+    if not finer:
+        likeness = correlations[: len(powers)] / scale
+        place = int(np.argmax(likeness))
+        return place, float(likeness[place])
+    around = np.concatenate([correlations[-_TAPS // 2 :], correlations[: len(powers) + _TAPS // 2 - 1]])
+    quarters = np.lib.stride_tricks.sliding_window_view(around, _TAPS) @ _QUARTERS / scale[:, None]
+    place, part = divmod(int(np.argmax(quarters)), len(_QUARTERS[0]))
+    return place + (part >= 2), float(quarters[place, part])
 
 
 def _same(ours: np.ndarray, theirs: np.ndarray, one: Fingerprint, other: Fingerprint) -> bool:
     """Whether a second of these spectra, or all where they are shorter, is one sound and no faint end of both."""
     cross = ours * theirs.conj()
     shift = _SHIFTS[int(np.argmax((_SHIFTS * cross.sum(axis=0)).real.sum(axis=1)))]
-    together = in_bands((cross * shift).real)
-    powers = in_bands(np.abs(np.stack([ours, theirs])) ** 2)
+    together = in_bands(cross * shift)
+    powers = np.stack([powers_in_bands(ours), powers_in_bands(theirs)])
     loudest = np.array([one.loudest, other.loudest])
     backgrounds = np.stack([one.background, other.background])
     length = min(SECOND, len(together))

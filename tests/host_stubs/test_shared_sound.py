@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_stubs import synth
+from host_stubs.errors import HostError
 from host_stubs.fingerprints import RATE, Fingerprints
 from host_stubs.manifest import build_manifest
 from host_stubs.reading import read_recording
@@ -174,6 +175,18 @@ def test_sound_shorter_than_a_second_is_found_where_all_of_it_is_there(tmp_path:
     assert sentences_on([pair], {"loop", "drum"}) == ["drum is part of loop; they are held out together."]
 
 
+def test_among_many_that_are_alike_the_same_is_compared_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the pitch tells a note at another speed from the note itself."""
+    monkeypatch.setattr("host_stubs.shared_sound._COMPARED", (4, 1000))
+    note, rate = demo(tmp_path, 0, 4)[3]
+    sounds = {}
+    for number, speed in enumerate(np.linspace(0.9, 1.1, 60)):
+        times = np.arange(0, len(note) - 1, speed)
+        sounds[str(number)] = (np.interp(times, np.arange(len(note)), note), rate)
+    sounds["once more"] = (0.3 * np.pad(sounds["20"][0], (rate // 5, 0)), rate)
+    assert [{pair.one, pair.other} for pair in pairs(sounds)] == [{"20", "once more"}]
+
+
 def test_silence_and_next_to_nothing_share_nothing() -> None:
     silence, click = (np.zeros(40_000), 16_000), (np.ones(3), 16_000)
     assert not pairs({"one": silence, "two": silence, "three": click})
@@ -181,7 +194,7 @@ def test_silence_and_next_to_nothing_share_nothing() -> None:
 
 
 def test_what_was_heard_is_kept_beyond_what_memory_is_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("host_stubs.fingerprints._IN_MEMORY", 1000)
+    monkeypatch.setattr("host_stubs.kept_sound._IN_MEMORY", RATE + 1000)
     tone = np.sin(np.arange(3 * RATE) / 5).astype(np.float32)
     with Fingerprints() as fingerprints:
         for name, gain in (("one", 1.0), ("two", 0.001)):
@@ -189,9 +202,19 @@ def test_what_was_heard_is_kept_beyond_what_memory_is_for_it(monkeypatch: pytest
         heard = fingerprints.sound("two", RATE - 10, 3 * RATE + 10)
         np.testing.assert_allclose(heard[:-10], 0.001 * tone[RATE - 10 :], rtol=1e-2, atol=1e-6)
         np.testing.assert_array_equal(heard[-10:], 0)
+        np.testing.assert_allclose(fingerprints.sound("one", 0, 3 * RATE), tone, rtol=1e-2, atol=1e-6)
         levels = fingerprints.of["one"].levels
         assert len(levels) == 1 + 3 * RATE // 512
         np.testing.assert_allclose(levels[5:-5].sum(axis=1), levels[5].sum(), rtol=1e-2)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_stubs.kept_sound._IN_MEMORY", 1000)
+    with Path("/dev/full").open("r+b", buffering=0) as full, Fingerprints() as fingerprints:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full)
+        with pytest.raises(HostError, match=r"No space left on device\). Make room there, or set TMPDIR"):
+            fingerprints.listen("one", [np.ones(RATE, np.float32)], RATE)
 
 
 def test_it_is_all_one_in_which_blocks_a_recording_comes() -> None:
