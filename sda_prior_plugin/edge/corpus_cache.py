@@ -175,9 +175,11 @@ class CorpusCache:
         for entry in self.folder.iterdir():
             with suppress(OSError):  # another process has removed it meanwhile
                 if entry.name.startswith("."):
-                    if time.time() - entry.stat().st_mtime > LEFT_BEHIND_SECONDS:
+                    if _left_behind(entry):
                         shutil.rmtree(entry, ignore_errors=True)
                 else:
+                    for path in filter(_left_behind, entry.glob(".*")):
+                        path.unlink()
                     entries.append((_last_used(entry), sum(path.stat().st_size for path in entry.iterdir()), entry))
         total = sum(size for _, size, _ in entries)
         for _, size, entry in sorted(entries):
@@ -195,6 +197,11 @@ class CorpusCache:
             finally:
                 shutil.rmtree(going, ignore_errors=True)
         shutil.rmtree(entry, ignore_errors=True)  # on a full disk there is no room to move it to
+
+
+def _left_behind(unfinished: Path) -> bool:
+    """Whether a process that was making or removing something has been interrupted, and not just now."""
+    return time.time() - unfinished.stat().st_mtime > LEFT_BEHIND_SECONDS
 
 
 def checksum(path: Path) -> str:

@@ -198,8 +198,11 @@ def test_what_an_interrupted_process_left_behind_is_cleared_away_a_day_later(cac
         shutil.copytree(cache.folder / "a", cache.folder / name)
         then = os.stat(cache.folder).st_mtime - age
         os.utime(cache.folder / name, (then, then))
+        (cache.folder / "a" / name).write_bytes(b"traces")
+        os.utime(cache.folder / "a" / name, (then, then))
     cache.keep("b", corpus_of(20))
     assert sorted(entry.name for entry in cache.folder.iterdir()) == [".making-now", "a", "b"]
+    assert [path.name for path in (cache.folder / "a").glob(".*")] == [".making-now"]
 
 
 @dataclass(frozen=True)
