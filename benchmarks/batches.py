@@ -60,7 +60,7 @@ class SlicedWindows(Dataset):
     """The windows of a round one by one, sliced from the same array into what a batch holds of each."""
 
     def __init__(self, corpus: CodeCorpus) -> None:
-        self.windows = Rounds(corpus.train, CONTEXT, seed=0).round(0)
+        self.windows = Rounds(corpus.train, CONTEXT, seed=0, batch_size=BATCH).round(0)
         self.sequences = corpus.train
         self.grid = corpus.train.codes.reshape(-1, SHAPE.frame_codes)
 

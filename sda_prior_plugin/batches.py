@@ -252,7 +252,7 @@ class CodeBatches(IterableDataset[Batch]):
         self.sequences, self.shape = corpus.train, corpus.shape
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.rounds = Rounds(corpus.train, context, seed, augmented_share)
+        self.rounds = Rounds(corpus.train, context, seed, batch_size=batch_size, augmented_share=augmented_share)
         self._buffers = BatchBuffers(corpus.shape.frame_codes, pin_memory=pin_memory)
         self.set_epoch(1)
 

@@ -9,6 +9,9 @@ ROUND_WINDOWS = 256
 """About how many windows a round has at least, where recordings can be visited in several variants."""
 EPOCH_WINDOWS = 512
 """About how many windows of a round an epoch has at most, so that a validation never is far away, ..."""
+EPOCH_STEPS = 40
+"""About how many steps an epoch has at most where a round visits all recordings several times: long windows are many
+steps, and whether a training still gains is seen an epoch at a time."""
 MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
 LEAST_PATIENCE = 3
@@ -40,9 +43,14 @@ def variants_heard(recorded: int, copies: int, augmented_share: float) -> int:
     return recorded + min(copies, round(recorded * augmented_share / (1 - augmented_share)))
 
 
-def epochs_per_round(windows: int) -> int:
-    """Over how many epochs a round of so many windows is shared out: one, but for large corpora."""
-    return min(max(1, round(windows / EPOCH_WINDOWS)), MOST_PARTS)
+def epochs_per_round(once: int, visits: int, batch_size: int) -> int:
+    """Over how many epochs a round is shared out, of `visits` of all recordings, each of so many windows.
+
+    An epoch is long enough to hear all recordings about once, but for large corpora.
+    """
+    windows = once * visits
+    parts = min(round(windows / batch_size / EPOCH_STEPS), visits)
+    return min(max(1, round(windows / EPOCH_WINDOWS), parts), MOST_PARTS)
 
 
 def as_good_as_best(perplexities: Sequence[float], best: float) -> int:

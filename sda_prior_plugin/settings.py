@@ -214,7 +214,7 @@ class PriorSettings:
             copies = copies_of_each(sum(train_seconds)) if min(train_seconds) <= LONGEST_COPIED else 0
         recorded = int(values["start_offsets"]) if variants is None else variants
         visits = visits_per_round(windows, variants_heard(recorded, copies, float(values["augmented_share"])))
-        parts = epochs_per_round(windows * visits)
+        parts = epochs_per_round(windows, visits, batch_size)
         steps_per_epoch = math.ceil(windows * visits / parts / batch_size)
         epochs = min(max(math.ceil(tier.rounds * parts), round(tier.steps / steps_per_epoch)), MOST_AUTO_EPOCHS)
         if "epochs" in values and "patience" not in {*given, *tier.changed}:

@@ -1,7 +1,7 @@
 """Which stretches of the recordings an epoch visits, and in which order.
 
-A round visits every recording equally often, each time in another variant; an epoch is a round or, for a large corpus,
-a part of one.
+A round visits every recording equally often, each time in another variant; an epoch is a round or, where that is much
+sound, a part of one.
 """
 
 from __future__ import annotations
@@ -81,21 +81,24 @@ def segments(sequences: CodeSequences, windows: Windows) -> np.ndarray:
 class Rounds:
     """The windows of one epoch after another; the same `seed` and epoch give the same ones.
 
-    About `augmented_share` of what it visits are copies, of recordings that have some.
+    About `augmented_share` of what it visits are copies, of recordings that have some. How long an epoch is depends on
+    the `batch_size`, too, the windows of a step.
 
     A round is planned once and kept while its epochs are read. Its windows come in random order. Those of large codes
     come segment by segment, the segments in random order and the windows of each in random order: memory that the whole
     would not fit, and disks, are fast only for what lies close together.
     """
 
-    def __init__(self, sequences: CodeSequences, context: int, seed: int, augmented_share: float = 0.0) -> None:
+    def __init__(
+        self, sequences: CodeSequences, context: int, seed: int, *, batch_size: int, augmented_share: float = 0.0
+    ) -> None:
         self.sequences, self.context, self.seed, self.augmented_share = sequences, context, seed, augmented_share
         first = sequences.first_variants
         once = windows_once(sequences.lengths[first[:-1]].tolist(), context)
         copies = np.bincount(sequences.recordings, sequences.copies)
         variants = variants_heard(int((np.diff(first) - copies).max()), int(copies.max()), augmented_share)
         self.visits = visits_per_round(once, variants)
-        self.epochs = epochs_per_round(once * self.visits)
+        self.epochs = epochs_per_round(once, self.visits, batch_size)
         self._planned: tuple[int, Windows] | None = None
 
     def epoch(self, epoch: int) -> Windows:

@@ -122,7 +122,7 @@ def test_an_epoch_holds_each_of_its_windows_once_in_rows_no_longer_than_the_long
     source = batches_of(corpus, context=context)
     source.set_epoch(epoch)
     batches = copies(source)
-    windows = Rounds(corpus.train, context, seed=0).epoch(epoch)
+    windows = Rounds(corpus.train, context, seed=0, batch_size=4).epoch(epoch)
     seen = [(*frames.ravel(),) for batch in batches for frames in batch.frames[:, 1]]
     firsts = zip(windows.sequence, windows.first_frame, strict=True)
     assert sorted(seen) == sorted((*corpus.train[s][f].ravel(),) for s, f in firsts)

@@ -63,8 +63,7 @@ def test_many_codes_are_no_small_dataset_however_few_the_files(
 
 def test_an_archive_is_heard_once_at_least_and_validated_often() -> None:
     chosen = PriorSettings.for_size(file_count=6000, train_seconds=[600.0] * 6000)
-    windows = 6000 * 75
-    assert epochs_per_round(windows) == MOST_PARTS == chosen.epochs
+    assert epochs_per_round(6000 * 75, 1, chosen.batch_size) == MOST_PARTS == chosen.epochs
     assert (chosen.batch_size, chosen.start_offsets) == (32, 1)
 
 
@@ -82,8 +81,9 @@ def test_shorter_recordings_make_larger_batches() -> None:
 @pytest.mark.parametrize(("count", "seconds"), [(25, 1.0), (46, 1.7), (80, 6.0)])
 def test_training_takes_about_the_tiers_steps_whatever_the_dataset(count: int, seconds: float) -> None:
     chosen = PriorSettings.for_size(file_count=count, train_seconds=[seconds] * count)
-    windows = count * visits_per_round(count, chosen.start_offsets)
-    steps = chosen.epochs * math.ceil(windows / epochs_per_round(windows) / chosen.batch_size)
+    visits = visits_per_round(count, chosen.start_offsets)
+    parts = epochs_per_round(count, visits, chosen.batch_size)
+    steps = chosen.epochs * math.ceil(count * visits / parts / chosen.batch_size)
     assert steps == pytest.approx(choose_tier(read_tiers(), count, count * seconds).steps, rel=0.15)
 
 

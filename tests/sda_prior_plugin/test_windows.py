@@ -58,7 +58,7 @@ def test_a_round_visits_so_many_variants_of_each_recording_whole(
 ) -> None:
     names = [str(number) for number, lengths in enumerate(recordings) for _ in lengths]
     sequences = sequences_of([length for lengths in recordings for length in lengths], names)
-    rounds = Rounds(sequences, context, seed)
+    rounds = Rounds(sequences, context, seed, batch_size=8)
     rounds.visits = visits
     seen = visits_of_frames(sequences, rounds.round(0))
     assert all(len(set(counts.tolist())) == 1 for counts in seen)
@@ -68,7 +68,7 @@ def test_a_round_visits_so_many_variants_of_each_recording_whole(
 
 def test_in_the_long_run_all_variants_are_visited_equally_often_and_cuts_fall_everywhere() -> None:
     sequences = sequences_of([30] * 8, ["a"] * 8)
-    rounds = Rounds(sequences, 10, seed=0)
+    rounds = Rounds(sequences, 10, seed=0, batch_size=8)
     rounds.visits = 2
     windows = joined([rounds.round(number) for number in range(400)])
     assert np.bincount(windows.sequence[windows.first_frame == 0]) == pytest.approx(100, abs=35)
@@ -79,8 +79,8 @@ def test_in_the_long_run_all_variants_are_visited_equally_often_and_cuts_fall_ev
 @pytest.mark.parametrize("count", [100, 700, 2000])
 def test_a_round_of_a_large_corpus_is_shared_out_over_epochs(count: int) -> None:
     """So that a validation is never far away; over the epochs of a round every recording is visited once."""
-    rounds = Rounds(sequences_of([2] * count), 8, seed=0)
-    epochs = epochs_per_round(count)
+    rounds = Rounds(sequences_of([2] * count), 8, seed=0, batch_size=8)
+    epochs = epochs_per_round(count, 1, 8)
     windows = [rounds.epoch(epoch) for epoch in range(1, 2 * epochs + 1)]
     assert max(len(some) for some in windows) <= 1.5 * EPOCH_WINDOWS
     for some in (windows[:epochs], windows[epochs:]):
@@ -88,8 +88,19 @@ def test_a_round_of_a_large_corpus_is_shared_out_over_epochs(count: int) -> None
     assert windows[0].sequence.tolist() != windows[epochs].sequence.tolist()
 
 
+def test_a_round_of_several_visits_in_many_steps_is_shared_out_and_each_epoch_hears_all_about_once() -> None:
+    """A few long recordings are many steps of few windows; a training is to end soon after it gains no more."""
+    assert epochs_per_round(8, 32, batch_size=3) == 2
+    assert epochs_per_round(75, 3, batch_size=2) == 3
+    assert epochs_per_round(75, 3, batch_size=8) == 1
+    assert epochs_per_round(400, 1, batch_size=1) == 1
+    assert epochs_per_round(150, 2, batch_size=1) == 2
+
+
 def test_a_round_of_many_recordings_leaves_variants_for_the_next() -> None:
-    windows = Rounds(sequences_of([2] * 1000, [str(number // 8) for number in range(1000)]), 8, seed=0).epoch(1)
+    windows = Rounds(
+        sequences_of([2] * 1000, [str(number // 8) for number in range(1000)]), 8, seed=0, batch_size=8
+    ).epoch(1)
     assert len(windows) == 250
     assert np.bincount(windows.sequence // 8).tolist() == [2] * 125
     assert len(set(windows.sequence.tolist())) == 250
@@ -97,10 +108,10 @@ def test_a_round_of_many_recordings_leaves_variants_for_the_next() -> None:
 
 def test_an_epoch_is_the_same_whatever_was_asked_for_before() -> None:
     sequences = sequences_of([20] * 700)
-    rounds = Rounds(sequences, 8, seed=3)
+    rounds = Rounds(sequences, 8, seed=3, batch_size=8)
     asked = [rounds.epoch(epoch) for epoch in (9, 2, 1, 9)]
     for epoch, windows in zip((9, 2, 1, 9), asked, strict=True):
-        alone = Rounds(sequences, 8, seed=3).epoch(epoch)
+        alone = Rounds(sequences, 8, seed=3, batch_size=8).epoch(epoch)
         assert all(np.array_equal(a, b) for a, b in zip(vars(alone).values(), vars(windows).values(), strict=True))
 
 
@@ -117,10 +128,10 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def test_large_codes_are_visited_segment_by_segment_and_everything_once(small_segments: Callable[[], None]) -> None:
     sequences = sequences_of([20] * 500)
-    plain = Rounds(sequences, 8, seed=0).round(0)
+    plain = Rounds(sequences, 8, seed=0, batch_size=8).round(0)
     assert not segments(sequences, plain).any()
     small_segments()
-    windows = Rounds(sequences, 8, seed=0).round(0)
+    windows = Rounds(sequences, 8, seed=0, batch_size=8).round(0)
     assert all((counts == 1).all() for counts in visits_of_frames(sequences, windows))
     segment = segments(sequences, windows)
     order = segment[np.flatnonzero(np.diff(segment, prepend=-1))]
@@ -138,7 +149,7 @@ def test_codes_that_are_not_large_come_in_the_plain_random_order(small_segments:
     chosen = windows_module.chosen_variants(sequences, 1, rng)
     windows = whole_windows(sequences, 8, chosen, rng.integers(0, 8, len(chosen)))
     expected = windows[rng.permutation(len(windows))]
-    found = Rounds(sequences, 8, seed=5).round(0)
+    found = Rounds(sequences, 8, seed=5, batch_size=8).round(0)
     assert all(np.array_equal(a, b) for a, b in zip(vars(expected).values(), vars(found).values(), strict=True))
 
 
