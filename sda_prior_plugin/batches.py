@@ -186,14 +186,18 @@ def filled_batches(
         yield batch
 
 
-def equal_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows of each batch, int `[rows]`, of `batch_size` on average, in random order: about as many frames in each.
-
-    Rows of about the same length are together: neighbours when they are sorted by length in stretches of some batches.
-    """
-    number = np.arange(len(lengths)) // (STRETCH_BATCHES * batch_size)
+def sorted_in_stretches(lengths: np.ndarray, stretch: int) -> np.ndarray:
+    """Rows in an order in which neighbours are of about the same length: sorted in stretches of so many."""
+    number = np.arange(len(lengths)) // stretch
     longest_first = number * (1 + int(lengths.max())) + np.where(number % 2, lengths, lengths.max() - lengths)
-    rows = np.argsort(longest_first, kind="stable")  # and in every second stretch last, so that neighbours are alike
+    return np.argsort(longest_first, kind="stable")  # in every second stretch longest last, for its ends to fit
+
+
+def equal_batches(lengths: np.ndarray, rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Neighbours among `rows` for each batch, int `[rows of it]`, `batch_size` on average, the batches in random order.
+
+    Each has about as many frames, given the `lengths` of all rows.
+    """
     frames = np.cumsum(lengths[rows])
     count, least, most = -(-len(lengths) // batch_size), int(lengths.max()), int(frames[-1])
     while least < most:  # to the least that the largest has to hold
@@ -217,9 +221,9 @@ class CodeBatches(IterableDataset[Batch]):
     """The training batches of a corpus, epoch after epoch; the same seed, epoch and number give the same batch.
 
     Iterating it gives the batches of the epoch that `set_epoch` has set, at first those of epoch 1. All have about as
-    many frames, so that each tells as much: few long windows, or many short ones. Windows of about the same length
-    share a batch, so that little of it is padding. Each batch overwrites the one before: finish with it, or copy it,
-    before the next.
+    many frames, so that each tells as much. Windows of about the same length share a batch, so that little of it is
+    padding, unless it is to be `mixed`, and tell of as many recordings as any. Each batch overwrites the one before:
+    finish with it, or copy it, before the next.
 
     In a `DataLoader` give `batch_size=None`, for these are batches already; they come as tensors. Its workers share the
     batches among them without overlap, and give copies. Workers that live on from epoch to epoch
@@ -233,6 +237,7 @@ class CodeBatches(IterableDataset[Batch]):
         rank, world_size: this process among those that share an epoch: it gets every `world_size`-th batch.
         pin_memory: whether a GPU will fetch the batches.
         augmented_share: about the share of the windows that are of copies, where there are some.
+        mixed: whether windows of all lengths share a batch.
     """
 
     def __init__(
@@ -246,12 +251,13 @@ class CodeBatches(IterableDataset[Batch]):
         world_size: int = 1,
         pin_memory: bool = False,
         augmented_share: float = 0.0,
+        mixed: bool = False,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}; of {world_size} processes it must be from 0 to {world_size - 1}")
         self.sequences, self.shape = corpus.train, corpus.shape
         self.context, self.batch_size, self.seed = context, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.mixed = rank, world_size, mixed
         self.rounds = Rounds(corpus.train, context, seed, batch_size=batch_size, augmented_share=augmented_share)
         self._buffers = BatchBuffers(corpus.shape.frame_codes, pin_memory=pin_memory)
         self.set_epoch(1)
@@ -260,7 +266,10 @@ class CodeBatches(IterableDataset[Batch]):
         """Go to an epoch, counted from 1, and past the first so many of the batches that this process has in it."""
         windows = self.rounds.epoch(epoch)
         rng = np.random.default_rng([self.seed, epoch, 1])
-        chosen = equal_batches(windows.frames, self.batch_size, rng)
+        rows = np.arange(len(windows))  # of windows in random order
+        if not self.mixed:
+            rows = sorted_in_stretches(windows.frames, STRETCH_BATCHES * self.batch_size)
+        chosen = equal_batches(windows.frames, rows, self.batch_size, rng)
         self._plan = BatchPlan.of(self.sequences, windows, chosen)
         self._numbers = range(self.rank, len(chosen), self.world_size)[batch:]
 

@@ -5,13 +5,15 @@ Shapes: B sequences, T positions (bands, one after another), D hidden size, H he
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sda_prior_plugin.packing import Packing, in_rows, packed
+from sda_prior_plugin.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Rotation:
         cos, sin = angle.cos(), angle.sin()
         return cls(torch.cat([cos, cos], dim=-1).to(like), torch.cat([-sin, sin], dim=-1).to(like))
 
+    def begin(self, count: int) -> Rotation:
+        """That of the first so many positions of these."""
+        return Rotation(self.cos[:count], self.sin[:count])
+
     def __call__(self, x: Tensor) -> Tensor:
         """`x [..., T, d]`, rotated."""
         return x * self.cos + x.roll(x.shape[-1] // 2, dims=-1) * self.sin
@@ -116,11 +122,20 @@ class Attention(nn.Module):
         self.inputs = Linear(size, 3 * size, bias=False)
         self.output = Linear(size, size, bias=False)
 
-    def forward(
-        self, x: Tensor, rotation: Rotation, cache: LayerCache | None, packing: Packing | None
-    ) -> tuple[Tensor, LayerCache]:
-        inputs = in_rows(self.inputs(x), packing)
-        (batch, length), size = inputs.shape[:2], x.shape[-1]
+    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
+        y, kept = self._attended(self.inputs(x), rotation, cache)
+        return self.output(y), kept
+
+    def packed(self, x: Tensor, rotation: Rotation, packing: Packing) -> Tensor:
+        """The same for the positions of a packing, `x [P, D]`."""
+
+        def attended_rows(rows: Tensor) -> Tensor:
+            return self._attended(rows, rotation.begin(rows.shape[1]), None)[0]
+
+        return self.output(packing.by_rows(self.inputs(x), attended_rows))
+
+    def _attended(self, inputs: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
+        batch, length, size = inputs.shape[0], inputs.shape[1], inputs.shape[2] // 3
         split = inputs.view(batch, length, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = split.unbind()  # each [B, H, T, d]
         query, key = rotation(query), rotation(key)
@@ -129,13 +144,15 @@ class Attention(nn.Module):
         seen = key.shape[2]
         mask = None
         if length > 1 and seen > min(length, self.window):  # otherwise plain causal attention says the same
-            back = torch.arange(seen - length, seen, device=x.device)[:, None] - torch.arange(seen, device=x.device)
+            back = torch.arange(seen - length, seen, device=inputs.device)[:, None] - torch.arange(
+                seen, device=inputs.device
+            )
             mask = (back >= 0) & (back < self.window)
         elif length == 1:
             key, value = key[:, :, -self.window :], value[:, :, -self.window :]
         y = attended(query, key, value, mask, causal=mask is None and length > 1)
         kept = LayerCache(key[:, :, -(self.window - 1) :], value[:, :, -(self.window - 1) :])
-        return self.output(packed(y.transpose(1, 2).reshape(batch, length, size), packing)), kept
+        return y.transpose(1, 2).reshape(batch, length, size), kept
 
 
 def feed_forward(size: int) -> nn.Sequential:
@@ -153,12 +170,15 @@ class Block(nn.Module):
         self.mlp = feed_forward(size)
         self.dropout = Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, rotation: Rotation, cache: LayerCache | None, packing: Packing | None
-    ) -> tuple[Tensor, LayerCache]:
-        y, kept = self.attention(self.norm(x), rotation, cache, packing)
+    def forward(self, x: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
+        y, kept = self.attention(self.norm(x), rotation, cache)
         x = x + self.dropout(y)
         return x + self.dropout(self.mlp(x)), kept
+
+    def packed(self, x: Tensor, rotation: Rotation, packing: Packing) -> Tensor:
+        """The same for the positions of a packing, `x [P, D]`."""
+        x = x + self.dropout(self.attention.packed(self.norm(x), rotation, packing))
+        return x + self.dropout(self.mlp(x))
 
 
 class TransformerCore(nn.Module):
@@ -172,17 +192,21 @@ class TransformerCore(nn.Module):
             for _ in range(settings.layers)
         )
 
-    def forward(
-        self, x: Tensor, state: TransformerState | None, packing: Packing | None = None
-    ) -> tuple[Tensor, TransformerState]:
+    def forward(self, x: Tensor, state: TransformerState | None) -> tuple[Tensor, TransformerState]:
         start = state.position if state else 0
-        length = x.shape[1] if packing is None else packing.shape[1]
-        rotation = Rotation.of(start, length, self.head_size, x)
+        rotation = Rotation.of(start, x.shape[1], self.head_size, x)
         kept = []
         for index, block in enumerate(self.blocks):
-            x, cache = block(x, rotation, state.layers[index] if state else None, packing)
+            x, cache = block(x, rotation, state.layers[index] if state else None)
             kept.append(cache)
-        return x, TransformerState(tuple(kept), start + length)
+        return x, TransformerState(tuple(kept), start + x.shape[1])
+
+    def packed(self, x: Tensor, packing: Packing) -> Tensor:
+        """What `forward` gives of rows from their start on, for the positions of a packing, `x [P, D]`."""
+        rotation = Rotation.of(0, packing.longest, self.head_size, x)
+        for block in self.blocks:
+            x = cast(Block, block).packed(x, rotation, packing)
+        return x
 
 
 class GruCore(nn.Module):
@@ -195,15 +219,25 @@ class GruCore(nn.Module):
         self.norms = nn.ModuleList(Norm(size) for _ in range(settings.layers))
         self.dropout = Dropout(settings.dropout)
 
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, ...] | None, packing: Packing | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         kept = []
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
-            y, hidden = layer(in_rows(norm(x).float(), packing), state[index] if state else None)
+            y, hidden = layer(norm(x).float(), state[index] if state else None)
             kept.append(hidden)
-            x = x + self.dropout(packed(y, packing).to(x.dtype))
+            x = x + self.dropout(y.to(x.dtype))
         return x, tuple(kept)
+
+    def packed(self, x: Tensor, packing: Packing) -> Tensor:
+        """What `forward` gives of rows from their start on, for the positions of a packing, `x [P, D]`."""
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            y = packing.by_rows(norm(x).float(), functools.partial(_read_through, layer))
+            x = x + self.dropout(y.to(x.dtype))
+        return x
+
+
+def _read_through(layer: nn.Module, rows: Tensor) -> Tensor:
+    """What a recurrent layer gives of rows from their start on."""
+    return layer(rows)[0]
 
 
 CoreState = TransformerState | tuple[Tensor, ...]

@@ -155,22 +155,36 @@ class PriorNetwork(nn.Module):
         state: CoreState | None,
         dtype: torch.dtype = torch.float32,
         kinds: Tensor | None = None,
-        packing: Packing | None = None,
     ) -> tuple[Tensor, CoreState]:
         """What the network knows before each of T bands, `[B, T, D]`, and the state to go on from.
 
-        With a `packing` of these all is `[P, …]` instead of `[B, T, …]`.
+        Args:
+            tables, previous, frame_back, band, frame: as `embedded` has them.
+            state: where an earlier call on the bands just before left off.
+            dtype: the precision to compute in.
+            kinds: int `[B, 1]`, which kind of copy each sequence is; None for all as recorded.
+        """
+        x = self.embedded(tables, previous, frame_back, band, frame, kinds)
+        return self.core(self.dropout(x.to(dtype)), state)
+
+    def embedded(
+        self,
+        tables: Tables,
+        previous: Tensor,
+        frame_back: Tensor,
+        band: Tensor,
+        frame: Tensor,
+        kinds: Tensor | None = None,
+    ) -> Tensor:
+        """What the core reads before each of some bands, `[…, D]`.
 
         Args:
             tables: from `tables`.
-            previous: int `[B, T, L]`, the codes of the band before each; the last of a frame stands before the first.
-            frame_back: int `[B, T, L]`, the codes of the same band one frame before.
-            band: int `[T]`, or `[P]`, the place of each in its frame.
-            frame: int `[B, T]`, its frame, counted from the recording's start.
-            state: where an earlier call on the bands just before left off.
-            dtype: the precision to compute in.
-            kinds: int `[B, 1]`, or `[P]`, which kind of copy each is of; None for all as recorded, to which nothing is
-                added.
+            previous: int `[…, L]`, the codes of the band before each; the last of a frame stands before the first.
+            frame_back: int `[…, L]`, the codes of the same band one frame before.
+            band: int, the place of each in its frame.
+            frame: int `[…]`, its frame, counted from the recording's start.
+            kinds: int, which kind of copy each is of; None for all as recorded, to which nothing is added.
         """
         # lookups by F.embedding throughout: the gradient of plain indexing is summed in no fixed order
         x = F.embedding(self.rows(previous), tables.previous).sum(-2)
@@ -178,7 +192,7 @@ class PriorNetwork(nn.Module):
         x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
         if kinds is not None and self.kind is not None:
             x = x + F.embedding(kinds, F.pad(self.kind, (0, 0, 1, 0)))
-        return self.core(self.dropout(x.to(dtype)), state, packing)
+        return x
 
     def level_logits(self, tables: Tables, y: Tensor, known: Tensor, first: int = 0) -> Tensor:
         """Logits of the levels `first`, `first + 1`, … of bands.
@@ -267,15 +281,7 @@ class PriorNetwork(nn.Module):
         flat = codes.flatten(0, 1)
         frame_back, previous, own = (flat[(here + ahead).clamp(max=len(flat) - 1)] for ahead in (0, bands - 1, bands))
         tables = self.tables()
-        y, _ = self.read(
-            tables,
-            previous,
-            frame_back,
-            packing.places % bands,
-            first_frame[packing.rows] + packing.places // bands,
-            None,
-            dtype,
-            kinds[packing.rows],
-            packing,
-        )
+        frame = first_frame[packing.rows] + packing.places // bands
+        x = self.embedded(tables, previous, frame_back, packing.places % bands, frame, kinds[packing.rows])
+        y = self.core.packed(self.dropout(x.to(dtype)), packing)
         return self.level_logits(tables, y, self.known(tables, own, frame_back)), self.end_logits(y), own

@@ -1,11 +1,13 @@
 """Windows of several lengths without their padding: which positions of padded rows are computed, one after another.
 
 What looks at one position alone computes these only; attention and recurrence, which look along a row, get the rows
-back for as long as they need them.
+back for as long as they need them, those of about the same length together.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,49 +18,93 @@ STEPS_PER_OCTAVE = 4
 
 
 @dataclass(frozen=True)
+class Part:
+    """Positions `first` to `end` of a packing: those of some rows, of which the longest has `longest` positions.
+
+    Attributes:
+        at: int `[end - first]`, where each position stands in the rows laid end to end.
+    """
+
+    first: int
+    end: int
+    count: int
+    longest: int
+    at: Tensor
+
+
+@dataclass(frozen=True)
 class Packing:
-    """The P positions of rows `[B, T]` that are computed, and some more, of which nothing counts, to make few shapes.
+    """The P positions of some rows that are computed, and some more, of which nothing counts, to make few shapes.
 
     Attributes:
         rows, places: int `[P]`, the row of each and where in it; 0 and 0 for those that do not count.
-        targets: int `[P]`, where each stands in the rows laid end to end; `B * T` for those that do not count.
         counts: bool `[P]`.
-        shape: B and T.
+        parts: rows of about the same length, the longest first.
     """
 
     rows: Tensor
     places: Tensor
-    targets: Tensor
     counts: Tensor
-    shape: tuple[int, int]
+    parts: tuple[Part, ...]
 
     @classmethod
-    def of(cls, lengths: np.ndarray, longest: int, device: torch.device) -> Packing:
-        """Of rows `[B, longest]`, int `[B]` positions of each from its start on."""
-        total = int(lengths.sum())
+    def of(cls, lengths: np.ndarray, most_parts: int, device: torch.device) -> Packing:
+        """Of rows of so many positions, int `[B]`, in at most so many parts."""
+        order = np.argsort(-lengths, kind="stable")
+        longest_first = lengths[order]
+        ends = np.cumsum(longest_first)
+        total = int(ends[-1])
         rows, places = np.zeros((2, packed_length(total)), np.int64)
-        rows[:total] = np.repeat(np.arange(len(lengths)), lengths)
-        places[:total] = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        counts = np.arange(len(rows)) < total
-        targets = np.where(counts, rows * longest + places, len(lengths) * longest)
-        parts = [torch.as_tensor(one).to(device) for one in (rows, places, targets, counts)]
-        return cls(parts[0], parts[1], parts[2], parts[3], (len(lengths), longest))
+        rows[:total] = np.repeat(order, longest_first)
+        places[:total] = np.arange(total) - np.repeat(ends - longest_first, longest_first)
+        parts, number = [], np.repeat(np.arange(len(lengths)), longest_first)
+        for begin, stop in itertools.pairwise([0, *cuts(longest_first, most_parts), len(lengths)]):
+            first, end, longest = (
+                int(ends[begin] - longest_first[begin]),
+                int(ends[stop - 1]),
+                int(longest_first[begin]),
+            )
+            at = (number[first:end] - begin) * longest + places[first:end]
+            parts.append(Part(first, end, stop - begin, longest, torch.as_tensor(at).to(device)))
+        here = [torch.as_tensor(one).to(device) for one in (rows, places, np.arange(len(rows)) < total)]
+        return cls(here[0], here[1], here[2], tuple(parts))
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest row."""
+        return self.parts[0].longest
+
+    def by_rows(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a function of rows `[B, T, D]` gives, of positions `x [P, D]` and for them: `[P, D of what it gives]`.
+
+        It may look along the rows, back only: after the end of each there are zeros.
+        """
+        done = []
+        for part in self.parts:
+            rows = x.new_zeros(part.count * part.longest, x.shape[-1]).index_copy(0, part.at, x[part.first : part.end])
+            given = function(rows.view(part.count, part.longest, -1))
+            done.append(given.flatten(0, 1).index_select(0, part.at))
+        return torch.cat([*done, done[0].new_zeros(len(x) - self.parts[-1].end, done[0].shape[-1])])
 
 
-def in_rows(x: Tensor, packing: Packing | None) -> Tensor:
-    """`x [P, D]` as rows `[B, T, D]`, with zeros where nothing is computed; without a packing it is in rows already."""
-    if packing is None:
-        return x
-    batch, longest = packing.shape
-    rows = x.new_zeros(batch * longest + 1, x.shape[-1]).index_copy(0, packing.targets, x)
-    return rows[:-1].view(batch, longest, -1)
+def cuts(longest_first: np.ndarray, most_parts: int) -> list[int]:
+    """Where rows of these lengths, falling, are cut into parts, for attention to compute as little as it can.
 
-
-def packed(rows: Tensor, packing: Packing | None) -> Tensor:
-    """Rows `[B, T, D]` as `[P, D]`, or as they are without a packing."""
-    if packing is None:
-        return rows
-    return rows.flatten(0, 1).index_select(0, packing.rows * packing.shape[1] + packing.places)
+    Each cut is where it saves the most, one after another.
+    """
+    found = [0, len(longest_first)]
+    areas = longest_first.astype(np.float64) ** 2
+    for _ in range(most_parts - 1):
+        saved = [
+            ((stop - row) * (areas[begin] - areas[row]), row)
+            for begin, stop in itertools.pairwise(found)
+            for row in range(begin + 1, stop)
+        ]
+        most, row = max(saved, default=(0.0, 0))
+        if most <= 0:
+            break
+        found = sorted([*found, row])
+    return found[1:-1]
 
 
 def packed_length(positions: int) -> int:

@@ -136,16 +136,28 @@ def test_an_epoch_holds_each_of_its_windows_once_in_rows_no_longer_than_the_long
     seed=st.integers(0, 9),
 )
 @settings(deadline=None)
-def test_batches_are_of_so_many_windows_on_average_and_as_equal_as_their_windows_let_them(
+def test_batches_are_of_so_many_windows_on_average_and_about_equally_many_frames(
     lengths: list[int], batch_size: int, seed: int
 ) -> None:
     """None has more than a window above the mean."""
-    batches = equal_batches(np.array(lengths), batch_size, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(lengths))
+    batches = equal_batches(np.array(lengths), rows, batch_size, rng)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     count = -(-len(lengths) // batch_size)
     assert len(batches) <= count
     largest = max(sum(lengths[row] for row in batch) for batch in batches)
     assert largest < sum(lengths) / count + max(lengths)
+
+
+def test_where_windows_are_mixed_each_batch_tells_of_long_and_short_ones() -> None:
+    corpus = corpus_of([2] * 60 + [30] * 60)
+    spans = [
+        np.mean([np.ptp(batch.lengths) for batch in CodeBatches(corpus, context=32, batch_size=8, seed=0, mixed=mixed)])
+        for mixed in (False, True)
+    ]
+    assert spans[0] < 6
+    assert spans[1] > 20
 
 
 def test_an_epoch_visits_every_recording_equally_often_each_time_in_another_variant() -> None:

@@ -13,22 +13,41 @@ from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.optimizing import batch_loss
-from sda_prior_plugin.packing import Packing, in_rows, packed, packed_length
+from sda_prior_plugin.packing import Packing, cuts, packed_length
 from sda_prior_plugin.prior import window_log2_probs
 
 SHAPE = CodeShape(bands=3, levels=2, codebook_size=8)
 CPU = torch.device("cpu")
 
 
-@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6))
-def test_positions_come_back_to_their_rows_and_nothing_else_does(lengths: list[int]) -> None:
-    packing = Packing.of(np.array(lengths), 9, CPU)
-    assert int(packing.counts.sum()) == sum(lengths)
-    rows = torch.arange(1.0, 1 + len(lengths) * 9).view(len(lengths), 9, 1)
-    inside = torch.arange(9) < torch.tensor(lengths)[:, None]
-    again = in_rows(packed(rows, packing), packing)
-    assert torch.equal(again[inside], rows[inside])
-    assert not again[~inside].any()
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), most_parts=st.integers(1, 4))
+def test_what_looks_along_rows_sees_each_from_its_start_on_and_no_other(lengths: list[int], most_parts: int) -> None:
+    """Sums along rows of the number of each, and of ones: of its places, and only of itself."""
+    packing = Packing.of(np.array(lengths), most_parts, CPU)
+    numbers = (1.0 + packing.rows) * packing.counts
+    sums = packing.by_rows(torch.stack([numbers, packing.counts.float()], 1), lambda rows: rows.cumsum(1))
+    count = sum(lengths)
+    assert packing.counts.tolist() == [True] * count + [False] * (len(numbers) - count)
+    assert sums[:count, 1].tolist() == (packing.places[:count] + 1).tolist()
+    assert sums[:count, 0].tolist() == (numbers[:count] * sums[:count, 1]).tolist()
+    assert not sums[count:].any()
+    assert torch.bincount(packing.rows[:count], minlength=len(lengths)).tolist() == lengths
+    assert len(packing.parts) <= most_parts
+    assert packing.longest == max(lengths)
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12))
+def test_the_first_cut_of_rows_saves_the_most_and_another_one_saves_more(lengths: list[int]) -> None:
+    falling = np.sort(np.array(lengths))[::-1]
+
+    def computed(at: list[int]) -> int:
+        ends = [*at, len(falling)]
+        return sum((end - begin) * int(falling[begin]) ** 2 for begin, end in zip([0, *at], ends, strict=True))
+
+    assert cuts(falling, 1) == []
+    two = cuts(falling, 2)
+    assert computed(two) == min(computed([row]) if row else computed([]) for row in range(len(falling)))
+    assert computed(cuts(falling, 3)) <= computed(two)
 
 
 @given(positions=st.integers(0, 100_000))
