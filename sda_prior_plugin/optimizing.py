@@ -119,8 +119,9 @@ def batch_loss(
     own = own.clamp(max=logits.shape[-1] - 1)
     codes = F.cross_entropy(logits.flatten(0, 1), own.flatten(), reduction="none").view(own.shape).sum(-1)
     goes_on = -F.logsigmoid(-ends) * (places % bands == 0)
-    bits = (codes + goes_on) * inside / math.log(2)
-    end_bits = -F.logsigmoid(ends) * over / math.log(2)
+    nothing = torch.zeros((), device=device)  # not a product with zero: what does not count may be infinite
+    bits = torch.where(inside, codes + goes_on, nothing) / math.log(2)
+    end_bits = torch.where(over, -F.logsigmoid(ends), nothing) / math.log(2)
     return bits.sum(), end_bits.sum(), (bits.detach() * (kinds[rows] == 0)).sum()
 
 
