@@ -61,7 +61,7 @@ class BatchPlan:
 
     @classmethod
     def of(cls, sequences: CodeSequences, windows: Windows, chosen: Sequence[np.ndarray]) -> BatchPlan:
-        """The plan of the batches of the `chosen` windows, int `[rows]` each, in as many rows as the longest needs."""
+        """The plan of the batches of the `chosen` windows, int `[rows]` each, in rows as long as the longest one."""
         ends = np.cumsum([len(one) for one in chosen])
         batches = [slice(int(end) - len(one), int(end)) for one, end in zip(chosen, ends, strict=True)]
         frame_codes = math.prod(sequences.codes.shape[1:])
@@ -221,9 +221,9 @@ class CodeBatches(IterableDataset[Batch]):
     """The training batches of a corpus, epoch after epoch; the same seed, epoch and number give the same batch.
 
     Iterating it gives the batches of the epoch that `set_epoch` has set, at first those of epoch 1. All have about as
-    many frames, so that each tells as much. Windows of about the same length share a batch, so that little of it is
-    padding, unless it is to be `mixed`, and tell of as many recordings as any. Each batch overwrites the one before:
-    finish with it, or copy it, before the next.
+    many frames. Windows of about the same length share a batch, so that little of it is padding; with `mixed`, windows
+    of all lengths do, so that each batch tells of several recordings. Each batch overwrites the one before: finish with
+    it, or copy it, before the next.
 
     In a `DataLoader` give `batch_size=None`, for these are batches already; they come as tensors. Its workers share the
     batches among them without overlap, and give copies. Workers that live on from epoch to epoch

@@ -144,9 +144,8 @@ class Attention(nn.Module):
         seen = key.shape[2]
         mask = None
         if length > 1 and seen > min(length, self.window):  # otherwise plain causal attention says the same
-            back = torch.arange(seen - length, seen, device=inputs.device)[:, None] - torch.arange(
-                seen, device=inputs.device
-            )
+            places = torch.arange(seen, device=inputs.device)
+            back = places[seen - length :, None] - places
             mask = (back >= 0) & (back < self.window)
         elif length == 1:
             key, value = key[:, :, -self.window :], value[:, :, -self.window :]
@@ -182,7 +181,12 @@ class Block(nn.Module):
 
 
 class TransformerCore(nn.Module):
-    """Layers of causal attention, each over a sliding window, so that any length can be read and made."""
+    """Layers of causal attention, each over a sliding window, so that any length can be read and made.
+
+    In training, attention takes the rows of a batch in `most_parts` at most, which costs nothing.
+    """
+
+    most_parts = 3
 
     def __init__(self, settings: NetworkSettings, bands: int) -> None:
         super().__init__()
@@ -210,7 +214,12 @@ class TransformerCore(nn.Module):
 
 
 class GruCore(nn.Module):
-    """Gated recurrent layers with a residual path around each (Cho et al. 2014), in single precision."""
+    """Gated recurrent layers with a residual path around each (Cho et al. 2014), in single precision.
+
+    They take as long for few rows as for many, and so all of a batch at once.
+    """
+
+    most_parts = 1
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()

@@ -145,28 +145,6 @@ class PriorNetwork(nn.Module):
         """Where in the tables the codes `[..., L]` stand."""
         return codes + torch.arange(self.shape.levels, device=codes.device) * (self.shape.codebook_size + 1)
 
-    def read(
-        self,
-        tables: Tables,
-        previous: Tensor,
-        frame_back: Tensor,
-        band: Tensor,
-        frame: Tensor,
-        state: CoreState | None,
-        dtype: torch.dtype = torch.float32,
-        kinds: Tensor | None = None,
-    ) -> tuple[Tensor, CoreState]:
-        """What the network knows before each of T bands, `[B, T, D]`, and the state to go on from.
-
-        Args:
-            tables, previous, frame_back, band, frame: as `embedded` has them.
-            state: where an earlier call on the bands just before left off.
-            dtype: the precision to compute in.
-            kinds: int `[B, 1]`, which kind of copy each sequence is; None for all as recorded.
-        """
-        x = self.embedded(tables, previous, frame_back, band, frame, kinds)
-        return self.core(self.dropout(x.to(dtype)), state)
-
     def embedded(
         self,
         tables: Tables,
@@ -199,7 +177,7 @@ class PriorNetwork(nn.Module):
 
         Args:
             tables: from `tables`.
-            y: `[…, D]`, from `read`.
+            y: `[…, D]`, from the core.
             known: `[…, levels, D]`, for each of those levels the sum of `tables.coarser` over the levels above it,
                 and `tables.same_level`.
             first: the first of the levels.
@@ -243,16 +221,15 @@ class PriorNetwork(nn.Module):
         count = codes.shape[1] - bands
         place = torch.arange(count, device=frames.device)
         tables = self.tables()
-        y, state = self.read(
+        x = self.embedded(
             tables,
             codes[:, bands - 1 : -1],
             codes[:, :count],
             place % bands,
             first_frame[:, None] + place // bands,
-            state,
-            dtype,
             None if kinds is None else kinds[:, None],
         )
+        y, state = self.core(self.dropout(x.to(dtype)), state)
         logits = self.level_logits(tables, y, self.known(tables, codes[:, bands:], codes[:, :count]))
         return logits.unflatten(1, (-1, bands)), self.end_logits(y[:, ::bands]), state
 

@@ -24,9 +24,6 @@ SQUARES_DECAY = 0.95
 LATER_COUNT = 2.0
 """By one more than the power of the step that weights count by in their average: later ones count more."""
 GRADIENT_NORM = 1.0
-MOST_PARTS = 3
-"""Parts that attention takes the rows of a batch in, at most; what is recurrent takes as long for few rows as for many,
-and has one."""
 
 
 class ScheduleFree:
@@ -110,8 +107,7 @@ def batch_loss(
     """
     frames, first_frame, lengths, ended, kinds = (torch.as_tensor(array).to(device) for array in batch)
     bands = network.shape.bands
-    parts = 1 if network.settings.architecture == "gru" else MOST_PARTS
-    packing = Packing.of(batch.lengths * bands + 1, parts, device)
+    packing = Packing.of(batch.lengths * bands + 1, network.core.most_parts, device)
     logits, ends, own = network.packed(frames, first_frame, packing, kinds, dtype)
     rows, places = packing.rows, packing.places
     inside = packing.counts & (places < lengths[rows] * bands)

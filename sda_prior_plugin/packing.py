@@ -19,7 +19,7 @@ STEPS_PER_OCTAVE = 4
 
 @dataclass(frozen=True)
 class Part:
-    """Positions `first` to `end` of a packing: those of some rows, of which the longest has `longest` positions.
+    """Positions `first` to `end` of a packing: those of `count` rows, of which the longest has `longest` positions.
 
     Attributes:
         at: int `[end - first]`, where each position stands in the rows laid end to end.
@@ -59,11 +59,8 @@ class Packing:
         places[:total] = np.arange(total) - np.repeat(ends - longest_first, longest_first)
         parts, number = [], np.repeat(np.arange(len(lengths)), longest_first)
         for begin, stop in itertools.pairwise([0, *cuts(longest_first, most_parts), len(lengths)]):
-            first, end, longest = (
-                int(ends[begin] - longest_first[begin]),
-                int(ends[stop - 1]),
-                int(longest_first[begin]),
-            )
+            longest = int(longest_first[begin])
+            first, end = int(ends[begin]) - longest, int(ends[stop - 1])
             at = (number[first:end] - begin) * longest + places[first:end]
             parts.append(Part(first, end, stop - begin, longest, torch.as_tensor(at).to(device)))
         here = [torch.as_tensor(one).to(device) for one in (rows, places, np.arange(len(rows)) < total)]

@@ -90,7 +90,7 @@ class Run:
             seed=settings.seed,
             pin_memory=device.type == "cuda",
             augmented_share=settings.augmented_share,
-            mixed=settings.architecture != "gru",  # whose time is that of the longest window of each batch
+            mixed=self.network.core.most_parts > 1,  # else a batch takes the time of its longest window
         )
         self.batches = len(self.source)
         self.progress = Progress()
