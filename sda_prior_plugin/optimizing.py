@@ -98,12 +98,11 @@ class ScheduleFree:
                 tensor.copy_(state[part][name])
 
 
-def batch_loss(
-    network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Bits that the network needs for the codes of a batch, bits for its ends, and those for what is as recorded of it.
+def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Bits that the network needs for the windows of a batch and for their ends, and those for what is as recorded.
 
-    On the CPU they share the memory of the batch until `backward` is done.
+    Of the first the bits of each window count by `window_weights`; the second are of codes alone and count alike. On
+    the CPU they share the memory of the batch until `backward` is done.
     """
     frames, first_frame, lengths, ended, kinds = (torch.as_tensor(array).to(device) for array in batch)
     bands = network.shape.bands
@@ -118,7 +117,16 @@ def batch_loss(
     nothing = torch.zeros((), device=device)  # not a product with zero: what does not count may be infinite
     bits = torch.where(inside, codes + goes_on, nothing) / math.log(2)
     end_bits = torch.where(over, -F.logsigmoid(ends), nothing) / math.log(2)
-    return bits.sum(), end_bits.sum(), (bits.detach() * (kinds[rows] == 0)).sum()
+    weights = torch.as_tensor(window_weights(batch.lengths)).to(device)[rows]
+    return ((bits + end_bits) * weights).sum(), (bits.detach() * (kinds[rows] == 0)).sum()
+
+
+def window_weights(lengths: np.ndarray) -> np.ndarray:
+    """What a bit of each window counts in the loss, so that a window counts by the root of its length: float32.
+
+    By its whole length, the few long ones of a batch would say nearly all; alike, a short one too much for what it has.
+    """
+    return np.float32(1) / np.sqrt(np.maximum(lengths, 1), dtype=np.float32)
 
 
 def share_of_batch(batch: Batch, team: Team) -> Batch:

@@ -37,6 +37,7 @@ from sda_prior_plugin.optimizing import (
     own_stream,
     share_of_batch,
     sum_over_team,
+    window_weights,
 )
 from sda_prior_plugin.prior import Prior, perplexity
 from sda_prior_plugin.report import TrainingReport
@@ -133,24 +134,23 @@ def train_epoch(run: Run, tell: Tell) -> str:
     for batch in run.source:
         if run.team.stopping:
             return STOPPED
-        codes, recorded = batch.lengths.sum(), batch.lengths[batch.kinds == 0].sum()
-        size = run.corpus.shape.frame_codes
-        run.batch_is_done(step(run, batch, int(codes) * size), int(recorded) * size)
+        recorded_frames = int(batch.lengths[batch.kinds == 0].sum())
+        run.batch_is_done(step(run, batch), recorded_frames * run.corpus.shape.frame_codes)
         run.pace.batch_done()
         done = run.progress.batches
         tell(BatchDone(epoch, done, max(done, run.batches), run.seconds_left(done), run.snapshot))
     return GOES_ON if run.progress.epoch_codes else DIVERGED
 
 
-def step(run: Run, batch: Batch, codes: int) -> float:
-    """Move the weights by one batch of so many codes, of which each member of the team learns its share.
+def step(run: Run, batch: Batch) -> float:
+    """Move the weights by one batch, of which each member of the team learns its share.
 
     Gives the bits of those that are as recorded, not finite where the weights stay as they are.
     """
     run.optimizer.look()
     own_stream(run.settings, run.progress.step, run.team)
-    code_bits, end_bits, recorded_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
-    loss = (code_bits + end_bits) / codes
+    bits, recorded_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
+    loss = bits / float((window_weights(batch.lengths) * batch.lengths).sum() * run.corpus.shape.frame_codes)
     run.network.zero_grad(set_to_none=True)
     loss.backward()
     recorded_bits, loss = sum_over_team(run.network, run.team, recorded_bits, loss)

@@ -59,7 +59,7 @@ def test_positions_are_padded_by_less_than_a_quarter_in_few_lengths(positions: i
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
-def test_the_loss_of_a_batch_and_its_gradients_are_those_of_its_windows_one_by_one(architecture: str) -> None:
+def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_each_by_the_root_of_its_length(architecture: str) -> None:
     """Of three windows of different lengths, one of which ends its recording, one a copy."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -71,8 +71,8 @@ def test_the_loss_of_a_batch_and_its_gradients_are_those_of_its_windows_one_by_o
     for row, length in enumerate(lengths):
         frames[row, 1 + length :] = 8
     batch = Batch(frames, np.array([0, 5, 70]), lengths, ends, kinds)
-    bits, end_bits, recorded = batch_loss(network, batch, CPU, torch.float32)
-    (bits + end_bits).backward()
+    bits, recorded = batch_loss(network, batch, CPU, torch.float32)
+    bits.backward()
     gradients = [weights.grad.clone() for weights in network.parameters() if weights.grad is not None]
     network.zero_grad()
 
@@ -84,10 +84,11 @@ def test_the_loss_of_a_batch_and_its_gradients_are_those_of_its_windows_one_by_o
         first, kind = torch.as_tensor(batch.first_frame[row : row + 1]), torch.as_tensor(kinds[row : row + 1])
         logits, over, _ = network(more, first, kinds=kind)
         codes = -window_log2_probs(logits[:, :length], over[:, :length], window).sum()
-        expected = expected + codes - torch.nn.functional.logsigmoid(over[0, length]) / np.log(2) * bool(ends[row])
+        end = -torch.nn.functional.logsigmoid(over[0, length]) / np.log(2) * bool(ends[row])
+        expected = expected + (codes + end) / length**0.5
         expected_recorded = expected_recorded + codes * (kinds[row] == 0)
     expected.backward()
-    assert (bits + end_bits).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert bits.item() == pytest.approx(expected.item(), rel=1e-5)
     assert recorded.item() == pytest.approx(expected_recorded.item(), rel=1e-5)
     for found, weights in zip(gradients, [w for w in network.parameters() if w.grad is not None], strict=True):
         torch.testing.assert_close(found, weights.grad, rtol=1e-4, atol=1e-4)
