@@ -48,7 +48,7 @@ class Kind:
 
 KINDS: tuple[Kind, ...] = (
     Kind(),
-    *(Kind(away * semitones) for semitones in (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6) for away in (-1, 1)),
+    *(Kind(away * semitones) for semitones in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17) for away in (-1, 1)),
     *(Kind(decibels=decibels) for decibels in (3, 6, 12)),
     *(Kind(away * semitones, decibels=6) for semitones in (1, 2, 3) for away in (-1, 1)),
 )

@@ -18,34 +18,34 @@ from .conftest import Recording, assert_same, small_settings
 from .test_resuming import states_of
 
 RATE, FRAME = 8000, 1024
-NOTES = (10, 13, 15)
-"""Pitches of the recordings, in semitones above 220 Hz: no two of their copies at other speeds are all the same."""
+NOTES = (22, 25, 27)
+"""Pitches of the recordings, in semitones above 110 Hz: no two of their copies at other speeds are all the same."""
 LEVEL = 24
 """Of 31, the level of the recordings."""
 
 
 def tone(pitch: float, seconds: float) -> np.ndarray:
     time = np.arange(round(seconds * RATE)) / RATE
-    return np.sin(2 * np.pi * 220 * 2 ** (pitch / 12) * time).astype(np.float32)
+    return np.sin(2 * np.pi * 110 * 2 ** (pitch / 12) * time).astype(np.float32)
 
 
 @dataclass
 class PitchCodec:
-    """A real, if humble, codec: of each frame the loudest semitone above 220 Hz, and the level in steps of 1/31."""
+    """A real, if humble, codec: of each frame the loudest semitone above 110 Hz, and the level in steps of 1/31."""
 
     sample_rate: int = RATE
     frame_samples: int = FRAME
     bands: int = 1
     levels: int = 2
-    codebook_size: int = 32
-    codebooks: np.ndarray = field(default_factory=lambda: np.random.default_rng(0).normal(size=(2, 32, 4)))
+    codebook_size: int = 64
+    codebooks: np.ndarray = field(default_factory=lambda: np.random.default_rng(0).normal(size=(2, 64, 4)))
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         frames = np.pad(audio, (0, -len(audio) % FRAME)).reshape(-1, FRAME)
         spectrum = np.abs(np.fft.rfft(frames * np.hanning(FRAME), 8 * FRAME))
-        pitch = 12 * np.log2(np.maximum(spectrum.argmax(1) * RATE / (8 * FRAME), 1) / 220)
+        pitch = 12 * np.log2(np.maximum(spectrum.argmax(1) * RATE / (8 * FRAME), 1) / 110)
         level = np.abs(frames).max(1) * 31
-        return np.clip(np.round(np.stack([pitch, level], -1)), 0, 31).astype(np.int64)[:, None]
+        return np.clip(np.round(np.stack([pitch, level], -1)), 0, 63).astype(np.int64)[:, None]
 
 
 @dataclass
@@ -69,7 +69,7 @@ def melodic() -> CodeCorpus:
 
 @pytest.mark.parametrize("speed", [2 ** (-4 / 12), 2 ** (1 / 12), 2.0])
 def test_a_sound_at_another_speed_is_as_loud_and_as_much_shorter_and_higher(speed: float) -> None:
-    sound = tone(12, 1.5)
+    sound = tone(24, 1.5)
     faster = resampled(spectrum_of(sound), len(sound), speed)
     assert len(faster) == pytest.approx(len(sound) / speed, rel=0.004)
     cycles = np.count_nonzero(np.diff(np.signbit(faster))) / 2
@@ -106,7 +106,7 @@ def test_recordings_to_train_on_have_copies_of_every_kind_after_themselves_and_h
 
 
 def test_long_recordings_have_no_copies_and_much_sound_has_few_of_each_kind_as_many() -> None:
-    sounds = [Timed(str(number), tone(0, 0.2), seconds) for number, seconds in enumerate((1.0, 2 * LONGEST_COPIED))]
+    sounds = [Timed(str(number), tone(0, 0.2), seconds) for number, seconds in enumerate((1.0, LONGEST_COPIED + 1.0))]
     train = encode_recordings(PitchCodec(), sounds, melodies(1, 2), start_offsets=2, copies=True).train
     assert np.bincount(train.recordings, train.copies).tolist() == [len(KINDS) - 1, 0]
     assert copies_of_each(60.0) == len(KINDS) - 1

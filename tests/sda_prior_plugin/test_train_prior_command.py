@@ -201,7 +201,7 @@ def test_what_a_prior_was_told_it_can_be_asked_for(trained: Path, tmp_path: Path
     assert written[None] != written[prior.kinds[1]]
     other = host(*asked, "-o", wav, "--as", "sideways")
     assert (other.exit_code, other.stdout) == (1, "")
-    assert "does not know 'sideways'; what it can be asked for: as-recorded, slower-0.5," in other.stderr
+    assert "does not know 'sideways'; what it can be asked for: as-recorded, slower-1," in other.stderr
 
 
 def test_a_prior_of_recordings_alone_is_told_of_no_kinds(model: Path) -> None:
