@@ -200,7 +200,7 @@ class Run:
     def _last_after(self, gained: int) -> int:
         """The last epoch, if none gains over this one."""
         most, patience = self.settings.epochs, self.settings.patience
-        return min(most, last_epoch_after(gained, patience)) if patience else most
+        return min(most, last_epoch_after(gained, patience, self.batches)) if patience else most
 
     def draw(self, frames: int, seed: int) -> np.ndarray:
         """What the candidate draws, int `[frames, bands, levels]`."""

@@ -14,9 +14,11 @@ EPOCH_STEPS = 40
 steps, and whether a training still gains is seen an epoch at a time."""
 MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
-LEAST_PATIENCE = 3
-"""Epochs without gain that a training goes on for at least: one or two are soon chance."""
-GAIN = 0.01
+PATIENT_STEPS = 320
+"""Steps without gain that a training goes on for at least, in whole epochs: it may rest, and then gain again, ..."""
+LEAST_PATIENCE, MOST_OF_LEAST = 3, 8
+"""... but not fewer epochs than so many, for one or two are soon chance, and no more where epochs are short."""
+GAIN = 0.03
 """Share of the held-out bits per code that a gain is: for less no training goes on."""
 
 
@@ -59,6 +61,10 @@ def as_good_as_best(perplexities: Sequence[float], best: float) -> int:
     return next((epoch for epoch, one in enumerate(perplexities, 1) if math.isfinite(one) and one <= bound), 0)
 
 
-def last_epoch_after(gained: int, patience: float) -> int:
-    """The epoch with which a training ends where none gains over `gained`: that and `patience` as many again."""
-    return gained + max(LEAST_PATIENCE, math.ceil(patience * gained - 1e-6))
+def last_epoch_after(gained: int, patience: float, steps: int) -> int:
+    """The epoch with which a training ends where none gains over `gained`: that and `patience` as many again.
+
+    An epoch has about so many `steps`.
+    """
+    least = min(max(LEAST_PATIENCE, math.ceil(PATIENT_STEPS / steps)), MOST_OF_LEAST)
+    return gained + max(least, math.ceil(patience * gained - 1e-6))

@@ -15,10 +15,11 @@ from sda_prior_plugin import (
     PriorRun,
     PriorSettings,
     TrainingEvent,
+    TrainingStarted,
     TrainingState,
     train_prior,
 )
-from sda_prior_plugin.schedule import LEAST_PATIENCE, as_good_as_best, last_epoch_after
+from sda_prior_plugin.schedule import MOST_OF_LEAST, as_good_as_best, last_epoch_after
 
 from .conftest import LEVELS, SIZE, assert_same, small_settings
 
@@ -59,21 +60,31 @@ Told = tuple[PriorRun, list[TrainingEvent], list[TrainingState]]
 def test_it_ends_once_a_share_of_its_epochs_has_brought_nothing_and_says_so_before(told: Told) -> None:
     run, events, _ = told
     report, epochs = run.report, [event for event in events if isinstance(event, EpochDone)]
+    steps = next(event.batches for event in events if isinstance(event, TrainingStarted))
     assert report.ended == "no better"
     gained = as_good_as_best(report.held_out_perplexities, report.final_perplexity)
-    assert report.epochs_trained == last_epoch_after(gained, PATIENCE) < MOST
+    assert report.epochs_trained == last_epoch_after(gained, PATIENCE, steps) < MOST
     assert report.best_epoch == 1 + int(np.argmin(report.held_out_perplexities))
     for event in epochs:
         ago = event.epoch - event.gained_epoch
         near = ago >= max(2, event.last_epoch - event.epoch)
         assert event.finishing.startswith(f"hardly better for {ago} epochs: finishing") == near
-        assert event.last_epoch == last_epoch_after(event.gained_epoch, PATIENCE)
+        assert event.last_epoch == last_epoch_after(event.gained_epoch, PATIENCE, steps)
     assert f"with epoch {report.epochs_trained} if that stays so" in epochs[-2].finishing
 
 
 def test_whatever_the_corpus_most_of_a_training_lies_before_its_best_epoch() -> None:
-    for best in range(2 * LEAST_PATIENCE, 1000):
-        assert best / last_epoch_after(best, 0.5) > 0.6
+    for steps in (1, 40, 100, 1000):
+        for best in range(2 * MOST_OF_LEAST, 1000):
+            assert best / last_epoch_after(best, 0.25, steps) > 0.6
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 8), (40, 8), (64, 5), (200, 3), (1000, 3)])
+def test_it_waits_for_as_many_steps_however_long_an_epoch_is_but_for_no_more_than_eight(
+    steps: int, epochs: int
+) -> None:
+    assert last_epoch_after(1, 0.25, steps) == 1 + epochs
+    assert last_epoch_after(100, 0.25, steps) == 125
 
 
 def test_the_time_left_is_told_as_least_and_most(told: Told) -> None:

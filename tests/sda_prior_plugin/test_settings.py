@@ -119,11 +119,11 @@ def test_whoever_says_how_long_training_takes_gets_that_and_else_it_ends_when_it
     said: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "prior.toml"
-    for text, patience in ((said, 0.0), (f"{said}\npatience = 0.3", 0.3), ("batch_seconds = 9", 0.5)):
+    for text, patience in ((said, 0.0), (f"{said}\npatience = 0.3", 0.3), ("batch_seconds = 9", 0.25)):
         config.write_text(f"[every]\n{text}\n")
         chosen = PriorSettings.for_size(file_count=50, train_seconds=[2.0] * 40, tiers=read_tiers(config))
         assert chosen.patience == patience
-    assert (settings().patience, settings(epochs=9).patience, settings(epochs=9, patience=1).patience) == (0.5, 0, 1)
+    assert (settings().patience, settings(epochs=9).patience, settings(epochs=9, patience=1).patience) == (0.25, 0, 1)
 
 
 def test_a_hidden_size_that_the_heads_cannot_share_is_refused() -> None:
