@@ -51,7 +51,7 @@ def size(tensors: Iterable[Tensor]) -> int:
 
 def row(dataset: Dataset, seed: int) -> list[str]:
     """Train once with the defaults; the line of the table."""
-    corpus = dataset.corpus(32)
+    corpus = dataset.corpus(16, copies=True)
     settings = PriorSettings.for_corpus(corpus, file_count=dataset.file_count, seed=seed)
     run = train_prior(corpus, settings)
     report, (weights, heard) = run.report, added_bytes(run)

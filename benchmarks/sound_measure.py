@@ -236,7 +236,8 @@ def default_prior(dataset: Dataset) -> Prior:
     settings = PriorSettings.for_size(
         file_count=dataset.file_count, train_seconds=seconds, codes_per_second=codes_per_second(dataset.codec)
     )
-    return train_prior(dataset.corpus(settings.start_offsets), settings).prior
+    copies = settings.augmented_share > 0
+    return train_prior(dataset.corpus(settings.start_offsets, copies=copies), settings).prior
 
 
 def of_model(path: Path) -> tuple[Dataset, Prior]:
