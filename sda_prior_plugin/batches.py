@@ -33,7 +33,8 @@ class Batch(NamedTuple):
         first_frame: int64 `[batch]`, where in its recording each window starts.
         lengths: int64 `[batch]`, frames of each window that are not padding.
         ends: bool `[batch]`, whether the recording ends with the window.
-        kinds: int64 `[batch]`, which kind of copy of the recording each window is from, 0 for as recorded.
+        kinds: int64 `[batch]`, which kind each window is of, of those that are told: 0 for as recorded and from its
+            start, the last for as recorded and from another one, those between for copies; all 0 where none is told.
     """
 
     frames: np.ndarray
@@ -60,8 +61,11 @@ class BatchPlan:
     windows: Sequence[int]
 
     @classmethod
-    def of(cls, sequences: CodeSequences, windows: Windows, chosen: Sequence[np.ndarray]) -> BatchPlan:
-        """The plan of the batches of the `chosen` windows, int `[rows]` each, in rows as long as the longest one."""
+    def of(cls, sequences: CodeSequences, windows: Windows, chosen: Sequence[np.ndarray], later: int = 0) -> BatchPlan:
+        """The plan of the batches of the `chosen` windows, int `[rows]` each, in rows as long as the longest one.
+
+        `later` is the kind of recordings from another start than their own, where it is told.
+        """
         ends = np.cumsum([len(one) for one in chosen])
         batches = [slice(int(end) - len(one), int(end)) for one, end in zip(chosen, ends, strict=True)]
         frame_codes = math.prod(sequences.codes.shape[1:])
@@ -75,7 +79,7 @@ class BatchPlan:
         rows[:, 3] = first
         rows[:, 4] = frames
         rows[:, 5] = begin + frames == sequences.starts[sequence + 1]
-        rows[:, 6] = 0 if sequences.kinds is None else sequences.kinds[sequence]
+        rows[:, 6] = sequences.told(later)[sequence] if later else 0
         return cls(rows, batches, [int(frames[batch].max()) for batch in batches])
 
     def padded_to_contexts(self, context: int) -> BatchPlan:
@@ -236,7 +240,8 @@ class CodeBatches(IterableDataset[Batch]):
         seed: of the windows and their order.
         rank, world_size: this process among those that share an epoch: it gets every `world_size`-th batch.
         pin_memory: whether a GPU will fetch the batches.
-        augmented_share: about the share of the windows that are of copies, where there are some.
+        augmented_share: about the share of the windows that are of copies, where there are some; kinds are told if it
+            is not 0.
         mixed: whether windows of all lengths share a batch.
     """
 
@@ -258,6 +263,7 @@ class CodeBatches(IterableDataset[Batch]):
         self.sequences, self.shape = corpus.train, corpus.shape
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self.rank, self.world_size, self.mixed = rank, world_size, mixed
+        self.later = len(corpus.kinds) if augmented_share else 0
         self.rounds = Rounds(corpus.train, context, seed, batch_size=batch_size, augmented_share=augmented_share)
         self._buffers = BatchBuffers(corpus.shape.frame_codes, pin_memory=pin_memory)
         self.set_epoch(1)
@@ -270,7 +276,7 @@ class CodeBatches(IterableDataset[Batch]):
         if not self.mixed:
             rows = sorted_in_stretches(windows.frames, STRETCH_BATCHES * self.batch_size)
         chosen = equal_batches(windows.frames, rows, self.batch_size, rng)
-        self._plan = BatchPlan.of(self.sequences, windows, chosen)
+        self._plan = BatchPlan.of(self.sequences, windows, chosen, self.later)
         self._numbers = range(self.rank, len(chosen), self.world_size)[batch:]
 
     def __len__(self) -> int:

@@ -101,6 +101,16 @@ class CodeSequences:
         """bool `[sequences]`: which are copies, and not as recorded."""
         return np.zeros(len(self), np.bool_) if self.kinds is None else self.kinds > 0
 
+    def told(self, later: int) -> np.ndarray:
+        """int64 `[sequences]`: the kind that a prior is told each is of; `later` for those from another start.
+
+        Of a recording's variants the first as recorded is from its start, and its kind 0.
+        """
+        first = np.zeros(len(self), np.bool_)
+        first[self.first_variants[:-1]] = True
+        recorded = np.where(first, 0, later)
+        return recorded if self.kinds is None else np.where(self.kinds > 0, self.kinds, recorded)
+
 
 @dataclass(frozen=True)
 class CodeCorpus:

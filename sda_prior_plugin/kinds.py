@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 AS_RECORDED = "as-recorded"
 """Kind 0: no copy."""
+LATER = "later"
+"""The last kind that a prior is told: as recorded, but from a start inside a code frame, with some silence before it.
+What is drawn as recorded then begins as the recordings do."""
 LONGEST_COPIED = 120.0
 """Seconds of a recording that there are copies of, at most: a longer one is encoded as it is read, never as a whole."""
 MOST_COPIED = 2 * 3600.0

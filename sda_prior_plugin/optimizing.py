@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from sda_prior_plugin.packing import Packing
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
 
+AnyArray = TypeVar("AnyArray", np.ndarray, Tensor)
 WARMUP_STEPS = 50
 TOWARDS_AVERAGE = 0.75
 """How far from the weights that run ahead towards their average gradients are taken."""
@@ -118,7 +120,12 @@ def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device, dtype:
     bits = torch.where(inside, codes + goes_on, nothing) / math.log(2)
     end_bits = torch.where(over, -F.logsigmoid(ends), nothing) / math.log(2)
     weights = torch.as_tensor(window_weights(batch.lengths)).to(device)[rows]
-    return ((bits + end_bits) * weights).sum(), (bits.detach() * (kinds[rows] == 0)).sum()
+    return ((bits + end_bits) * weights).sum(), (bits.detach() * as_recorded(kinds, network)[rows]).sum()
+
+
+def as_recorded(kinds: AnyArray, network: PriorNetwork) -> AnyArray:
+    """Which windows are no copies, bool `[batch]`: from the recordings' own start, kind 0, or another, the last."""
+    return (kinds == 0) | (kinds == network.settings.copy_kinds)
 
 
 def window_weights(lengths: np.ndarray) -> np.ndarray:

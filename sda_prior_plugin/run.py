@@ -20,6 +20,7 @@ from sda_prior_plugin.devices import fastest_precision, machine_facts, random_st
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.half import round_to_half
 from sda_prior_plugin.judging import Checkpoint
+from sda_prior_plugin.kinds import LATER
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.optimizing import ScheduleFree
 from sda_prior_plugin.pace import Pace
@@ -58,7 +59,7 @@ class Run:
         source: of the batches; an epoch has about `batches` of them, a few more or less where long recordings are cut
             at random.
         context: frames that the network reads at a time.
-        kinds: names of the kinds of copies that the network is told apart; none where it learns from no copies.
+        kinds: names of the kinds that the network is told apart; none where it learns from no copies.
         judged: bool `[held-out frames]`, those that it is judged by, which have `judged_codes` codes.
         dtype: precision to compute in.
         pace: how fast it goes; measured, and no part of its state.
@@ -257,8 +258,8 @@ class Run:
 
 
 def kinds_told(corpus: CodeCorpus, settings: PriorSettings) -> tuple[str, ...]:
-    """The kinds of copies that a network is told apart in a training; none where it learns from no copies."""
-    return corpus.kinds if settings.augmented_share else ()
+    """The kinds that a network is told apart in a training; none where it learns from no copies."""
+    return (*corpus.kinds, LATER) if settings.augmented_share and corpus.kinds else ()
 
 
 def checked_state(state: TrainingState, corpus: CodeCorpus, settings: PriorSettings) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
 from sda_prior_plugin.optimizing import (
     GRADIENT_NORM,
+    as_recorded,
     batch_loss,
     own_stream,
     share_of_batch,
@@ -134,7 +135,7 @@ def train_epoch(run: Run, tell: Tell) -> str:
     for batch in run.source:
         if run.team.stopping:
             return STOPPED
-        recorded_frames = int(batch.lengths[batch.kinds == 0].sum())
+        recorded_frames = int(batch.lengths[as_recorded(batch.kinds, run.network)].sum())
         run.batch_is_done(step(run, batch), recorded_frames * run.corpus.shape.frame_codes)
         run.pace.batch_done()
         done = run.progress.batches

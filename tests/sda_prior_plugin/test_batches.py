@@ -60,6 +60,10 @@ def same(first: Batch, second: Batch) -> bool:
     )
 
 
+LATER = 3
+"""The kind of recordings from another start, beside three others."""
+
+
 def reference(sequences: CodeSequences, windows: Windows, shape: CodeShape, window: int) -> Batch:
     """A batch of rows of `window` frames made frame by frame, as the definition says it."""
     frames = np.full((len(windows), 1 + window, shape.frame_codes), shape.codebook_size, np.int64)
@@ -72,7 +76,10 @@ def reference(sequences: CodeSequences, windows: Windows, shape: CodeShape, wind
             if first + step >= 0:
                 frames[row, 1 + step] = sequence[first + step].ravel()
         ends.append(first + length == len(sequence))
-    kinds = np.zeros(len(sequences), np.int64) if sequences.kinds is None else sequences.kinds
+    kinds = np.zeros(len(sequences), np.int64)
+    for number, kind in enumerate([] if sequences.kinds is None else sequences.kinds):
+        is_first = number == 0 or sequences.recordings[number - 1] != sequences.recordings[number]
+        kinds[number] = kind or (0 if is_first else LATER)
     first, lengths = windows.first_frame.astype(np.int64), windows.frames.astype(np.int64)
     return Batch(frames, first, lengths, np.array(ends), kinds[windows.sequence])
 
@@ -94,10 +101,11 @@ def test_a_batch_holds_each_window_the_frame_before_it_and_no_code_elsewhere(
     rng = np.random.default_rng(seed)
     shape = CodeShape(bands=bands, levels=2, codebook_size=size)
     grids, kinds = [rng.integers(0, size, (n, bands, 2)) for n in lengths], rng.integers(0, 3, len(lengths)).tolist()
-    sequences = CodeSequences.from_grids(grids, shape, kinds=kinds)
+    names = [str(number) for number in rng.integers(0, 3, len(lengths))]
+    sequences = CodeSequences.from_grids(grids, shape, names, kinds)
     windows = whole_windows(sequences, context, np.arange(len(lengths)), rng.integers(0, context, len(lengths)))
     chosen = [rng.integers(0, len(windows), size) for size in sizes]
-    plan = BatchPlan.of(sequences, windows, chosen)
+    plan = BatchPlan.of(sequences, windows, chosen, LATER)
     if padded:
         plan = plan.padded_to_contexts(context)
     codes = sequences.codes.reshape(-1)

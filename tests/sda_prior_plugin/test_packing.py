@@ -60,13 +60,13 @@ def test_positions_are_padded_by_less_than_a_quarter_in_few_lengths(positions: i
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
 def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_each_by_the_root_of_its_length(architecture: str) -> None:
-    """Of three windows of different lengths, one of which ends its recording, one a copy."""
+    """Of three windows of different lengths, one of which ends its recording, one a copy, one from another start."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     codebooks = rng.normal(size=(2, 8, 4)).astype(np.float32)
     sizes = NetworkSettings(architecture, hidden_size=16, layers=2, heads=2, context_frames=6, copy_kinds=2)
     network = PriorNetwork(SHAPE, codebooks, sizes)
-    lengths, kinds, ends = np.array([6, 2, 4]), np.array([0, 2, 0]), np.array([True, False, False])
+    lengths, kinds, ends = np.array([6, 2, 4]), np.array([0, 1, 2]), np.array([True, False, False])
     frames = rng.integers(0, 8, (3, 7, SHAPE.frame_codes))
     for row, length in enumerate(lengths):
         frames[row, 1 + length :] = 8
@@ -86,7 +86,7 @@ def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_each_by_the_root_of_it
         codes = -window_log2_probs(logits[:, :length], over[:, :length], window).sum()
         end = -torch.nn.functional.logsigmoid(over[0, length]) / np.log(2) * bool(ends[row])
         expected = expected + (codes + end) / length**0.5
-        expected_recorded = expected_recorded + codes * (kinds[row] == 0)
+        expected_recorded = expected_recorded + codes * (kinds[row] != 1)
     expected.backward()
     assert bits.item() == pytest.approx(expected.item(), rel=1e-5)
     assert recorded.item() == pytest.approx(expected_recorded.item(), rel=1e-5)
