@@ -20,8 +20,8 @@ from sda_prior_plugin.packing import Packing
 class NetworkSettings:
     """What a network is made of.
 
-    `context_frames` bounds how far back a transformer layer looks. `copy_kinds` are kinds of training copies that it is
-    told apart, beside what is as recorded.
+    `context_frames` bounds how far back a transformer layer looks. `copy_kinds` are kinds that it is told apart, beside
+    what is as recorded and from its start: of training copies and, the last, from another start.
     """
 
     architecture: str

@@ -162,7 +162,7 @@ class PriorNetwork(nn.Module):
             frame_back: int `[…, L]`, the codes of the same band one frame before.
             band: int, the place of each in its frame.
             frame: int `[…]`, its frame, counted from the recording's start.
-            kinds: int, which kind of copy each is of; None for all as recorded, to which nothing is added.
+            kinds: int, which kind each is of; None for all as recorded, to which nothing is added.
         """
         # lookups by F.embedding throughout: the gradient of plain indexing is summed in no fixed order
         x = F.embedding(self.rows(previous), tables.previous).sum(-2)

@@ -51,7 +51,7 @@ def window_log2_probs(logits: Tensor, ends: Tensor, frames: Tensor) -> Tensor:
 def network_settings(settings: PriorSettings, frame_seconds: float, kinds: Sequence[str] = ()) -> NetworkSettings:
     """The part of the settings that shapes the network; its context is whole frames, at least one.
 
-    `kinds` are those of training copies that it is told apart, the first being as recorded; none where there are none.
+    `kinds` are those that it is told apart, the first being as recorded; none where there are none.
     """
     return NetworkSettings(
         architecture=settings.architecture,
@@ -74,7 +74,7 @@ class Prior:
         frame_seconds: seconds of sound in a frame.
         heard: what it was trained on, as far as it takes to recognize copies; None in a file that does not hold it.
         sketch: the same for near copies.
-        kinds: names of what it can be asked for, the first being as recorded: the kinds of copies it has learned from.
+        kinds: names of what it can be asked for, the first being as recorded: the kinds it was told apart.
     """
 
     def __init__(

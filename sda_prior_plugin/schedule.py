@@ -16,7 +16,7 @@ MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
 PATIENT_STEPS = 320
 """Steps without gain that a training goes on for at least, in whole epochs: it may rest, and then gain again, ..."""
-LEAST_PATIENCE, MOST_OF_LEAST = 3, 8
+LEAST_PATIENCE, PATIENCE_OF_SHORT_EPOCHS = 3, 8
 """... but not fewer epochs than so many, for one or two are soon chance, and no more where epochs are short."""
 GAIN = 0.03
 """Share of the held-out bits per code that a gain is: for less no training goes on."""
@@ -66,5 +66,5 @@ def last_epoch_after(gained: int, patience: float, steps: int) -> int:
 
     An epoch has about so many `steps`.
     """
-    least = min(max(LEAST_PATIENCE, math.ceil(PATIENT_STEPS / steps)), MOST_OF_LEAST)
+    least = min(max(LEAST_PATIENCE, math.ceil(PATIENT_STEPS / steps)), PATIENCE_OF_SHORT_EPOCHS)
     return gained + max(least, math.ceil(patience * gained - 1e-6))

@@ -19,7 +19,7 @@ from sda_prior_plugin import (
     TrainingState,
     train_prior,
 )
-from sda_prior_plugin.schedule import MOST_OF_LEAST, as_good_as_best, last_epoch_after
+from sda_prior_plugin.schedule import PATIENCE_OF_SHORT_EPOCHS, as_good_as_best, last_epoch_after
 
 from .conftest import LEVELS, SIZE, assert_same, small_settings
 
@@ -75,7 +75,7 @@ def test_it_ends_once_a_share_of_its_epochs_has_brought_nothing_and_says_so_befo
 
 def test_whatever_the_corpus_most_of_a_training_lies_before_its_best_epoch() -> None:
     for steps in (1, 40, 100, 1000):
-        for best in range(2 * MOST_OF_LEAST, 1000):
+        for best in range(2 * PATIENCE_OF_SHORT_EPOCHS, 1000):
             assert best / last_epoch_after(best, 0.25, steps) > 0.6
 
 
