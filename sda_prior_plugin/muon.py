@@ -7,7 +7,7 @@ the host this takes about half of the steps that AdamW takes, to as many held-ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -38,9 +38,12 @@ def moments_of(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 
 
 def smoothed(gradient: Tensor, momentum: Tensor) -> Tensor:
-    """What a matrix is to follow when this gradient has come; `momentum`, the mean of those before, takes it in."""
+    """Turn a gradient into what is to be followed when it has come, and give that.
+
+    `momentum`, the mean of those before, takes it in.
+    """
     momentum.lerp_(gradient, 1 - MOMENTUM)
-    return gradient.lerp(momentum, MOMENTUM)
+    return gradient.lerp_(momentum, MOMENTUM)
 
 
 def length(matrix: Tensor) -> float:
@@ -48,28 +51,39 @@ def length(matrix: Tensor) -> float:
     return float(RATE * max(matrix.shape) ** 0.5)
 
 
-def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A matrix with the same singular vectors whose values, but for small ones, lie between 0.15 and 2.
+def orthogonalized(matrices: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """For each matrix one with the same singular vectors whose values, but for small ones, lie between 0.15 and 2.
 
-    It is computed and given in the precision `dtype`; half of it is enough.
+    They are computed and given in the precision `dtype`; half of it is enough. Those of one shape, turned or not, are
+    computed together, for one matrix is over sooner than it is begun.
     """
-    rows, columns = matrix.shape
-    if rows > columns:
-        return orthogonalized(matrix.T, dtype).T
-    x = (matrix / (1.01 * matrix.norm() + 1e-7)).to(dtype)
+    wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
+    found: list[Tensor] = [*matrices]
+    for rows in sorted({len(one) for one in wide}):
+        shapes = sorted({one.shape for one in wide if len(one) == rows})
+        numbers = [[number for number, one in enumerate(wide) if one.shape == shape] for shape in shapes]
+        for some, stack in zip(numbers, _orthogonalized([[wide[one] for one in some] for some in numbers], dtype), strict=True):
+            for number, matrix in zip(some, stack, strict=True):
+                found[number] = matrix if matrices[number] is wide[number] else matrix.T
+    return found
+
+
+def _orthogonalized(groups: Sequence[Sequence[Tensor]], dtype: torch.dtype) -> list[Tensor]:
+    """The same for matrices of the same rows and at least as many columns, each group of one shape, as stacks."""
+    stacks = [torch.stack([*group]) for group in groups]
+    stacks = [(x / (1.01 * x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)).to(dtype) for x in stacks]
     # x is multiplied from the left by a polynomial of x xᵀ, thrice; those are smaller than a wide x is
-    square = x @ x.T
-    product = _factor(square, *POLYNOMIALS[0])
-    last = product
+    square = torch.cat([x @ x.mT for x in stacks])
+    product = last = _factor(square, *POLYNOMIALS[0])
     for polynomial in POLYNOMIALS[1:]:
         square = last @ square @ last
         last = _factor(square, *polynomial)
         product = last @ product
-    return product @ x
+    return [turn @ x for turn, x in zip(product.split([len(x) for x in stacks]), stacks, strict=True)]
 
 
 def _factor(square: Tensor, a: float, b: float, c: float) -> Tensor:
-    """`a + b square + c square²`."""
-    factor = torch.addmm(square, square, square, beta=b, alpha=c)
-    factor.diagonal().add_(a)
+    """`a + b square + c square²`, of each of some matrices."""
+    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    factor.diagonal(dim1=-2, dim2=-1).add_(a)
     return factor

@@ -15,6 +15,7 @@ from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.muon import DECAY, length, moments_of, orthogonalized, smoothed
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.packing import Packing
+from sda_prior_plugin.row import Row
 from sda_prior_plugin.settings import PriorSettings
 from sda_prior_plugin.team import Team
 
@@ -48,46 +49,55 @@ class ScheduleFree:
         self, network: PriorNetwork, average: PriorNetwork, settings: PriorSettings, dtype: torch.dtype, team: Team
     ) -> None:
         self.network, self.average, self.settings, self.dtype, self.team = network, average, settings, dtype, team
-        self.ahead = {name: weights.detach().clone() for name, weights in network.named_parameters()}
-        self.momentum, self.squares = moments_of(self.ahead)
+        self._weights = dict(network.named_parameters())
+        turned, others = moments_of(self._weights)
+        tables = [name for name, one in others.items() if one.ndim >= 2]
+        self._row = Row.of(self._weights, ([*turned], tables, [name for name in others if name not in tables]))
+        self._averages = self._row.moved_in(average)
+        self._ahead, self._here, self._gradients = (self._averages.clone() for _ in range(3))
+        self._moments = torch.zeros_like(self._averages)
+        self.ahead, moments = self._row.views(self._ahead), self._row.views(self._moments)
+        self.momentum, self.squares = ({name: moments[name] for name in names} for names in (turned, others))
 
     @torch.no_grad()
     def look(self) -> None:
         """Move the network to where the next gradient is taken."""
-        sides = zip(self.network.parameters(), self.ahead.values(), self.average.parameters(), strict=True)
-        for weights, ahead, average in sides:
-            torch.lerp(ahead, average, TOWARDS_AVERAGE, out=weights)
+        torch.lerp(self._ahead, self._averages, TOWARDS_AVERAGE, out=self._here)
+        here = self._row.views(self._here)
+        torch._foreach_copy_([*self._weights.values()], [here[name] for name in self._weights])
 
     @torch.no_grad()
-    def step(self, number: int) -> None:
-        """Go ahead along the gradients of the network, and let the average follow; `number` counts from 1."""
-        rate = self.settings.learning_rate * min(1.0, number / WARMUP_STEPS)
-        weights = dict(self.network.named_parameters())
-        gradients = {name: one.grad for name, one in weights.items() if one.grad is not None}
-        self._step_by_adam([name for name in gradients if name in self.squares], gradients, rate, number)
-        turned = [name for name in gradients if name in self.momentum]
-        followed = [smoothed(gradients[name], self.momentum[name]) for name in turned]
-        steps = self.team.worked_out(followed, lambda matrix: orthogonalized(matrix, self.dtype))
-        for name, one in zip(turned, steps, strict=True):
-            self.ahead[name].sub_(one, alpha=rate * length(one))
-        tables = [name for name in gradients if name in self.squares and weights[name].ndim >= 2]
-        for names, decay in ((turned, DECAY), (tables, 1.0)):
-            lost = [weights[name].detach() for name in names]
-            torch._foreach_sub_(
-                [self.ahead[name] for name in names], lost, alpha=rate * decay * self.settings.weight_decay
-            )
-        share = LATER_COUNT / (LATER_COUNT + number)
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.ahead.values()), share)
+    def gathered(self) -> Tensor:
+        """The gradients of the network in one row; 0 where there is none. They are good until the next call."""
+        weights = [self._weights[name] for name in self._row.shapes]
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in weights]
+        return torch.cat([one.flatten() for one in gradients], out=self._gradients)
 
-    def _step_by_adam(self, names: list[str], of: Mapping[str, Tensor], rate: float, number: int) -> None:
+    @torch.no_grad()
+    def step(self, gradients: Tensor, number: int) -> None:
+        """Go ahead along `gradients`, as `gathered` gives them, and let the average follow; `number` counts from 1.
+
+        The gradients are used up.
+        """
+        rate = self.settings.learning_rate * min(1.0, number / WARMUP_STEPS)
+        turned, tables, _ = self._row.ends
+        self._step_by_adam(gradients[turned:], self._ahead[turned:], self._moments[turned:], rate, number)
+        smoothed(gradients[:turned], self._moments[:turned])
+        followed = self._row.views(gradients)
+        steps = self.team.worked_out(
+            [followed[name] for name in self.momentum], lambda matrices: orthogonalized(matrices, self.dtype)
+        )
+        for name, one in zip(self.momentum, steps, strict=True):
+            self.ahead[name].sub_(one, alpha=rate * length(one))
+        for part, decay in ((slice(turned), DECAY), (slice(turned, tables), 1.0)):
+            self._ahead[part].sub_(self._here[part], alpha=rate * decay * self.settings.weight_decay)
+        self._averages.lerp_(self._ahead, LATER_COUNT / (LATER_COUNT + number))
+
+    def _step_by_adam(self, gradients: Tensor, ahead: Tensor, squares: Tensor, rate: float, number: int) -> None:
         """Go ahead by the sign of each gradient and how sure it is, without decay."""
-        gradients, squares = ([tensors[name] for name in names] for tensors in (of, self.squares))
-        torch._foreach_mul_(squares, SQUARES_DECAY)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - SQUARES_DECAY)
-        sizes = torch._foreach_div(squares, 1 - SQUARES_DECAY**number)
-        torch._foreach_sqrt_(sizes)
-        torch._foreach_add_(sizes, 1e-8)
-        torch._foreach_addcdiv_([self.ahead[name] for name in names], gradients, sizes, -rate)
+        squares.mul_(SQUARES_DECAY).addcmul_(gradients, gradients, value=1 - SQUARES_DECAY)
+        sizes = (squares / (1 - SQUARES_DECAY**number)).sqrt_().add_(1e-8)
+        ahead.addcdiv_(gradients, sizes, value=-rate)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All that it knows but for the average: its own tensors."""
@@ -151,13 +161,3 @@ def own_stream(settings: PriorSettings, step: int, team: Team) -> None:
     """Let what is left out at random in a step be this member's own choice; one alone goes on in torch's stream."""
     if team.size > 1:
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, step, team.rank]).generate_state(1, np.uint64)[0]))
-
-
-def sum_over_team(network: PriorNetwork, team: Team, *numbers: Tensor) -> list[Tensor]:
-    """Make each gradient its sum over the team, and give that of some `numbers`; all of it is one message."""
-    weights = [weights for weights in network.parameters() if weights.grad is not None]
-    gradients = [weights.grad for weights in weights if weights.grad is not None]
-    sums = team.sum([*gradients, *numbers])
-    for one, gradient in zip(weights, sums[: len(weights)], strict=True):
-        one.grad = gradient
-    return list(sums[len(weights) :])

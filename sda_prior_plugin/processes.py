@@ -178,13 +178,15 @@ class Processes(Team):
         self._stopping = bool(stopping)
         return [one.view_as(tensor) for one, tensor in zip(sums, tensors, strict=True)]
 
-    def worked_out(self, tensors: Sequence[Tensor], work: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    def worked_out(
+        self, tensors: Sequence[Tensor], work: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    ) -> Sequence[Tensor]:
         shares = even_shares([tensor.numel() for tensor in tensors], self.size)
         lengths = [sum(tensors[number].numel() for number in share) for share in shares]
         shared = self._shared(tensors[0].device, max(lengths)) if tensors else None
         if shared is None:
-            return [work(tensor) for tensor in tensors]
-        mine = [work(tensors[number]).flatten() for number in shares[self.rank]]
+            return work(tensors)
+        mine = [one.flatten() for one in work([tensors[number] for number in shares[self.rank]])]
         found: list[Tensor] = [*tensors]
         for message, share in zip(shared.exchanged(self.rank, mine, self._meet), shares, strict=True):
             first = 0

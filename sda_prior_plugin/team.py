@@ -80,13 +80,15 @@ class Team:
         """
         return tensors
 
-    def worked_out(self, tensors: Sequence[Tensor], work: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """What `work` makes of each of some tensors, the same for all members, float32 or less, and of its shape.
+    def worked_out(
+        self, tensors: Sequence[Tensor], work: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    ) -> Sequence[Tensor]:
+        """What `work` makes of some tensors, of each its own, the same for all members, float32 or less, in its shape.
 
         Members on one machine share the work out; over a network it would take longer to tell than to do. It is good
         until the next call.
         """
-        return [work(tensor) for tensor in tensors]
+        return work(tensors)
 
     def gathered(self, mine: T) -> list[T]:
         """What each member gives, in their order."""

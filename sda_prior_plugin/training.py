@@ -37,7 +37,6 @@ from sda_prior_plugin.optimizing import (
     batch_loss,
     own_stream,
     share_of_batch,
-    sum_over_team,
     window_weights,
 )
 from sda_prior_plugin.prior import Prior, perplexity
@@ -154,11 +153,12 @@ def step(run: Run, batch: Batch) -> float:
     loss = bits / float((window_weights(batch.lengths) * batch.lengths).sum() * run.corpus.shape.frame_codes)
     run.network.zero_grad(set_to_none=True)
     loss.backward()
-    recorded_bits, loss = sum_over_team(run.network, run.team, recorded_bits, loss)
-    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), GRADIENT_NORM)
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+    gradients, recorded_bits, loss = run.team.sum([run.optimizer.gathered(), recorded_bits, loss])
+    norm = gradients.norm().item()
+    if not (math.isfinite(loss.item()) and math.isfinite(norm)):
         return math.nan
-    run.optimizer.step(run.progress.step - run.progress.skipped_batches + 1)
+    gradients *= min(1.0, GRADIENT_NORM / (norm + 1e-6))
+    run.optimizer.step(gradients, run.progress.step - run.progress.skipped_batches + 1)
     return recorded_bits.item()
 
 

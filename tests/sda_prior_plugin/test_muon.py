@@ -18,24 +18,32 @@ from .conftest import small_settings
 def test_a_matrix_is_made_orthogonal_whatever_its_shape_and_size(rows: int, columns: int, dtype: torch.dtype) -> None:
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(1))
     for size in (1e-6, 1.0, 1e4):
-        left, values, right = torch.linalg.svd(orthogonalized(size * matrix, dtype).float(), full_matrices=False)
+        left, values, right = torch.linalg.svd(orthogonalized([size * matrix], dtype)[0].float(), full_matrices=False)
         before_left, before, before_right = torch.linalg.svd(matrix, full_matrices=False)
         large = before > 0.1 * before[0]
         kept = (before_left.T @ (left @ torch.diag(values) @ right) @ before_right.T).diagonal()[large]
         assert ((kept > 0.15) & (kept < 2)).all(), "its singular vectors are kept, their values made alike"
 
 
+def test_matrices_of_all_shapes_are_made_orthogonal_together_as_each_by_itself() -> None:
+    random = torch.Generator().manual_seed(1)
+    shapes = [(24, 8), (8, 8), (8, 32), (32, 8), (16, 4), (4, 4), (8, 8)]
+    matrices = [torch.randn(shape, generator=random) for shape in shapes]
+    for matrix, together in zip(matrices, orthogonalized(matrices), strict=True):
+        torch.testing.assert_close(together, orthogonalized([matrix])[0])
+
+
 def test_no_gradient_is_no_step() -> None:
-    assert orthogonalized(torch.zeros(8, 16)).abs().max() == 0
+    assert orthogonalized([torch.zeros(8, 16)])[0].abs().max() == 0
 
 
 def test_what_is_followed_is_the_mean_of_the_gradients() -> None:
     gradient, momentum = torch.eye(16), torch.zeros(16, 16)
-    once = orthogonalized(smoothed(gradient, momentum))
+    once = orthogonalized([smoothed(gradient.clone(), momentum)])[0]
     assert torch.allclose(momentum, (1 - MOMENTUM) * gradient)
     assert torch.allclose(once.diagonal(), torch.ones(16), atol=0.9)
     for _ in range(20):
-        smoothed(gradient, momentum)
+        smoothed(gradient.clone(), momentum)
     opposite = smoothed(-0.1 * gradient, momentum)
     assert (opposite.diagonal() > 0).all(), "one small gradient does not turn it round"
 
@@ -61,7 +69,7 @@ def test_matrices_that_it_moves_decay_by_more_than_tables_and_biases_do_not(corp
     weights = dict(optimizer.network.named_parameters())
     for one in weights.values():
         one.grad = torch.zeros_like(one)
-    optimizer.step(WARMUP_STEPS)
+    optimizer.step(optimizer.gathered(), WARMUP_STEPS)
     lost = settings.learning_rate * settings.weight_decay
     for name, one in weights.items():
         share = DECAY if name in optimizer.momentum else 1.0 if one.ndim >= 2 else 0.0

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,9 +145,9 @@ def test_what_is_worked_out_is_the_same_whoever_does_it(tmp_path: Path, size: in
     def work(team: Team) -> tuple[int, list[list[float]]]:
         done = []
 
-        def squared(tensor: torch.Tensor) -> torch.Tensor:
-            done.append(tensor.numel())
-            return (tensor**2).to(torch.bfloat16)
+        def squared(some: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+            done.extend(tensor.numel() for tensor in some)
+            return [(tensor**2).to(torch.bfloat16) for tensor in some]
 
         found = [team.worked_out(tensors, squared) for _ in range(3)][-1]
         assert [one.shape for one in found] == [one.shape for one in tensors]
