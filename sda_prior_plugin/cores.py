@@ -80,12 +80,12 @@ class Rotation:
         cos, sin = angle.cos(), angle.sin()
         return cls(torch.cat([cos, cos], dim=-1).to(like), torch.cat([-sin, sin], dim=-1).to(like))
 
-    def begin(self, count: int) -> Rotation:
-        """That of the first so many positions of these."""
-        return Rotation(self.cos[:count], self.sin[:count])
+    def at(self, places: Tensor) -> Rotation:
+        """That of positions at some of these places, int `[P]`, for heads `x [P, …, d]` beside each other."""
+        return Rotation(*(F.embedding(places, one)[:, None, None] for one in (self.cos, self.sin)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """`x [..., T, d]`, rotated."""
+        """`x [..., T, d]`, rotated; of what `at` gives, `x [P, parts, H, d]`."""
         return x * self.cos + x.roll(x.shape[-1] // 2, dims=-1) * self.sin
 
 
@@ -130,14 +130,22 @@ class Attention(nn.Module):
         """The same for the positions of a packing, `x [P, D]`."""
 
         def attended_rows(rows: Tensor) -> Tensor:
-            return self._attended(rows, rotation.begin(rows.shape[1]), None)[0]
+            query, key, value = self._split(rows)
+            return _merged(attended(query, key, value, None, causal=True))
 
-        return self.output(packing.by_rows(self.inputs(x), attended_rows))
+        inputs = self.inputs(x).view(len(x), 3, self.heads, -1)
+        rotated = torch.cat([rotation(inputs[:, :2]), inputs[:, 2:]], dim=1).flatten(1)
+        single = rotated.float() if x.device.type == "cpu" else rotated  # at once; see `attended`
+        return self.output(packing.by_rows(single, attended_rows).to(x.dtype))
+
+    def _split(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values `[B, H, T, d]` of `inputs [B, T, 3 D]`."""
+        batch, length, size = inputs.shape
+        return inputs.view(batch, length, 3, self.heads, size // (3 * self.heads)).permute(2, 0, 3, 1, 4).unbind()
 
     def _attended(self, inputs: Tensor, rotation: Rotation, cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
-        batch, length, size = inputs.shape[0], inputs.shape[1], inputs.shape[2] // 3
-        split = inputs.view(batch, length, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
-        query, key, value = split.unbind()  # each [B, H, T, d]
+        length = inputs.shape[1]
+        query, key, value = self._split(inputs)
         query, key = rotation(query), rotation(key)
         if cache is not None:
             key, value = torch.cat([cache.keys, key], dim=2), torch.cat([cache.values, value], dim=2)
@@ -151,7 +159,12 @@ class Attention(nn.Module):
             key, value = key[:, :, -self.window :], value[:, :, -self.window :]
         y = attended(query, key, value, mask, causal=mask is None and length > 1)
         kept = LayerCache(key[:, :, -(self.window - 1) :], value[:, :, -(self.window - 1) :])
-        return y.transpose(1, 2).reshape(batch, length, size), kept
+        return _merged(y), kept
+
+
+def _merged(heads: Tensor) -> Tensor:
+    """`[B, H, T, d]` -> `[B, T, D]`"""
+    return heads.transpose(1, 2).flatten(2)
 
 
 def feed_forward(size: int) -> nn.Sequential:
@@ -207,7 +220,7 @@ class TransformerCore(nn.Module):
 
     def packed(self, x: Tensor, packing: Packing) -> Tensor:
         """What `forward` gives of rows from their start on, for the positions of a packing, `x [P, D]`."""
-        rotation = Rotation.of(0, packing.longest, self.head_size, x)
+        rotation = Rotation.of(0, packing.longest, self.head_size, x).at(packing.places)
         for block in self.blocks:
             x = cast(Block, block).packed(x, rotation, packing)
         return x

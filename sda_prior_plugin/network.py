@@ -14,6 +14,7 @@ codes, and the network need not learn that from a few minutes of recordings.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -235,8 +236,10 @@ class PriorNetwork(nn.Module):
 
     def known(self, tables: Tables, codes: Tensor, frame_back: Tensor) -> Tensor:
         """What `level_logits` takes, `[…, L, D]`: for int codes `[…, L]` of bands and those of one frame before."""
-        coarser = F.embedding(self.rows(codes)[..., :-1], tables.coarser).cumsum(-2)
-        return F.pad(coarser, (0, 0, 1, 0)) + F.embedding(self.rows(frame_back), tables.same_level)
+        same = F.embedding(self.rows(frame_back), tables.same_level)
+        coarser = F.embedding(self.rows(codes)[..., :-1], tables.coarser).unbind(-2)
+        # a cumulative sum takes torch several times as long, backwards even more
+        return same + torch.stack([torch.zeros_like(same[..., 0, :]), *itertools.accumulate(coarser)], dim=-2)
 
     def packed(
         self, frames: Tensor, first_frame: Tensor, packing: Packing, kinds: Tensor, dtype: torch.dtype = torch.float32

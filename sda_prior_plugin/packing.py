@@ -76,12 +76,15 @@ class Packing:
 
         It may look along the rows, back only: after the end of each there are zeros.
         """
-        done = []
-        for part in self.parts:
-            rows = x.new_zeros(part.count * part.longest, x.shape[-1]).index_copy(0, part.at, x[part.first : part.end])
-            given = function(rows.view(part.count, part.longest, -1))
-            done.append(given.flatten(0, 1).index_select(0, part.at))
-        return torch.cat([*done, done[0].new_zeros(len(x) - self.parts[-1].end, done[0].shape[-1])])
+        done, end = [], self.parts[-1].end
+        pieces = x.split([*(part.end - part.first for part in self.parts), len(x) - end])
+        for part, rows in zip(self.parts, pieces[:-1], strict=True):
+            full = part.count * part.longest
+            if len(rows) < full:
+                rows = rows.new_zeros(full, rows.shape[-1]).index_copy(0, part.at, rows)
+            given = function(rows.view(part.count, part.longest, -1)).flatten(0, 1)
+            done.append(given if len(given) == part.end - part.first else given.index_select(0, part.at))
+        return torch.cat([*done, done[0].new_zeros(len(x) - end, done[0].shape[-1])])
 
 
 def cuts(longest_first: np.ndarray, most_parts: int) -> list[int]:
