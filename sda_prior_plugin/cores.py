@@ -130,13 +130,24 @@ class Attention(nn.Module):
         """The same for the positions of a packing, `x [P, D]`."""
 
         def attended_rows(rows: Tensor) -> Tensor:
-            query, key, value = self._split(rows)
-            return _merged(attended(query, key, value, None, causal=True))
+            mask = self._mask(rows.shape[1], rows.shape[1], rows.device)
+            return _merged(attended(*self._split(rows), mask, causal=mask is None))
 
         inputs = self.inputs(x).view(len(x), 3, self.heads, -1)
         rotated = torch.cat([rotation(inputs[:, :2]), inputs[:, 2:]], dim=1).flatten(1)
         single = rotated.float() if x.device.type == "cpu" else rotated  # at once; see `attended`
         return self.output(packing.by_rows(single, attended_rows).to(x.dtype))
+
+    def _mask(self, length: int, seen: int, device: torch.device) -> Tensor | None:
+        """What each of the last `length` of the positions seen may look at; None where plain causal attention says it.
+
+        One position alone may look at all of them.
+        """
+        if length == 1 or seen <= min(length, self.window):
+            return None
+        places = torch.arange(seen, device=device)
+        back = places[seen - length :, None] - places
+        return (back >= 0) & (back < self.window)
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values `[B, H, T, d]` of `inputs [B, T, 3 D]`."""
@@ -149,14 +160,9 @@ class Attention(nn.Module):
         query, key = rotation(query), rotation(key)
         if cache is not None:
             key, value = torch.cat([cache.keys, key], dim=2), torch.cat([cache.values, value], dim=2)
-        seen = key.shape[2]
-        mask = None
-        if length > 1 and seen > min(length, self.window):  # otherwise plain causal attention says the same
-            places = torch.arange(seen, device=inputs.device)
-            back = places[seen - length :, None] - places
-            mask = (back >= 0) & (back < self.window)
-        elif length == 1:
+        if length == 1:
             key, value = key[:, :, -self.window :], value[:, :, -self.window :]
+        mask = self._mask(length, key.shape[2], inputs.device)
         y = attended(query, key, value, mask, causal=mask is None and length > 1)
         kept = LayerCache(key[:, :, -(self.window - 1) :], value[:, :, -(self.window - 1) :])
         return _merged(y), kept

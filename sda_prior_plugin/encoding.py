@@ -95,13 +95,14 @@ def encode_copies(
     """
     if not len(audio):
         return []
-    leads = [number * codec.frame_samples // len(kinds) for number in range(len(kinds))]
+    order = sorted(range(len(kinds)), key=lambda number: KINDS[kinds[number]].speed)  # those of about one length
+    leads = [number * codec.frame_samples // len(kinds) for number in order]
     at_once = max(1, SAMPLES_PER_CALL // len(audio))  # so that few copies are in memory
-    copies = zip(copies_of((KINDS[kind] for kind in kinds), audio), leads, strict=True)
+    copies = zip(copies_of((KINDS[kinds[number]] for number in order), audio), leads, strict=True)
     grids: list[np.ndarray] = []
     while some := list(itertools.islice(copies, at_once)):
         grids += encode_sounds(codec, some, stop)
-    return grids
+    return [grid for _, grid in sorted(zip(order, grids, strict=True), key=lambda one: one[0])]
 
 
 def encode_sounds(
