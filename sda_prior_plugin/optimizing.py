@@ -113,8 +113,8 @@ class ScheduleFree:
 def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Bits that the network needs for the windows of a batch and for their ends, and those for what is as recorded.
 
-    Of the first the bits of each window count by `window_weights`; the second are of codes alone and count alike. On
-    the CPU they share the memory of the batch until `backward` is done.
+    Of the first the bits of each frame count by `frame_weights`; the second are of codes alone and count alike. On the
+    CPU they share the memory of the batch until `backward` is done.
     """
     frames, first_frame, lengths, ended, kinds = (torch.as_tensor(array).to(device) for array in batch)
     bands = network.shape.bands
@@ -129,7 +129,7 @@ def batch_loss(network: PriorNetwork, batch: Batch, device: torch.device, dtype:
     nothing = torch.zeros((), device=device)  # not a product with zero: what does not count may be infinite
     bits = torch.where(inside, codes + goes_on, nothing) / math.log(2)
     end_bits = torch.where(over, -F.logsigmoid(ends), nothing) / math.log(2)
-    weights = torch.as_tensor(window_weights(batch.lengths)).to(device)[rows]
+    weights = torch.as_tensor(frame_weights(batch, network.settings.context_frames)).to(device)[rows, places // bands]
     return ((bits + end_bits) * weights).sum(), (bits.detach() * as_recorded(kinds, network)[rows]).sum()
 
 
@@ -138,12 +138,21 @@ def as_recorded(kinds: AnyArray, network: PriorNetwork) -> AnyArray:
     return (kinds == 0) | (kinds == network.settings.copy_kinds)
 
 
-def window_weights(lengths: np.ndarray) -> np.ndarray:
-    """What a bit of each window counts in the loss, so that a window counts by the root of its length: float32.
+def frame_weights(batch: Batch, context: int) -> np.ndarray:
+    """What a bit of each frame counts in the loss, or of an end before it: float32 `[batch, 1 + window]`.
 
-    By its whole length, the few long ones of a batch would say nearly all; alike, a short one too much for what it has.
+    By the root of how far the frame is from the start of its recording, in 24ths of the `context`, the frames that the
+    network reads: every recording begins, and how it goes on is the easier to say the longer it lasts. By how long a
+    recording is in all it must not be, or short ones would be drawn too often.
     """
-    return np.float32(1) / np.sqrt(np.maximum(lengths, 1), dtype=np.float32)
+    frames = batch.first_frame[:, None] + np.arange(batch.frames.shape[1])
+    return np.float32(1) / np.sqrt(1 + np.minimum(frames, context) * np.float32(24 / context), dtype=np.float32)
+
+
+def weight_of(batch: Batch, context: int) -> float:
+    """What all frames of a batch count together, by `frame_weights`."""
+    inside = np.arange(batch.frames.shape[1]) < batch.lengths[:, None]
+    return float(frame_weights(batch, context)[inside].sum())
 
 
 def share_of_batch(batch: Batch, team: Team) -> Batch:

@@ -37,7 +37,7 @@ from sda_prior_plugin.optimizing import (
     batch_loss,
     own_stream,
     share_of_batch,
-    window_weights,
+    weight_of,
 )
 from sda_prior_plugin.prior import Prior, perplexity
 from sda_prior_plugin.report import TrainingReport
@@ -150,7 +150,7 @@ def step(run: Run, batch: Batch) -> float:
     run.optimizer.look()
     own_stream(run.settings, run.progress.step, run.team)
     bits, recorded_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
-    loss = bits / float((window_weights(batch.lengths) * batch.lengths).sum() * run.corpus.shape.frame_codes)
+    loss = bits / (weight_of(batch, run.context) * run.corpus.shape.frame_codes)
     run.network.zero_grad(set_to_none=True)
     loss.backward()
     gradients, recorded_bits, loss = run.team.sum([run.optimizer.gathered(), recorded_bits, loss])

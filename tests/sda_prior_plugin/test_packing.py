@@ -59,7 +59,9 @@ def test_positions_are_padded_by_less_than_a_quarter_in_few_lengths(positions: i
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
-def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_each_by_the_root_of_its_length(architecture: str) -> None:
+def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_frames_counting_less_the_farther_in(
+    architecture: str,
+) -> None:
     """Of three windows of different lengths, one of which ends its recording, one a copy, one from another start."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -83,10 +85,12 @@ def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_each_by_the_root_of_it
         more = torch.cat([window, window[:, -1:]], dim=1)
         first, kind = torch.as_tensor(batch.first_frame[row : row + 1]), torch.as_tensor(kinds[row : row + 1])
         logits, over, _ = network(more, first, kinds=kind)
-        codes = -window_log2_probs(logits[:, :length], over[:, :length], window).sum()
+        codes = -window_log2_probs(logits[:, :length], over[:, :length], window)[0].sum(-1)
         end = -torch.nn.functional.logsigmoid(over[0, length]) / np.log(2) * bool(ends[row])
-        expected = expected + (codes + end) / length**0.5
-        expected_recorded = expected_recorded + codes * (kinds[row] != 1)
+        far = np.minimum(batch.first_frame[row] + np.arange(length + 1), 6) / (6 / 24)
+        weights = torch.as_tensor((1 + far) ** -0.5, dtype=torch.float32)
+        expected = expected + (torch.stack([*codes, end]) * weights).sum()
+        expected_recorded = expected_recorded + codes.sum() * (kinds[row] != 1)
     expected.backward()
     assert bits.item() == pytest.approx(expected.item(), rel=1e-5)
     assert recorded.item() == pytest.approx(expected_recorded.item(), rel=1e-5)

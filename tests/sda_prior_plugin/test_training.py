@@ -28,9 +28,10 @@ from sda_prior_plugin import (
 from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.run import Run
+from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.training import end_epoch, train, train_epoch
 
-from .conftest import SIZE, Recovering, loops, small_settings
+from .conftest import BANDS, LEVELS, SIZE, Recovering, loops, small_settings
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
@@ -38,6 +39,19 @@ def test_it_learns_what_there_is_to_learn(corpus: CodeCorpus, architecture: str)
     """Knowing nothing costs 4 bits a code; knowing all but the errors and which loop it is costs about 0.5."""
     run = train_prior(corpus, small_settings(corpus, architecture=architecture, epochs=25))
     assert run.report.bits_per_code < 1.0
+
+
+def test_short_and_long_sounds_are_drawn_as_often_as_there_are_recordings_of_them(codebooks: np.ndarray) -> None:
+    """No code tells which it will be."""
+    short, long = np.full((4, BANDS, LEVELS), 3), np.full((20, BANDS, LEVELS), 3)
+    corpus = CodeCorpus.from_sequences([short, long] * 32, [short, long] * 8, codebooks=codebooks)
+    run = Run(corpus, small_settings(corpus, epochs=20, context_seconds=8.0), torch.device("cpu"))
+    while run.epoch <= run.settings.epochs:
+        train_epoch(run, lambda event: None)
+        end_epoch(run, lambda event: None)
+    lengths = np.array([len(grid) for grid in draw_grids(run.candidate, 600, Wanted(None, 40, seed=1))])
+    assert np.mean(lengths <= 12) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(lengths) == pytest.approx(12, abs=1.5)
 
 
 def test_the_kept_checkpoint_is_the_one_with_the_lowest_held_out_perplexity(corpus: CodeCorpus) -> None:
