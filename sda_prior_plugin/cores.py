@@ -131,7 +131,8 @@ class Attention(nn.Module):
 
         def attended_rows(rows: Tensor) -> Tensor:
             mask = self._mask(rows.shape[1], rows.shape[1], rows.device)
-            return _merged(attended(*self._split(rows), mask, causal=mask is None))
+            query, key, value = self._split(rows)
+            return _merged(attended(query, key, value, mask, causal=mask is None))
 
         inputs = self.inputs(x).view(len(x), 3, self.heads, -1)
         rotated = torch.cat([rotation(inputs[:, :2]), inputs[:, 2:]], dim=1).flatten(1)

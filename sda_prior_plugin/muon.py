@@ -62,9 +62,8 @@ def orthogonalized(matrices: Sequence[Tensor], dtype: torch.dtype = torch.float3
     for rows in sorted({len(one) for one in wide}):
         shapes = sorted({one.shape for one in wide if len(one) == rows})
         numbers = [[number for number, one in enumerate(wide) if one.shape == shape] for shape in shapes]
-        for some, stack in zip(
-            numbers, _orthogonalized([[wide[one] for one in some] for some in numbers], dtype), strict=True
-        ):
+        stacks = _orthogonalized([[wide[number] for number in some] for some in numbers], dtype)
+        for some, stack in zip(numbers, stacks, strict=True):
             for number, matrix in zip(some, stack, strict=True):
                 found[number] = matrix if matrices[number] is wide[number] else matrix.T
     return found

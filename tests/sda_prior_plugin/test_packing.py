@@ -59,7 +59,7 @@ def test_positions_are_padded_by_less_than_a_quarter_in_few_lengths(positions: i
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
-def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_frames_counting_less_the_farther_in(
+def test_the_loss_of_a_batch_is_of_its_windows_one_by_one_frames_farther_in_counting_less(
     architecture: str,
 ) -> None:
     """Of three windows of different lengths, one of which ends its recording, one a copy, one from another start."""
