@@ -4,7 +4,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11; do 
   $$python -c 'import venv, ensurepip' >/dev/null 2>&1 && { echo $$python; break; }; done)
 VENV := .venv
 export OMP_WAIT_POLICY ?= ACTIVE
-export GOMP_SPINCOUNT ?= 1000
+export GOMP_SPINCOUNT ?= 3000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
