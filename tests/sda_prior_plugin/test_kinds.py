@@ -10,7 +10,7 @@ import torch
 
 from sda_prior_plugin import CodeCorpus, encode_recordings, kinds, train_prior
 from sda_prior_plugin.batches import CodeBatches
-from sda_prior_plugin.copies import copies_of, resampled, spectrum_of
+from sda_prior_plugin.copies import FACTORS, SIZE, copies_of, nearest_smooth, resampled, spectrum_of
 from sda_prior_plugin.kinds import AS_RECORDED, KINDS, LONGEST_COPIED, Kind, copies_of_each, kinds_of
 from sda_prior_plugin.run import Run
 
@@ -80,6 +80,24 @@ def test_a_sound_at_another_speed_is_as_loud_and_as_much_shorter_and_higher(spee
     assert (
         np.abs(resampled(spectrum_of(late), len(late), speed)[: RATE // 3]).max() < 0.01
     )  # nothing of the end comes in at the beginning
+
+
+def test_lengths_of_copies_are_even_soon_computed_and_within_a_few_cents_of_their_kind() -> None:
+    for pieces in (1, 2, 7, 31, 351):
+        for kind in KINDS:
+            wanted = pieces * SIZE / kind.speed
+            found = rest = nearest_smooth(wanted)
+            assert not found % 2
+            assert abs(1200 * np.log2(found / wanted)) < 7
+            for factor in FACTORS:
+                while not rest % factor:
+                    rest //= factor
+            assert rest == 1
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(0.3, 2), (2, 2), (3, 4), (13.2, 14), (26, 24), (27, 28)])
+def test_the_nearest_soon_computed_length_is_the_nearest(wanted: float, found: int) -> None:
+    assert nearest_smooth(wanted) == found
 
 
 def test_kind_0_is_as_recorded_and_every_kind_has_a_name_and_a_sound_of_its_own() -> None:
