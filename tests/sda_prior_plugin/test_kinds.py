@@ -95,7 +95,7 @@ def test_lengths_of_copies_are_even_soon_computed_and_within_a_few_cents_of_thei
             assert rest == 1
 
 
-@pytest.mark.parametrize(("wanted", "found"), [(0.3, 2), (2, 2), (3, 4), (13.2, 14), (26, 24), (27, 28)])
+@pytest.mark.parametrize(("wanted", "found"), [(0.3, 2), (2, 2), (3.2, 4), (13.2, 14), (26, 24), (27, 28)])
 def test_the_nearest_soon_computed_length_is_the_nearest(wanted: float, found: int) -> None:
     assert nearest_smooth(wanted) == found
 
