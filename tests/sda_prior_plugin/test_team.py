@@ -306,7 +306,8 @@ def test_what_weights_are_judged_by_is_the_same_for_every_number_of_members(
 def test_processes_that_would_not_compute_the_same_are_no_team(team_of: TeamOf, corpus: CodeCorpus) -> None:
     def work(team: Team) -> None:
         torch.set_num_threads(1 + team.rank)
-        train_prior(corpus, small_settings(corpus), team=team)
+        # too small for a second thread to be begun, which in a fork may never be
+        train_prior(corpus, small_settings(corpus, hidden_size=8), team=team)
 
     for error in team_of(2, work):
         assert "Process 2 of 2 has other threads than the first one (2, not 1)" in str(error)
