@@ -162,7 +162,8 @@ def test_the_package_is_its_face(model: Model, tmp_path: Path) -> None:
     try:
         assert all(getattr(host_stubs, name) is not None for name in host_stubs.__all__)
     except OSError as error:
-        assert "PortAudio" in str(error)
+        if "PortAudio" not in str(error):
+            raise
         pytest.skip("PortAudio is not here, which two of its names need: apt install libportaudio2")
 
 
