@@ -35,9 +35,9 @@ THREADS_WAITING = {"OMP_WAIT_POLICY": "ACTIVE" if sys.platform == "linux" else "
 
 Spinning for long made training over ten times slower on a busy machine; being woken up for each small step made
 decoding three times slower. With 3000 turns a step of training takes 0.73 of the time that it takes with 1000 where
-nothing else runs, and 1.2 times that where both cores have other work; with 10,000 it is 0.69 and 1.7 times. libgomp,
-which torch brings along on Linux, keeps to the number, but with PASSIVE not as soon as two threads have called torch: a
-training in the second one, as a page's is, took 1.19 times as long.
+nothing else runs, and 1.2 or 1.3 times that where one core or both have other work; with 10,000 it is 0.68, and 1.7 to
+2. libgomp, which torch brings along on Linux, keeps to the number, but with PASSIVE not as soon as two threads have
+called torch: a training in the second one, as a page's is, took 1.19 times as long.
 """
 
 
