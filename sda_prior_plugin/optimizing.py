@@ -27,6 +27,8 @@ SQUARES_DECAY = 0.95
 LATER_COUNT = 2.0
 """By one more than the power of the step that weights count by in their average: later ones count more."""
 GRADIENT_NORM = 1.0
+PARTS_OF_CONTEXT = 24
+"""Frames count half as much after three such parts of the context: with the host's codec, after a second."""
 
 
 class ScheduleFree:
@@ -141,12 +143,14 @@ def as_recorded(kinds: AnyArray, network: PriorNetwork) -> AnyArray:
 def frame_weights(batch: Batch, context: int) -> np.ndarray:
     """What a bit of each frame counts in the loss, or of an end before it: float32 `[batch, 1 + window]`.
 
-    By the root of how far the frame is from the start of its recording, in 24ths of the `context`, the frames that the
-    network reads: every recording begins, and how it goes on is the easier to say the longer it lasts. By how long a
-    recording is in all it must not be, or short ones would be drawn too often.
+    The less, by a root, the farther the frame is from the start of its recording, in `PARTS_OF_CONTEXT` of the frames
+    that the network reads: every recording begins, and how it goes on is the easier to say the longer it lasts. By how
+    long a recording is in all it must not be, or short ones would be drawn too often.
     """
     frames = batch.first_frame[:, None] + np.arange(batch.frames.shape[1])
-    return np.float32(1) / np.sqrt(1 + np.minimum(frames, context) * np.float32(24 / context), dtype=np.float32)
+    return np.float32(1) / np.sqrt(
+        1 + np.minimum(frames, context) * np.float32(PARTS_OF_CONTEXT / context), dtype=np.float32
+    )
 
 
 def weight_of(batch: Batch, context: int) -> float:
