@@ -27,10 +27,10 @@ from benchmarks.reference import Reference
 from sda_prior_plugin import CodeShape, PriorSettings
 from sda_prior_plugin.compiled import compiled_for_speed
 from sda_prior_plugin.dataset import HOST_FRAME_SECONDS
+from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.prior import network_settings
 from sda_prior_plugin.sampling import Wanted, draw_grids
-from sda_prior_plugin.weights import weights_of
 
 SHAPE = CodeShape(bands=8, levels=3, codebook_size=128)
 MIDDLE_TIER_FILES = 46

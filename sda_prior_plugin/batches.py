@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from sda_prior_plugin.codes import CodeShape
-from sda_prior_plugin.compiled import compiled_in_order
 from sda_prior_plugin.dataset import CodeCorpus, CodeSequences
+from sda_prior_plugin.filling import fill
 from sda_prior_plugin.mapped import give_back
 from sda_prior_plugin.windows import Rounds, Windows
 
@@ -95,39 +95,6 @@ def padded_length(frames: int, context: int) -> int:
     if frames > context:
         return -(-frames // context) * context
     return min(1 << (frames - 1).bit_length(), context)
-
-
-@compiled_in_order
-def fill(
-    codes: np.ndarray,
-    rows: np.ndarray,
-    no_code: int,
-    frames: np.ndarray,
-    counts: np.ndarray,
-    ends: np.ndarray,
-) -> None:
-    """Write one batch of a `BatchPlan`.
-
-    Args:
-        codes: `[all codes]`, of any integer type.
-        rows: the plan's, of this batch.
-        no_code: what stands where there is no code.
-        frames: int64 `[batch, (1 + window) * frame_codes]`, filled.
-        counts: int64 `[3, batch]`, filled with the windows' first frames, lengths and kinds.
-        ends: bool `[batch]`, filled.
-    """
-    for row in range(frames.shape[0]):
-        begin, lead, copied = rows[row, 0], rows[row, 1], rows[row, 2]
-        line = frames[row]
-        for index in range(lead):
-            line[index] = no_code
-        source, target = codes[begin : begin + copied], line[lead : lead + copied]
-        for index in range(len(target)):  # plain, so that the compiler widens many codes at once
-            target[index] = source[index]
-        for index in range(lead + copied, len(line)):
-            line[index] = no_code
-        counts[0, row], counts[1, row], counts[2, row] = rows[row, 3], rows[row, 4], rows[row, 6]
-        ends[row] = rows[row, 5] != 0
 
 
 class BatchBuffers:

@@ -16,7 +16,7 @@ from sda_prior_plugin.errors import NothingTrained
 from sda_prior_plugin.kinds import KINDS, LONGEST_COPIED, copies_of_each, kinds_of
 from sda_prior_plugin.team import Team
 
-SAMPLES_PER_CALL = 2**20
+SAMPLES_PER_CALL = 2**18
 """About how much sound the codec is given at once."""
 
 LONG_SECONDS = LONGEST_COPIED

@@ -13,7 +13,8 @@ import numpy as np
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.near_copies import NEAR, Sketch
 from sda_prior_plugin.network import PriorNetwork
-from sda_prior_plugin.sampling import Draw, Wanted, draw_grids
+from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.sequences import Draw
 from sda_prior_plugin.team import Team
 
 GIVEN_SECONDS = 3.0

@@ -7,12 +7,11 @@ Everything runs inside numba, and several sequences share each weight that is re
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sda_prior_plugin.compiled import compiled_for_speed, inlined, literal
-from sda_prior_plugin.cores import TransformerCore
 from sda_prior_plugin.kernels import (
     add_product,
     add_row,
@@ -24,8 +23,10 @@ from sda_prior_plugin.kernels import (
     rotate,
     set_row,
 )
-from sda_prior_plugin.network import KNOWN_FRAMES, PriorNetwork
 from sda_prior_plugin.weights import Attention, CodeWeights, Recurrence
+
+if TYPE_CHECKING:
+    from sda_prior_plugin.network import PriorNetwork
 
 FIRST, ONE = literal(0), literal(1)
 
@@ -52,7 +53,7 @@ class Memory(NamedTuple):
         shape, settings = network.shape, network.settings
         layers, size = settings.layers, settings.hidden_size
         window = min(settings.context_frames, most_frames) * shape.bands
-        attends = isinstance(network.core, TransformerCore)
+        attends = settings.architecture == "transformer"
         return cls(
             keys=np.zeros((layers, rows, size, window) if attends else (0, 0, 0, 0), np.float32),
             values=np.zeros((layers, rows, size, window) if attends else (0, 0, 0, 0), np.float32),
@@ -100,12 +101,12 @@ def read_position(
 ) -> None:
     """Fill `room.x` with what the network is told before a band: the codes before it, and where it stands."""
     bands, levels = len(weights.band), len(weights.level)
-    stride = len(weights.previous) // levels
+    stride, known = len(weights.previous) // levels, len(weights.time)
     for index in range(count):
         row = rows[index]
         set_row(weights.band, band, room.x, index)
         frame = memory.frame[row]
-        add_row(weights.time, frame if frame < KNOWN_FRAMES else KNOWN_FRAMES - 1, room.x, index)
+        add_row(weights.time, frame if frame < known else known - 1, room.x, index)
         for level in range(levels):
             last = (band - 1) % bands * levels + level
             before = codes[row, last] if band else memory.codes[row, last]

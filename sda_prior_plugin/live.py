@@ -10,10 +10,10 @@ import numpy as np
 from sda_prior_plugin.copying import CopyGuard
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.inference import Memory
+from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.random_stream import stream_keys
-from sda_prior_plugin.sampling import Draw, Sequences
-from sda_prior_plugin.weights import weights_of
+from sda_prior_plugin.sequences import Draw, Sequences
 
 
 class LiveSettings(Protocol):

@@ -27,6 +27,7 @@ import platformdirs
 from numba import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.event import trigger_event
 from numba.core.serialize import dumps
 
 PACKAGE = Path(__file__).parent
@@ -35,6 +36,8 @@ MOST_VERSIONS = 8
 """Folders of code that are kept; the one that was not used for the longest time goes first."""
 LEFT_BEHIND_SECONDS = 24 * 3600
 """After so long what an interrupted process was making or removing is cleared away."""
+MISSING = "sda_prior_plugin:missing"
+"""The kind of numba event that says which `function`'s code for which `signature` is not in the folder."""
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -168,7 +171,8 @@ class KeptMachineCode(_Cache):
     """What numba asks for a function's machine code before it compiles, and gives it to afterwards."""
 
     def __init__(self, function: Callable[..., object]) -> None:
-        self.function = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        self.function = function
+        self.name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
         self.known = Path(function.__code__.co_filename).parent == PACKAGE and bool(loaded_sources_digest())
 
     @property
@@ -186,7 +190,13 @@ class KeptMachineCode(_Cache):
             folder = self._folder()
             if folder is None:
                 return None
-            entry = folder.read(version_name(target_context.codegen().magic_tuple()), self._entry_name(sig))
+            version, name = version_name(target_context.codegen().magic_tuple()), self._entry_name(sig)
+            try:
+                entry = folder.read(version, name)
+            except (OSError, ValueError):
+                with trigger_event(MISSING, {"function": self.function, "signature": sig}):
+                    pass  # whoever hears it may compile it
+                entry = folder.read(version, name)
             return CompileResult._rebuild(target_context, *pickle.loads(entry))
         except Exception:  # whatever comes of another numba's code, or of reading something else
             return None
@@ -218,7 +228,7 @@ class KeptMachineCode(_Cache):
         return CodeFolder(folder)
 
     def _entry_name(self, sig: Any) -> str:
-        return f"{self.function}-{hashlib.sha256(repr(sig).encode()).hexdigest()[:32]}"
+        return f"{self.name}-{hashlib.sha256(repr(sig).encode()).hexdigest()[:32]}"
 
 
 def _entry_digest(name: str, entry: bytes) -> bytes:

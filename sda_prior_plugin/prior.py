@@ -21,7 +21,8 @@ from sda_prior_plugin.live import LiveSettings, draw_live
 from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
-from sda_prior_plugin.sampling import Draw, Wanted, draw_grids, draw_stream
+from sda_prior_plugin.sampling import Wanted, draw_grids, draw_stream
+from sda_prior_plugin.sequences import Draw
 from sda_prior_plugin.settings import PriorSettings
 
 BLOCK_FRAMES = 64

@@ -180,6 +180,7 @@ def end_epoch(run: Run, tell: Tell) -> str:
         look_if_due(run, Bits(run.train_bits, bits, run.kept[-1].bits))
     run.epoch_is_done(bits)
     run.pace.epoch_done()
+    give_back_freed()  # what judging has left, and what new shapes have left between what is kept
     tell_of_epoch(run, epoch, tell)
     if not accused:
         tell_of_memorizing(run, tell)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sda_prior_plugin.compiler_process import compiled_aside
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.edge.bundle_entry import codebooks_digest
 from sda_prior_plugin.edge.corpora import Codes, Hearing, ignore
@@ -74,6 +75,7 @@ class PriorJob:
         """Where the recordings are."""
         return manifest_of(self.model).folder
 
+    @compiled_aside()
     def train(
         self,
         *,

@@ -9,9 +9,9 @@ from sda_prior_plugin.export.choosing import drawn_but_for
 from sda_prior_plugin.export.counting import RandomStream
 from sda_prior_plugin.export.guard import Guard
 from sda_prior_plugin.export.step import Step
+from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.prior import Prior
-from sda_prior_plugin.sampling import MOST_EMPTY_SOUNDS
-from sda_prior_plugin.weights import weights_of
+from sda_prior_plugin.sequences import MOST_EMPTY_SOUNDS
 
 MOST_GUARDED = 512
 """Frames of a window that the copy guard looks for, at most."""

@@ -30,8 +30,8 @@ from sda_prior_plugin.export.instrument import instrument
 from sda_prior_plugin.export.sequence import Sequence
 from sda_prior_plugin.export.step import Step
 from sda_prior_plugin.inference import Memory, Room, follow
+from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.random_stream import stream_keys, uniforms
-from sda_prior_plugin.weights import weights_of
 
 LIVE = Path(__file__).parents[2] / "benchmarks" / "live.cpp"
 OPERATORS = Path(__file__).with_name("operators.txt")

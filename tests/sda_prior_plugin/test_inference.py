@@ -15,9 +15,9 @@ from sda_prior_plugin import CodeShape, PriorRun
 from sda_prior_plugin.cores import NetworkSettings
 from sda_prior_plugin.inference import Memory, Room, follow
 from sda_prior_plugin.kernels import add_product, exponentials, gelu
+from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.sampling import Wanted, draw_grids
-from sda_prior_plugin.weights import weights_of
 
 COPY_KINDS = 2
 
