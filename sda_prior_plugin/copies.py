@@ -1,4 +1,4 @@
-"""Training copies as sound: a recording played faster, slower or quieter."""
+"""Training copies as sound: a recording played faster or slower, louder or quieter."""
 
 from __future__ import annotations
 

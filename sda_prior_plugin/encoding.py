@@ -88,7 +88,10 @@ def encode_variants(
 def encode_copies(
     codec: Any, audio: np.ndarray, kinds: Sequence[int], stop: threading.Event | None = None
 ) -> list[np.ndarray]:
-    """Codes of a copy of `audio`, float32 `[samples]`, of each of these `KINDS`; each starts elsewhere in a code frame.
+    """Codes of a copy of `audio`, float32 `[samples]`, of each of these `KINDS`.
+
+    Each starts where the recording does, with its attack. With some silence before most of them a prior takes that for
+    the rule, and draws sounds that begin too quietly.
 
     Raises:
         NothingTrained: `stop` was set.
@@ -96,12 +99,11 @@ def encode_copies(
     if not len(audio):
         return []
     order = sorted(range(len(kinds)), key=lambda number: KINDS[kinds[number]].speed)  # those of about one length
-    leads = [number * codec.frame_samples // len(kinds) for number in order]
     at_once = max(1, SAMPLES_PER_CALL // len(audio))  # so that few copies are in memory
-    copies = zip(copies_of((KINDS[kinds[number]] for number in order), audio), leads, strict=True)
+    copies = copies_of((KINDS[kinds[number]] for number in order), audio)
     grids: list[np.ndarray] = []
     while some := list(itertools.islice(copies, at_once)):
-        grids += encode_sounds(codec, some, stop)
+        grids += encode_sounds(codec, [(copy, 0) for copy in some], stop)
     return [grid for _, grid in sorted(zip(order, grids, strict=True), key=lambda one: one[0])]
 
 

@@ -25,7 +25,7 @@ class Kind:
 
     Attributes:
         semitones: by which it is played faster and sounds higher, as a tape does; slower and lower below 0.
-        decibels: by which it is quieter.
+        decibels: by which it is louder; quieter below 0.
     """
 
     semitones: float = 0.0
@@ -35,7 +35,8 @@ class Kind:
     def name(self) -> str:
         """What a user calls it."""
         moved = f"{'faster' if self.semitones > 0 else 'slower'}-{abs(self.semitones):g}"
-        parts = [moved] * bool(self.semitones) + [f"quieter-{self.decibels}"] * bool(self.decibels)
+        scaled = f"{'louder' if self.decibels > 0 else 'quieter'}-{abs(self.decibels)}"
+        parts = [moved] * bool(self.semitones) + [scaled] * bool(self.decibels)
         return "-".join(parts) or AS_RECORDED
 
     @property
@@ -46,16 +47,20 @@ class Kind:
     @property
     def level(self) -> float:
         """What its samples are multiplied by."""
-        return 10.0 ** (-self.decibels / 20)
+        return 10.0 ** (self.decibels / 20)
 
 
 KINDS: tuple[Kind, ...] = (
     Kind(),
     *(Kind(away * semitones) for semitones in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17) for away in (-1, 1)),
-    *(Kind(decibels=decibels) for decibels in (3, 6, 12)),
-    *(Kind(away * semitones, decibels=6) for semitones in (1, 2, 3) for away in (-1, 1)),
+    *(Kind(decibels=decibels) for decibels in (6, 3, -3, -6)),
+    *(Kind(*both) for both in ((-1, -6), (1, 6), (-2, 6), (2, -6), (-3, -6), (3, 6))),
 )
-"""All kinds; a prior is told their numbers, and its file their names."""
+"""All kinds; a prior is told their numbers, and its file their names.
+
+They are as much louder as quieter and as much faster as slower: what a prior draws as recorded leans to what else it
+was told, and with quieter ones alone it was too quiet.
+"""
 
 
 def copies_of_each(train_seconds: float) -> int:

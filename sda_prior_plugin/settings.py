@@ -132,7 +132,7 @@ class PriorSettings:
     )
     augmented_share: float = _knob(
         float,
-        "Share of what is learned from that is faster, slower or quieter copies of the recordings.",
+        "Share of what is learned from that is copies of the recordings, faster or slower, louder or quieter.",
         minimum=0.0,
         maximum=0.95,
     )

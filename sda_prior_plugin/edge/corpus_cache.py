@@ -31,7 +31,7 @@ from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.kinds import LONGEST_COPIED, MOST_COPIED, Kind
 from sda_prior_plugin.windows import LARGE_BYTES
 
-FORMAT = 4
+FORMAT = 5
 """Of the files and of how recordings are encoded; what another version has written is not found."""
 MOST_BYTES = 4 * 2**30
 """Of all corpora together; the one that was not used for the longest time goes first."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sda_prior_plugin import KNOBS, CodeCorpus, PriorError, PriorSettings, read_tiers
-from sda_prior_plugin.schedule import MOST_PARTS, epochs_per_round, visits_per_round
+from sda_prior_plugin.kinds import copies_of_each
+from sda_prior_plugin.schedule import MOST_PARTS, epochs_per_round, variants_heard, visits_per_round
 from sda_prior_plugin.settings import LIMITS, choose_tier
 
 
@@ -81,7 +82,8 @@ def test_shorter_recordings_make_larger_batches() -> None:
 @pytest.mark.parametrize(("count", "seconds"), [(25, 1.0), (46, 1.7), (80, 6.0)])
 def test_training_takes_about_the_tiers_steps_whatever_the_dataset(count: int, seconds: float) -> None:
     chosen = PriorSettings.for_size(file_count=count, train_seconds=[seconds] * count)
-    visits = visits_per_round(count, chosen.start_offsets)
+    variants = variants_heard(chosen.start_offsets, copies_of_each(count * seconds), chosen.augmented_share)
+    visits = visits_per_round(count, variants)
     parts = epochs_per_round(count, visits, chosen.batch_size)
     steps = chosen.epochs * math.ceil(count * visits / parts / chosen.batch_size)
     assert steps == pytest.approx(choose_tier(read_tiers(), count, count * seconds).steps, rel=0.15)
@@ -157,7 +159,7 @@ def test_settings_of_another_version_are_read_as_long_as_the_networks_shape_is_t
 def test_hours_of_sound_are_encoded_no_more_often_than_training_can_use() -> None:
     long = PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16)
     assert long.start_offsets == choose_tier(read_tiers(), 20, 16 * 3600).rounds
-    assert settings().start_offsets == 16
+    assert settings().start_offsets == 8
     assert (
         PriorSettings.for_size(file_count=20, train_seconds=[3600.0] * 16, given={"start_offsets": 9}).start_offsets
         == 9
