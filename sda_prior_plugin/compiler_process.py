@@ -1,7 +1,7 @@
 """Compiling in a process of its own.
 
 What LLVM needs for it, some 200 MB, would stay with a training to its end: an allocator gives back little of what was
-freed among what is kept. This process takes the machine code from the folder that `machine_code.py` keeps.
+freed among what is kept. The process that needs the machine code reads it from the folder that `machine_code.py` keeps.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class CompilerProcess(Listener):
             requests.write(dumps((function.__module__, function.__qualname__, signature)))
             requests.flush()
             return answers.read(len(DONE)) == DONE
-        except (OSError, pickle.PicklingError):
+        except (OSError, TypeError, pickle.PicklingError):  # no Python, or none that is known; or it has ended
             return False
 
 

@@ -77,8 +77,13 @@ def test_what_is_compiled_elsewhere_computes_the_same(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("breaks", "cache"),
-    [("sys.executable = '/nowhere/python'", "code"), ("sys.executable = '/bin/false'", "code"), ("", "/dev/null/code")],
-    ids=["no-python", "a-python-that-fails", "no-folder"],
+    [
+        ("sys.executable = '/nowhere/python'", "code"),
+        ("sys.executable = None", "code"),
+        ("sys.executable = '/bin/false'", "code"),
+        ("", "/dev/null/code"),
+    ],
+    ids=["no-python", "a-python-that-is-not-known", "a-python-that-fails", "no-folder"],
 )
 def test_where_it_cannot_be_compiled_elsewhere_it_is_compiled_as_ever(tmp_path: Path, breaks: str, cache: str) -> None:
     program = f"{breaks}\nwith compiled_aside():\n    print(len(set(hash_frames().tolist())), compiled_here())"
