@@ -1,11 +1,12 @@
 """Whether the warning of memorization is true: trainings that recite and trainings that do not, and who is accused.
 
 Healthy checkpoints are those of trainings as the defaults have it, up to the best one. Reciting ones are of trainings
-far past it, on the recordings as they are, without start offsets, dropout or weight decay; one counts as reciting if it
-predicts unheard recordings worse than at its best, and a large sample of its own, drawn with other seeds, copies far
-more than recordings share with each other. Several epochs of each training are checkpoints. Recordings whose sound is
-also trained on are left out of what is held out. Beside the plugin's detector: the rule of the existing host, held-out
-perplexity under 2, 3 or 5 for up to 20, up to 100 and more files. Run it with `make bench-memorization`.
+far past it, on the recordings as they are, without start offsets, copies, dropout or weight decay; one counts as
+reciting if it predicts unheard recordings worse than at its best, and a large sample of its own, drawn with other
+seeds, copies far more than recordings share with each other. Several epochs of each training are checkpoints.
+Recordings whose sound is also trained on are left out of what is held out. Beside the plugin's detector: the rule of
+the existing host, held-out perplexity under 2, 3 or 5 for up to 20, up to 100 and more files. Run it with
+`make bench-memorization`.
 """
 
 from __future__ import annotations
@@ -96,7 +97,10 @@ def reference_rule(perplexity: float, files: int) -> bool:
 
 @dataclass(frozen=True)
 class Material:
-    """A corpus twice: from many start offsets, and as it is; and how many files it is from."""
+    """A corpus as a training has it, and as it is; and how many files it is from.
+
+    Pieces have many start offsets, whole files copies too.
+    """
 
     name: str
     varied: CodeCorpus
@@ -112,7 +116,7 @@ class Material:
 
     @classmethod
     def of_files(cls, dataset: Dataset, name: str, offsets: int = OFFSETS) -> Material:
-        return cls(name, dataset.corpus(offsets), dataset.corpus(1), dataset.file_count)
+        return cls(name, dataset.corpus(offsets, copies=True), dataset.corpus(1), dataset.file_count)
 
 
 def learn_and_judge(run: Run, epochs: list[EpochDone]) -> None:
