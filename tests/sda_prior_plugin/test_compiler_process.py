@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sda_prior_plugin.machine_code import PACKAGE
+
 HASH = """
 import os, sys, time
 import numpy as np
@@ -64,6 +66,15 @@ print(hash_frames().tolist() == aside.tolist() == [int(x) for x in np.asarray(as
 """
     assert printed(program, tmp_path / "code") == ["compiling", "0 True", "True 3"]
     assert printed(program, tmp_path / "code") == ["0 False", "True 3"]  # kept: there is nothing to compile
+
+
+def test_what_the_other_process_imports_does_not_take_torch_along() -> None:
+    """Torch would be most of its memory, and of the time that it takes to begin."""
+    sources = {path.stem: path.read_text() for path in PACKAGE.glob("*.py")}
+    modules = [name for name, source in sources.items() if "\n@compiled_" in source]
+    assert {"kernels", "sequences", "filling", "near_copies"} <= {*modules}
+    imported = "\n".join(f"import sda_prior_plugin.{name}" for name in ["compiler_process", *modules])
+    subprocess.run([sys.executable, "-c", f"import sys\n{imported}\nassert 'torch' not in sys.modules"], check=True)
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ def test_batches_say_of_each_window_which_kind_it_is(melodic: CodeCorpus) -> Non
 
 @pytest.mark.slow
 def test_what_is_drawn_as_recorded_has_the_pitch_and_level_of_the_recordings_and_the_rest_is_as_asked() -> None:
-    """Though half of what is learned from is lower or quieter, and more begins with silence."""
+    """Though half of what is learned from is lower or quieter, and nearly all of it begins with silence."""
     codec, told = PitchCodec(), [Kind(), Kind(-2), Kind(decibels=-6)]
     grids, names, numbers = [], [], []
     for recording in melodies(6, 1):
