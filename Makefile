@@ -8,7 +8,7 @@ export GOMP_SPINCOUNT ?= 3000
 BIN := $(VENV)/bin
 BENCH := build/benchmarks/bench.json
 
-.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-sound bench-page bench-play bench-team kill-and-resume fuzz audit bench-files bench-large bench-finding bench-archive clean
+.PHONY: setup test lint demo screenshots bench bench-quality bench-sizes bench-memorization bench-sound bench-page bench-play bench-team bench-devices kill-and-resume fuzz audit bench-files bench-large bench-finding bench-archive clean
 
 setup: $(VENV)/ready
 
@@ -74,6 +74,9 @@ bench-play: demo
 
 bench-team: setup
 	$(BIN)/python -m benchmarks.team --threads 2 --write
+
+bench-devices: demo
+	$(BIN)/python -m benchmarks.devices demo/demo.sda --write
 
 kill-and-resume: setup
 	$(BIN)/python -m benchmarks.kill_and_resume --write

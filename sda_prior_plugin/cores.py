@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,9 +74,10 @@ class Rotation:
     @classmethod
     def of(cls, first: int, count: int, size: int, like: Tensor) -> Rotation:
         """For `count` positions from `first` on, heads of `size`."""
-        rate = 10_000.0 ** (-torch.arange(size // 2, dtype=torch.float64) / (size // 2))
-        # in double precision, since an hour of sound has many positions; on the CPU, since not every GPU has it
-        angle = torch.arange(first, first + count, dtype=torch.float64)[:, None] * rate
+        # in double precision, since an hour of sound has many positions; MPS has none
+        double: Any = {"dtype": torch.float64, "device": "cpu" if like.device.type == "mps" else like.device}
+        rate = 10_000.0 ** (-torch.arange(size // 2, **double) / (size // 2))
+        angle = torch.arange(first, first + count, **double)[:, None] * rate
         cos, sin = angle.cos(), angle.sin()
         return cls(torch.cat([cos, cos], dim=-1).to(like), torch.cat([-sin, sin], dim=-1).to(like))
 

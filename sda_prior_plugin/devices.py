@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,6 +42,29 @@ def moved(codec: Any, device: torch.device) -> Iterator[None]:
         yield
     finally:
         codec.to(before)
+
+
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Inside the block what is computed on an NVIDIA GPU has the same bits every time; elsewhere it has them anyway.
+
+    cuDNN's attention is left out, which plans for a tenth of a second for each new length.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before, planned = torch.get_deterministic_debug_mode(), torch.backends.cuda.cudnn_sdp_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses to say that it is
+    torch.set_deterministic_debug_mode("error")
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        torch.backends.cuda.enable_cudnn_sdp(planned)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def fastest_precision(device: torch.device) -> torch.dtype:

@@ -1,9 +1,9 @@
 """A team of several processes, of one machine or many, by `torch.distributed`.
 
-What they exchange goes over gloo; sums of what lies on NVIDIA GPUs over nccl. Beside that there is a board, a small
-store of words that all of them reach: on it each member marks every second that it is there, and why it has ended. So
-nobody waits for somebody who is gone: where a process dies its connections break at once, and where a machine or a
-cable does, its marks stay away.
+What they exchange goes over gloo; sums of what lies on NVIDIA GPUs over nccl, if each member has a GPU of its own.
+Beside that there is a board, a small store of words that all of them reach: on it each member marks every second that
+it is there, and why it has ended. So nobody waits for somebody who is gone: where a process dies its connections break
+at once, and where a machine or a cable does, its marks stay away.
 """
 
 from __future__ import annotations
@@ -167,14 +167,17 @@ class Processes(Team):
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         sizes = [tensor.numel() for tensor in tensors]
-        stop = tensors[0].new_full((1,), float(self.stop.is_set()))
-        parts = [*(tensor.detach().flatten() for tensor in tensors), stop]
-        shared = self._shared(stop.device, sum(sizes) + 1)
+        device = here = tensors[0].device
+        if device.type == "cuda" and self.place.beside > torch.cuda.device_count():
+            here = torch.device("cpu")  # nccl refuses a GPU that several share
+        stop = torch.full((1,), float(self.stop.is_set()), device=here)
+        parts = [*(tensor.detach().flatten().to(here) for tensor in tensors), stop]
+        shared = self._shared(here, sum(sizes) + 1)
         if shared is None:
             total = self._sum_of_sent(torch.cat(parts))
         else:
             total = self._added_up(shared.exchanged(self.rank, parts, self._meet))
-        *sums, stopping = total.split([*sizes, 1])
+        *sums, stopping = total.to(device).split([*sizes, 1])
         self._stopping = bool(stopping)
         return [one.view_as(tensor) for one, tensor in zip(sums, tensors, strict=True)]
 

@@ -81,7 +81,7 @@ class Run:
         self.context = sizes.context_frames
         self.network = PriorNetwork(corpus.shape, corpus.codebooks, sizes).to(device)
         self.average = copy.deepcopy(self.network).eval()
-        self.candidate = copy.deepcopy(self.average)
+        self.candidate = copy.deepcopy(self.average).to(device)  # where cuDNN wants a GRU's weights side by side
         self.dtype = fastest_precision(device)
         self.optimizer = ScheduleFree(self.network, self.average, settings, self.dtype, self.team)
         self.source = CodeBatches(

@@ -16,7 +16,7 @@ import torch
 
 from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.dataset import CodeCorpus
-from sda_prior_plugin.devices import chosen_device
+from sda_prior_plugin.devices import chosen_device, reproducible
 from sda_prior_plugin.errors import Diverged, NothingTrained, setting
 from sda_prior_plugin.events import (
     BatchDone,
@@ -102,7 +102,7 @@ def train_prior(
         with joined() as team:
             return train_prior(corpus, settings, on_event=on_event, stop=stop, resume_from=resume_from, team=team)
     device, corpus = team.device(chosen_device(settings.device)), judged_by_a_sample(corpus)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with reproducible(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         broken_off = team.told(resume_from)
         state = None if broken_off is None else checked_state(broken_off, corpus, settings)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
 from sda_prior_plugin import CodeCorpus, PriorError, train_prior
-from sda_prior_plugin.devices import chosen_device, moved
+from sda_prior_plugin.devices import chosen_device, moved, reproducible
 
 from .conftest import small_settings
 
@@ -48,3 +50,18 @@ def test_a_codec_that_cannot_be_moved_and_one_for_the_processor_stay_where_they_
         assert codec.been == []
     with moved(object(), torch.device("cuda")):
         pass
+
+
+def test_on_a_gpu_all_is_reproducible_while_it_trains_and_torch_is_then_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert not torch.are_deterministic_algorithms_enabled()
+    with contextlib.suppress(ZeroDivisionError), reproducible(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        raise ZeroDivisionError
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    with reproducible(torch.device("cpu")):
+        assert not torch.are_deterministic_algorithms_enabled()

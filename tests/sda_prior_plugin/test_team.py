@@ -229,6 +229,11 @@ def test_nobody_waits_for_a_member_that_is_gone(tmp_path: Path, how: signal.Sign
     assert pickle.loads(members.places[other].read_bytes()) < LONGEST_END
 
 
+trains_in_forks = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="autograd, once used beside a GPU, does not work in processes forked from there"
+)
+
+
 def trained(corpus: CodeCorpus, settings: PriorSettings, team: Team) -> tuple[dict[str, np.ndarray], float]:
     """The weights and the held-out perplexity of the prior that a member gets."""
     run = train_prior(corpus, settings, team=team)
@@ -240,6 +245,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
         np.testing.assert_array_equal(other[name], weights)
 
 
+@trains_in_forks
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
 def test_a_prior_has_the_same_bits_for_all_members_every_time_and_is_close_to_that_of_one_process(
     team_of: TeamOf, corpus: CodeCorpus, architecture: str
@@ -254,12 +260,14 @@ def test_a_prior_has_the_same_bits_for_all_members_every_time_and_is_close_to_th
     assert_same(first[0], team_of(2, lambda team: trained(corpus, settings, team))[1][0])
 
 
+@trains_in_forks
 def test_a_batch_of_fewer_windows_than_members_is_learned_all_the_same(team_of: TeamOf, corpus: CodeCorpus) -> None:
     settings = small_settings(corpus, batch_size=1, epochs=1)
     alone = train_prior(corpus, settings, team=Team()).report.final_perplexity
     assert team_of(2, lambda team: trained(corpus, settings, team))[0][1] == pytest.approx(alone, rel=0.01)
 
 
+@trains_in_forks
 def test_a_team_that_goes_on_from_a_state_comes_to_the_prior_of_the_unbroken_one(
     team_of: TeamOf, corpus: CodeCorpus
 ) -> None:
