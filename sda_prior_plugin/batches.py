@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from sda_prior_plugin.mapped import give_back
 from sda_prior_plugin.windows import Rounds, Windows
 
 STRETCH_BATCHES = 16
-"""About so many batches' windows are sorted by length together."""
+"""About so many batches' windows are shared out among these batches by their lengths."""
 
 
 class Batch(NamedTuple):
@@ -178,6 +179,24 @@ def equal_batches(lengths: np.ndarray, rows: np.ndarray, batch_size: int, rng: n
     return [batches[one] for one in rng.permutation(len(batches))]
 
 
+def mixed_batches(lengths: np.ndarray, frames: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows of all lengths for each batch, int `[rows of it]`, the batches in random order.
+
+    All have about so many `frames`, so that they come in few shapes: of the rows in a stretch the longest is taken
+    first, and each goes to the batch that has the fewest frames so far (Graham 1969, https://doi.org/10.1137/0117039).
+    """
+    batches: list[np.ndarray] = []
+    for rows in np.array_split(np.arange(len(lengths)), max(1, round(lengths.sum() / (STRETCH_BATCHES * frames)))):
+        chosen: list[list[int]] = [[] for _ in range(min(len(rows), max(1, round(lengths[rows].sum() / frames))))]
+        filled = [(0, number) for number in range(len(chosen))]
+        for row in rows[np.argsort(-lengths[rows], kind="stable")].tolist():
+            least, number = filled[0]
+            chosen[number].append(row)
+            heapq.heapreplace(filled, (least + int(lengths[row]), number))
+        batches += [np.array(one) for one in chosen]
+    return [batches[one] for one in rng.permutation(len(batches))]
+
+
 def _ends_of(frames: np.ndarray, most: int) -> list[int]:
     """Where batches of at most `most` frames end, by the `frames` up to and with each row."""
     ends, before = list[int](), 0
@@ -239,10 +258,11 @@ class CodeBatches(IterableDataset[Batch]):
         """Go to an epoch, counted from 1, and past the first so many of the batches that this process has in it."""
         windows = self.rounds.epoch(epoch)
         rng = np.random.default_rng([self.seed, epoch, 1])
-        rows = np.arange(len(windows))  # of windows in random order
-        if not self.mixed:
+        if self.mixed:
+            chosen = mixed_batches(windows.frames, self.batch_size * self.rounds.mean_frames, rng)
+        else:
             rows = sorted_in_stretches(windows.frames, STRETCH_BATCHES * self.batch_size)
-        chosen = equal_batches(windows.frames, rows, self.batch_size, rng)
+            chosen = equal_batches(windows.frames, rows, self.batch_size, rng)
         self._plan = BatchPlan.of(self.sequences, windows, chosen, self.later)
         self._numbers = range(self.rank, len(chosen), self.world_size)[batch:]
 

@@ -22,9 +22,14 @@ def round_to_half(weights: Mapping[str, Tensor], rounded: Mapping[str, Tensor]) 
 
 
 def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same numbers in less room: those in half precision that it holds exactly, all others as they are."""
+    """Copies of the same numbers in less room: those in half precision that it holds exactly, all others whole."""
     halves = ((name, tensor, tensor.to(HALF)) for name, tensor in weights.items())
     return {
-        name: half if tensor.ndim >= 2 and torch.equal(half.to(tensor.dtype), tensor) else tensor
+        name: half if tensor.ndim >= 2 and torch.equal(half.to(tensor.dtype), tensor) else tensor.clone()
         for name, tensor, half in halves
     }
+
+
+def whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers of `halved` weights in the precision that they were in."""
+    return {name: tensor.float() for name, tensor in weights.items()}

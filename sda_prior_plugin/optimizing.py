@@ -42,6 +42,7 @@ class ScheduleFree:
     Attributes:
         dtype: the precision that Muon computes in.
         team: those who take the same step.
+        gradients: of the network, in one row; 0 after `look`.
         ahead: the weights that run ahead, by name.
         momentum: the running mean of the gradients of those that Muon moves, by name.
         squares: the running mean of the squares of the gradients of all others, by name.
@@ -56,28 +57,27 @@ class ScheduleFree:
         tables = [name for name, one in others.items() if one.ndim >= 2]
         self._row = Row.of(self._weights, ([*turned], tables, [name for name in others if name not in tables]))
         self._averages = self._row.moved_in(average)
-        self._ahead, self._here, self._gradients = (self._averages.clone() for _ in range(3))
-        self._moments = torch.zeros_like(self._averages)
+        self._ahead = self._averages.clone()
+        self._moves_alone = network.codebooks.device.type != "cpu"  # a GPU's GRU wants its weights as they came
+        self._here = self._averages.clone() if self._moves_alone else self._row.moved_in(network)
+        self._moments, self.gradients = torch.zeros_like(self._averages), torch.zeros_like(self._averages)
+        for name, gradient in self._row.views(self.gradients).items():
+            self._weights[name].grad = gradient  # where backward adds to it
         self.ahead, moments = self._row.views(self._ahead), self._row.views(self._moments)
         self.momentum, self.squares = ({name: moments[name] for name in names} for names in (turned, others))
 
     @torch.no_grad()
     def look(self) -> None:
-        """Move the network to where the next gradient is taken."""
+        """Move the network to where the next gradient is taken, and forget the last one."""
+        self.gradients.zero_()
         torch.lerp(self._ahead, self._averages, TOWARDS_AVERAGE, out=self._here)
-        here = self._row.views(self._here)
-        torch._foreach_copy_([*self._weights.values()], [here[name] for name in self._weights])
-
-    @torch.no_grad()
-    def gathered(self) -> Tensor:
-        """The gradients of the network in one row; 0 where there is none. They are good until the next call."""
-        weights = [self._weights[name] for name in self._row.shapes]
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in weights]
-        return torch.cat([one.flatten() for one in gradients], out=self._gradients)
+        if self._moves_alone:
+            here = self._row.views(self._here)
+            torch._foreach_copy_([*self._weights.values()], [here[name] for name in self._weights])
 
     @torch.no_grad()
     def step(self, gradients: Tensor, number: int) -> None:
-        """Go ahead along `gradients`, as `gathered` gives them, and let the average follow; `number` counts from 1.
+        """Go ahead along `gradients`, in such a row, and let the average follow; `number` counts from 1.
 
         The gradients are used up.
         """

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-STEPS_PER_OCTAVE = 4
+STEPS_PER_OCTAVE = 8
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def cuts(longest_first: np.ndarray, most_parts: int) -> list[int]:
 
 
 def packed_length(positions: int) -> int:
-    """So many positions or a few more, in steps of an eighth of it to a quarter.
+    """So many positions or a few more, in steps of a sixteenth of it to an eighth.
 
     For each new shape the libraries below torch make code, and keep it.
     """

@@ -18,7 +18,7 @@ from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.devices import fastest_precision, machine_facts, random_streams, set_random_streams
 from sda_prior_plugin.errors import PriorError
-from sda_prior_plugin.half import round_to_half
+from sda_prior_plugin.half import halved, round_to_half, whole
 from sda_prior_plugin.judging import Checkpoint
 from sda_prior_plugin.kinds import LATER
 from sda_prior_plugin.network import PriorNetwork
@@ -175,8 +175,7 @@ class Run:
         Args:
             bits, sequence_bits: of theirs, as a `Checkpoint` has them.
         """
-        weights = {name: value.clone() for name, value in self.candidate.state_dict().items()}
-        best = Checkpoint(self.epoch, bits, sequence_bits, weights, self.seconds)
+        best = Checkpoint(self.epoch, bits, sequence_bits, halved(self.candidate.state_dict()), self.seconds)
         self.kept = [*[one for one in self.kept if one.as_good_as(best)][:1], best]
 
     def epoch_is_done(self, held_out_bits: float) -> None:
@@ -221,7 +220,8 @@ class Run:
             "kept_epochs": tuple(one.epoch for one in self.kept),
             "kept_seconds": tuple(one.seconds for one in self.kept),
             "kept": [
-                {"weights": one.weights, "sequence_bits": torch.from_numpy(one.sequence_bits)} for one in self.kept
+                {"weights": whole(one.weights), "sequence_bits": torch.from_numpy(one.sequence_bits)}
+                for one in self.kept
             ],
             "random": random_streams(self.device),
         }
@@ -242,7 +242,7 @@ class Run:
         self.kept = []
         for epoch, seconds, one in zip(state["kept_epochs"], state["kept_seconds"], state["kept"], strict=True):
             bits = one["sequence_bits"].numpy().copy()
-            weights = {name: tensor.to(self.device, copy=True) for name, tensor in one["weights"].items()}
+            weights = halved({name: tensor.to(self.device) for name, tensor in one["weights"].items()})
             self.kept.append(Checkpoint(epoch, float(bits.sum()) / self.judged_codes, bits, weights, seconds))
         try:
             self.watch.take_up(state["watch"])

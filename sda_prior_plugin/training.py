@@ -27,7 +27,7 @@ from sda_prior_plugin.events import (
     TrainingResumed,
     TrainingStarted,
 )
-from sda_prior_plugin.freed import give_back_freed
+from sda_prior_plugin.freed import give_back_freed, keep_freed
 from sda_prior_plugin.held_out_sample import judged_by_a_sample
 from sda_prior_plugin.judging import held_out_bits
 from sda_prior_plugin.looking import chosen_checkpoint, look_if_due
@@ -111,6 +111,7 @@ def train_prior(
         if state is not None:
             run.load_state_dict(state)
         give_back_freed()  # what encoding, and making the run, have left
+        keep_freed()
         tell = on_event if on_event is not None and team.leads else lambda event: None
         return train(run, tell, stop or threading.Event())
 
@@ -151,9 +152,8 @@ def step(run: Run, batch: Batch) -> float:
     own_stream(run.settings, run.progress.step, run.team)
     bits, recorded_bits = batch_loss(run.network, share_of_batch(batch, run.team), run.device, run.dtype)
     loss = bits / (weight_of(batch, run.context) * run.corpus.shape.frame_codes)
-    run.network.zero_grad(set_to_none=True)
     loss.backward()
-    gradients, recorded_bits, loss = run.team.sum([run.optimizer.gathered(), recorded_bits, loss])
+    gradients, recorded_bits, loss = run.team.sum([run.optimizer.gradients, recorded_bits, loss])
     norm = gradients.norm().item()
     if not (math.isfinite(loss.item()) and math.isfinite(norm)):
         return math.nan
@@ -200,6 +200,7 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
             f" than {run.settings.learning_rate:g}.",
         )
     best, memorization = chosen_checkpoint(run)
+    give_back_freed()
     progress, meter = run.progress, run.watch.meter
     report = TrainingReport(
         epochs_trained=progress.epochs,

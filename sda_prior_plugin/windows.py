@@ -51,6 +51,12 @@ def whole_windows(sequences: CodeSequences, context: int, chosen: np.ndarray, ph
     return Windows(sequence, begin, end - begin)
 
 
+def mean_frames(lengths: np.ndarray, context: int) -> float:
+    """Frames of the windows of sequences of these `lengths`, int `[sequences]`, on average over all phases."""
+    windows = np.where(lengths <= context, 1, 1 + lengths / context)
+    return float(lengths.sum() / windows.sum())
+
+
 def chosen_variants(
     sequences: CodeSequences, visits: int, rng: np.random.Generator, augmented_share: float = 0.0
 ) -> np.ndarray:
@@ -87,6 +93,9 @@ class Rounds:
     A round is planned once and kept while its epochs are read. Its windows come in random order. Those of large codes
     come segment by segment, the segments in random order and the windows of each in random order: memory that the whole
     would not fit, and disks, are fast only for what lies close together.
+
+    Attributes:
+        mean_frames: what a window has on average.
     """
 
     def __init__(
@@ -95,6 +104,7 @@ class Rounds:
         self.sequences, self.context, self.seed, self.augmented_share = sequences, context, seed, augmented_share
         first = sequences.first_variants
         once = windows_once(sequences.lengths[first[:-1]].tolist(), context)
+        self.mean_frames = mean_frames(sequences.lengths, context)
         copies = np.bincount(sequences.recordings, sequences.copies)
         variants = variants_heard(int((np.diff(first) - copies).max()), int(copies.max()), augmented_share)
         self.visits = visits_per_round(once, variants)

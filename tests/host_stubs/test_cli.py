@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 
 from host_stubs import generation
 from host_stubs.bundle import Bundle
-from host_stubs.cli import THREADS_WAITING, build_cli, main
+from host_stubs.cli import MEMORY_OF_PRODUCTS, THREADS_WAITING, build_cli, main
 from host_stubs.host import Host
 from host_stubs.manifest import DatasetManifest
 from host_stubs.model import Model, open_model, save_model
@@ -637,12 +637,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [({}, THREADS_WAITING), ({"GOMP_SPINCOUNT": "5"}, {"GOMP_SPINCOUNT": "5"})]
+    ("given", "expected"),
+    [({}, THREADS_WAITING | MEMORY_OF_PRODUCTS), ({"GOMP_SPINCOUNT": "5"}, {"GOMP_SPINCOUNT": "5"})],
 )
-def test_how_threads_wait_is_set_unless_the_user_has_set_it(
+def test_what_torch_reads_when_it_is_imported_is_set_unless_the_user_has_set_it(
     given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in THREADS_WAITING:
+    for name in THREADS_WAITING | MEMORY_OF_PRODUCTS:
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     for name, value in given.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from sda_prior_plugin.batches import (
     equal_batches,
     filled_batches,
     held_out_batches,
+    mixed_batches,
     padded_length,
 )
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.dataset import CodeSequences
+from sda_prior_plugin.packing import packed_length
 from sda_prior_plugin.windows import LARGE_BYTES, Rounds, Windows, whole_windows
 
 from .conftest import counting_grids
@@ -156,6 +159,40 @@ def test_batches_are_of_so_many_windows_on_average_and_about_equally_many_frames
     assert len(batches) <= count
     largest = max(sum(lengths[row] for row in batch) for batch in batches)
     assert largest < sum(lengths) / count + max(lengths)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=300),
+    frames=st.floats(1.0, 400.0),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None)
+def test_mixed_batches_hold_each_window_once_and_about_as_many_frames_as_wanted(
+    lengths: list[int], frames: float, seed: int
+) -> None:
+    batches = mixed_batches(np.array(lengths), frames, np.random.default_rng(seed))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    held = [sum(lengths[row] for row in batch) for batch in batches]
+    if sum(lengths) < 16 * frames:  # which are shared out at once
+        assert max(held) - min(held) <= max(lengths)
+        assert len(held) == min(len(lengths), max(1, round(sum(lengths) / frames)))
+
+
+def test_mixed_batches_of_many_epochs_come_in_few_shapes() -> None:
+    rng = np.random.default_rng(0)
+    recordings = np.clip(np.exp(rng.normal(2.4, 0.6, 46)).astype(int), 2, 90)
+    source = CodeBatches(corpus_of([int(one) for one in recordings for _ in range(6)],
+        [str(one) for one in range(46) for _ in range(6)]), context=47, batch_size=8, seed=0, mixed=True)  # fmt: skip
+    shapes, frames, padded = Counter[int](), 0, 0
+    for epoch in range(1, 25):
+        source.set_epoch(epoch)
+        for batch in source:
+            positions = int((8 * batch.lengths + 1).sum())
+            shapes[packed_length(positions)] += 1
+            frames, padded = frames + positions, padded + packed_length(positions)
+    assert len(shapes) <= 4
+    assert padded < 1.07 * frames
+    assert np.mean([len(batch.lengths) for batch in source]) == pytest.approx(8, rel=0.15)
 
 
 def test_where_windows_are_mixed_each_batch_tells_of_long_and_short_ones() -> None:

@@ -67,9 +67,7 @@ def test_matrices_that_it_moves_decay_by_more_than_tables_and_biases_do_not(corp
     settings = small_settings(corpus)
     optimizer = Run(corpus, settings, torch.device("cpu")).optimizer
     weights = dict(optimizer.network.named_parameters())
-    for one in weights.values():
-        one.grad = torch.zeros_like(one)
-    optimizer.step(optimizer.gathered(), WARMUP_STEPS)
+    optimizer.step(optimizer.gradients, WARMUP_STEPS)
     lost = settings.learning_rate * settings.weight_decay
     for name, one in weights.items():
         share = DECAY if name in optimizer.momentum else 1.0 if one.ndim >= 2 else 0.0

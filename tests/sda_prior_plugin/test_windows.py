@@ -13,7 +13,7 @@ from sda_prior_plugin import windows as windows_module
 from sda_prior_plugin.codes import CodeShape
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.schedule import EPOCH_WINDOWS, epochs_per_round
-from sda_prior_plugin.windows import Rounds, Windows, segments, whole_windows
+from sda_prior_plugin.windows import Rounds, Windows, mean_frames, segments, whole_windows
 
 from .conftest import counting_grids
 
@@ -74,6 +74,13 @@ def test_in_the_long_run_all_variants_are_visited_equally_often_and_cuts_fall_ev
     assert np.bincount(windows.sequence[windows.first_frame == 0]) == pytest.approx(100, abs=35)
     cuts = np.bincount(windows.first_frame[windows.first_frame > 0])[1:]
     assert (cuts > 0).sum() == 29
+
+
+def test_windows_have_as_many_frames_on_average_as_is_said() -> None:
+    sequences, context = sequences_of([3, 12, 12, 31, 70]), 12
+    every = [whole_windows(sequences, context, np.arange(5), np.full(5, phase)).frames for phase in range(context)]
+    found = float(np.concatenate(every).mean())
+    assert mean_frames(sequences.lengths, context) == pytest.approx(found, rel=0.05)
 
 
 @pytest.mark.parametrize("count", [100, 700, 2000])
