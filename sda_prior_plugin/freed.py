@@ -12,8 +12,8 @@ from typing import Any
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """What mallopt sets, by its numbers in malloc.h."""
-KEPT_BYTES, HEAP_BYTES = 2**27, 2**25
-"""What may lie free at the end of the heap; and what is smaller comes from there, of which 2**25 is the most."""
+KEPT_BYTES, HEAP_BYTES = 2**26, 2**25
+"""What may lie free at the end of the heap, and what is smaller comes from there: what glibc itself goes up to."""
 
 
 def keep_freed() -> None:

@@ -42,7 +42,7 @@ if sys.argv[1] == "kept":
 for step in range(8):
     if step == 3:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    arrays = [np.ones(3_500_000) for _ in range(3)]
+    arrays = [np.ones(1_750_000) for _ in range(3)]
     del arrays
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -50,7 +50,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left to themselves")
 def test_what_a_step_has_freed_the_next_one_has_without_asking_the_system() -> None:
-    """Each takes and frees 84 MB, which by itself the allocator gives back."""
+    """Each takes and frees 42 MB, which by itself the allocator gives back."""
     faults = {
         how: int(subprocess.run([sys.executable, "-c", FAULTS_OF_STEPS, how], capture_output=True, check=True).stdout)
         for how in ("given back", "kept")
