@@ -82,7 +82,7 @@ def step_milliseconds(corpus: CodeCorpus, settings: PriorSettings, place: Place)
 def job_for(path: Path, dataset: Path | None, device: str) -> PriorJob:
     """A default training on a device, with nothing kept."""
     given: dict[str, KnobValue] = {"device": device}
-    return prepare_job(Host(load_plugins()), path, given, dataset=dataset, cache=False)  # type: ignore[arg-type]
+    return prepare_job(Host(load_plugins()), path, given, dataset=dataset, cache=False)  # type: ignore[arg-type] # a host takes its own
 
 
 def encoding(path: Path, dataset: Path | None, place: Place) -> tuple[float, CodeCorpus, PriorSettings]:
@@ -114,7 +114,7 @@ def main() -> None:
         encoded[device], corpus, settings = encoding(wanted.model, wanted.dataset, at)
     table.append(["encoding, s", *(f"{encoded[place.device]:.1f}" for place in places)])
     for name, given in NETWORKS.items():
-        times = [step_milliseconds(corpus, replace(settings, **given), place) for place in places]  # type: ignore[arg-type]
+        times = [step_milliseconds(corpus, replace(settings, **given), place) for place in places]  # type: ignore[arg-type] # of many kinds
         table.append([f"a step, {name}, ms", *(f"{one:.1f}" for one in times)])
         print(table[-1], flush=True)
     whole = []
