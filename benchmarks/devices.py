@@ -21,7 +21,7 @@ from host_stubs.plugins import load_plugins
 from sda_prior_plugin import CodeCorpus, PriorSettings, train_prior
 from sda_prior_plugin.batches import Batch
 from sda_prior_plugin.devices import reproducible
-from sda_prior_plugin.edge import PriorJob, prepare_job
+from sda_prior_plugin.edge import prepare_job
 from sda_prior_plugin.run import Run
 from sda_prior_plugin.settings import KnobValue
 from sda_prior_plugin.training import step
@@ -79,16 +79,11 @@ def step_milliseconds(corpus: CodeCorpus, settings: PriorSettings, place: Place)
     return statistics.median(lasted[min(UNTIMED_STEPS, len(lasted) // 2) :])
 
 
-def job_for(path: Path, dataset: Path | None, device: str) -> PriorJob:
-    """A default training on a device, with nothing kept."""
-    given: dict[str, KnobValue] = {"device": device}
-    return prepare_job(Host(load_plugins()), path, given, dataset=dataset, cache=False)  # type: ignore[arg-type] # a host takes its own
-
-
 def encoding(path: Path, dataset: Path | None, place: Place) -> tuple[float, CodeCorpus, PriorSettings]:
     """Seconds to encode all variants of all recordings, and what they give."""
     torch.set_num_threads(place.threads)
-    job = job_for(path, dataset, place.device)
+    host, given = Host(load_plugins()), {"device": place.device}
+    job = prepare_job(host, path, given, dataset=dataset, cache=False)  # type: ignore[arg-type] # a host takes its own
     began = time.perf_counter()
     corpus = job.corpus()
     return time.perf_counter() - began, corpus, job.settings

@@ -48,7 +48,7 @@ def moved(codec: Any, device: torch.device) -> Iterator[None]:
 def reproducible(device: torch.device) -> Iterator[None]:
     """Inside the block what is computed on an NVIDIA GPU has the same bits every time; elsewhere it has them anyway.
 
-    cuDNN's attention is left out, which plans for a tenth of a second for each new length.
+    cuDNN's attention is left out: it plans anew for each length, and the windows of hardly two batches are of the same.
     """
     if device.type != "cuda":
         yield

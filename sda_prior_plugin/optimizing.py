@@ -58,8 +58,8 @@ class ScheduleFree:
         self._row = Row.of(self._weights, ([*turned], tables, [name for name in others if name not in tables]))
         self._averages = self._row.moved_in(average)
         self._ahead = self._averages.clone()
-        self._moves_alone = network.codebooks.device.type != "cpu"  # a GPU's GRU wants its weights as they came
-        self._here = self._averages.clone() if self._moves_alone else self._row.moved_in(network)
+        self._network_apart = network.codebooks.device.type != "cpu"  # cuDNN wants a GRU's weights as they came
+        self._here = self._averages.clone() if self._network_apart else self._row.moved_in(network)
         self._moments, self.gradients = torch.zeros_like(self._averages), torch.zeros_like(self._averages)
         for name, gradient in self._row.views(self.gradients).items():
             self._weights[name].grad = gradient  # where backward adds to it
@@ -71,7 +71,7 @@ class ScheduleFree:
         """Move the network to where the next gradient is taken, and forget the last one."""
         self.gradients.zero_()
         torch.lerp(self._ahead, self._averages, TOWARDS_AVERAGE, out=self._here)
-        if self._moves_alone:
+        if self._network_apart:
             here = self._row.views(self._here)
             torch._foreach_copy_([*self._weights.values()], [here[name] for name in self._weights])
 
