@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.corpora import Dataset, demo_dataset, legacy_datasets, sitar_dataset
 from benchmarks.results import machine, write_section
-from sda_prior_plugin import CodeBatches, EpochDone, PriorSettings, TrainingEvent, train_prior
+from sda_prior_plugin import CodeBatches, EpochDone, TrainingEvent, train_prior
 
 SHARES = (0.0, 0.25, 0.5, 0.75)
 
@@ -32,9 +32,7 @@ class Trial:
 
 def trial(dataset: Dataset, share: float, steps: int, seed: int) -> Trial:
     """Train once."""
-    seconds = [end - start for _, (start, end) in dataset.manifest.part("train")]
-    given = {"augmented_share": share, "seed": seed}
-    settings = PriorSettings.for_size(file_count=dataset.file_count, train_seconds=seconds, given=given)
+    settings = dataset.default_settings(augmented_share=share, seed=seed)
     corpus = dataset.corpus(settings.start_offsets, copies=share > 0)
     context = math.ceil(settings.context_seconds / corpus.frame_seconds)
     batches = CodeBatches(

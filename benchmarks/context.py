@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.corpora import PIECE_SECONDS, Dataset, demo_dataset, legacy_datasets
 from benchmarks.results import machine, write_section
-from sda_prior_plugin import Prior, PriorSettings, train_prior
+from sda_prior_plugin import Prior, train_prior
 
 
 def mean_bits(prior: Prior, grids: list[np.ndarray]) -> float:
@@ -25,8 +25,7 @@ def mean_bits(prior: Prior, grids: list[np.ndarray]) -> float:
 
 def row(dataset: Dataset, seed: int) -> list[str]:
     """Train on whole recordings; the line of the table."""
-    seconds = [end - start for _, (start, end) in dataset.manifest.part("train")]
-    settings = PriorSettings.for_size(file_count=dataset.file_count, train_seconds=seconds, given={"seed": seed})
+    settings = dataset.default_settings(seed=seed)
     corpus = dataset.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
     prior = train_prior(corpus, settings).prior
     grids = [corpus.held_out[index] for index in range(len(corpus.held_out))]

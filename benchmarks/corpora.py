@@ -20,8 +20,9 @@ from host_stubs.commands.train import train_model
 from host_stubs.host import Host
 from host_stubs.plugins import Plugins
 from host_stubs.synth import hat, kick, snare
-from sda_prior_plugin import CodeCorpus
-from sda_prior_plugin.encoding import encode_recordings
+from sda_prior_plugin import CodeCorpus, PriorSettings
+from sda_prior_plugin.encoding import codes_per_second, encode_recordings
+from sda_prior_plugin.settings import KnobValue
 
 SHARED = Path(__file__).parents[2] / "shared"
 MADE = Path(__file__).parents[1] / "build" / "benchmarks"
@@ -51,8 +52,16 @@ class PieceCorpus:
 
     @property
     def codes(self) -> CodeCorpus:
-        """What the prior learns from; each piece counts as a recording."""
+        """What a prior learns from that hears no copies; each piece counts as a recording."""
         return CodeCorpus.from_sequences(list(self.augmented), list(self.held_out), codebooks=self.codebooks)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a recording that counts as a recording of its own."""
+
+    name: str
+    audio: np.ndarray
 
 
 AnyCodec = TypeVar("AnyCodec", bound="host_stubs.Codec | ResidualCodec")
@@ -73,6 +82,16 @@ class Dataset(Generic[AnyCodec]):
         train, held_out = (self.manifest.recordings(part, rate) for part in ("train", "held_out"))
         return encode_recordings(self.codec, train, held_out, start_offsets=start_offsets, copies=copies)
 
+    def default_settings(self, piece_count: int = 0, **given: KnobValue) -> PriorSettings:
+        """What a training without any setting has, but for those `given`; of whole recordings, or of so many pieces."""
+        whole = [end - start for _, (start, end) in self.manifest.part("train")]
+        return PriorSettings.for_size(
+            file_count=self.file_count,
+            train_seconds=[PIECE_SECONDS] * piece_count or whole,
+            codes_per_second=codes_per_second(self.codec),
+            given=given,
+        )
+
     def sample(self, count: int, seed: int) -> Dataset:
         """As if there were `count` files: four fifths of those are trained on, and what is held out stays held out."""
         train = [entry for entry in self.manifest.files if entry.train is not None]
@@ -92,6 +111,14 @@ class Dataset(Generic[AnyCodec]):
             file_count=self.file_count,
         )
 
+    def corpus_of_pieces(self, start_offsets: int, *, copies: bool = False) -> CodeCorpus:
+        """The same pieces, each encoded as `host train-prior` encodes a recording."""
+        train, held_out = (
+            [Piece(str(number), audio) for number, audio in enumerate(self._cut(part, 0))]
+            for part in ("train", "held_out")
+        )
+        return encode_recordings(self.codec, train, held_out, start_offsets=start_offsets, copies=copies)
+
     def train_pieces(self) -> np.ndarray:
         """What is trained on, cut and encoded as `pieces` has it, from one start offset."""
         return self._encoded_pieces("train", 1)
@@ -102,14 +129,19 @@ class Dataset(Generic[AnyCodec]):
 
     def _encoded_pieces(self, part: str, offsets: int) -> np.ndarray:
         length = PIECE_SECONDS * self.codec.sample_rate
-        cut = [
-            host_stubs.peak_normalized(piece)
-            for recording in self.manifest.recordings(part, self.codec.sample_rate)
-            for offset in range(0, self.codec.frame_samples, self.codec.frame_samples // offsets)
-            for piece in pieces(recording.audio[offset:], length)
-        ]
+        later = range(0, self.codec.frame_samples, self.codec.frame_samples // offsets)
+        cut = [piece for offset in later for piece in self._cut(part, offset)]
         frames = -(-length // self.codec.frame_samples)
         return np.stack([codes[:frames] for codes in self.codec.encode_many(cut)])
+
+    def _cut(self, part: str, offset: int) -> list[np.ndarray]:
+        """Sound of the pieces of a part, of recordings without so many samples at their start."""
+        rate = self.codec.sample_rate
+        return [
+            host_stubs.peak_normalized(piece)
+            for recording in self.manifest.recordings(part, rate)
+            for piece in pieces(recording.audio[offset:], PIECE_SECONDS * rate)
+        ]
 
 
 def pieces(audio: np.ndarray, length: int) -> Iterator[np.ndarray]:

@@ -1,10 +1,10 @@
 """How well the default prior predicts recordings that it has never heard, and how soon.
 
 For each dataset, those beside the repository and the demo's, split as they are split now and cut into seconds: bits
-per code on its held-out sequences with the settings that a user gets without touching a knob, next to two baselines
-trained in the same process with the same threads: the existing host's own prior, and an n-gram model. As that prior was
-judged, the first code of each sequence is not counted. Run it with `make bench-quality`; the table goes to
-benchmarks/RESULTS.md.
+per code on its held-out sequences with the settings that a user gets without touching a knob, copies to learn from
+included, next to two baselines trained in the same process with the same threads: the existing host's own prior, and
+an n-gram model. As that prior was judged, the first code of each sequence is not counted. Run it with
+`make bench-quality`; the table goes to benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from benchmarks.corpora import PieceCorpus, demo_dataset, encodec_like_dataset, legacy_datasets
+from benchmarks.corpora import OFFSETS, PieceCorpus, demo_dataset, encodec_like_dataset, legacy_datasets, sitar_dataset
 from benchmarks.kneser_ney import LONGEST, KneserNey
 from benchmarks.reference import ReferenceRun, train_reference
 from benchmarks.results import machine, write_section
-from sda_prior_plugin import EpochDone, Prior, PriorSettings, TrainingEvent, train_prior
+from sda_prior_plugin import CodeCorpus, EpochDone, Prior, PriorSettings, TrainingEvent, train_prior
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,14 @@ def bits_per_code(prior: Prior, sequences: np.ndarray) -> float:
     return float(np.mean([-prior.log2_probs(codes).ravel()[1:] for codes in sequences]))
 
 
-def trial(corpus: PieceCorpus, seed: int) -> Trial:
-    """Train the reference, then the default prior, and see when the prior was first as good."""
-    reference = train_reference(corpus.train, corpus.held_out, corpus.codebooks.shape[1], seed)
+def trial(corpus: PieceCorpus, codes: CodeCorpus, settings: PriorSettings) -> Trial:
+    """Train the reference, then the default prior, and see when the prior was first as good.
+
+    Args:
+        corpus: what the reference learns from, and both are judged by.
+        codes: the same pieces as the prior learns from them, with these settings.
+    """
+    reference = train_reference(corpus.train, corpus.held_out, corpus.codebooks.shape[1], settings.seed)
     print(f"  {reference}", flush=True)
     curve: list[tuple[float, float]] = []
 
@@ -51,10 +56,7 @@ def trial(corpus: PieceCorpus, seed: int) -> Trial:
         if isinstance(event, EpochDone):
             curve.append((event.seconds, float(np.log2(event.held_out_perplexity))))
 
-    codes = corpus.codes
-    run = train_prior(
-        codes, PriorSettings.for_corpus(codes, file_count=corpus.file_count, seed=seed), on_event=on_event
-    )
+    run = train_prior(codes, settings, on_event=on_event)
     print("  " + ", ".join(f"{bits:.3f} at {seconds:.1f} s" for seconds, bits in curve), flush=True)
     return Trial(
         bits=bits_per_code(run.prior, corpus.held_out),
@@ -113,11 +115,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     quality, speed = [], []
-    for corpus in (dataset.pieces() for dataset in (*legacy_datasets(), *encodec_like_dataset(), demo_dataset())):
+    for dataset in (*legacy_datasets(), *sitar_dataset(), *encodec_like_dataset(), demo_dataset()):
+        corpus = dataset.pieces()
+        settings = dataset.default_settings(len(corpus.train))
+        codes = dataset.corpus_of_pieces(settings.start_offsets, copies=settings.augmented_share > 0)
         trials = []
         for seed in range(arguments.seeds):
             print(f"{corpus.name}, seed {seed}", flush=True)
-            trials.append(trial(corpus, seed))
+            trials.append(trial(corpus, codes, replace(settings, seed=seed)))
         found = rows(corpus, trials)
         quality.append(found[0])
         speed.append(found[1])
@@ -125,8 +130,8 @@ def main() -> None:
         "Quality of the default prior",
         "Bits per code on held-out one-second sequences, their first code not counted: mean (least to most) of "
         f"{arguments.seeds} seeds, {arguments.threads} threads, {machine()}. The reference is the existing host's own "
-        "prior, trained anew in the same process on the same codes. Kneser-Ney: the best order up to "
-        f"{LONGEST}, from the same training codes.",
+        "prior, trained anew in the same process on the same sound. Kneser-Ney: the best order up to "
+        f"{LONGEST}, from the pieces at {OFFSETS} start offsets, without copies.",
         [["corpus", "prior", "reference", "ratio", "Kneser-Ney", "under it"], *quality],
     )
     write_section(

@@ -1,12 +1,14 @@
 """What the defaults are worth on datasets of different sizes: the measurement behind `tiers.toml`.
 
-The datasets are sub-sampled to fewer files; what is held out stays the same. For each size the defaults are measured
-beside other settings, and, on five files, beside the baselines. Run it with `make bench-sizes`.
+Whole recordings, trained on as `host train-prior` does. The datasets are sub-sampled to fewer files; what is held out
+stays the same. For each size the defaults are measured beside other settings, and, on five files, beside an n-gram
+model. Run it with `make bench-sizes`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -14,13 +16,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
+import numpy as np
 import torch
 
-from benchmarks.corpora import PieceCorpus, demo_dataset, legacy_datasets
-from benchmarks.quality import best_kneser_ney, bits_per_code
-from benchmarks.reference import train_reference
+from benchmarks.corpora import Dataset, demo_dataset, legacy_datasets, sitar_dataset
+from benchmarks.kneser_ney import LONGEST, KneserNey
 from benchmarks.results import machine, write_section
-from sda_prior_plugin import PriorSettings, train_prior
+from sda_prior_plugin import CodeCorpus, PriorSettings, train_prior
 
 SIZES = (5, 20, 46, 160)
 MADE_FILES = 160
@@ -43,40 +45,59 @@ def scaled(**factors: float) -> Callable[[PriorSettings], PriorSettings]:
 
 VARIATIONS: dict[str, Callable[[PriorSettings], PriorSettings]] = {
     "defaults": changed(),
-    "half the epochs": scaled(epochs=0.5),
-    "twice the epochs": scaled(epochs=2),
+    "half the rate": scaled(learning_rate=0.5),
+    "twice the rate": scaled(learning_rate=2),
+    "half the decay": scaled(weight_decay=0.5),
+    "twice the decay": scaled(weight_decay=2),
     "width 96": changed(hidden_size=96),
     "width 128": changed(hidden_size=128),
     "width 160": changed(hidden_size=160),
     "width 192": changed(hidden_size=192),
+    "width 256": changed(hidden_size=256),
     "1 layer": changed(layers=1),
     "3 layers": changed(layers=3),
     "dropout 0.1": changed(dropout=0.1),
-    "half the decay": scaled(weight_decay=0.5),
-    "twice the decay": scaled(weight_decay=2),
+    "twice the patience": scaled(patience=2),
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Bits per code, and seconds on one thread."""
+    """Held-out bits per code, and seconds on one thread."""
 
     bits: float
     seconds: float
 
 
-def measured(corpus: PieceCorpus, settings: PriorSettings) -> Outcome:
+@dataclass(frozen=True)
+class Trials:
+    """A dataset of some size, encoded, and the defaults for it."""
+
+    name: str
+    corpus: CodeCorpus
+    defaults: PriorSettings
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Trials:
+        """A dataset's, which is encoded here."""
+        settings = dataset.default_settings()
+        corpus = dataset.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
+        return cls(dataset.name, corpus, settings)
+
+
+def measured(corpus: CodeCorpus, settings: PriorSettings) -> Outcome:
     """Train once, on one thread."""
     torch.set_num_threads(1)
-    run = train_prior(corpus.codes, settings)
-    return Outcome(bits_per_code(run.prior, corpus.held_out), run.report.seconds)
+    report = train_prior(corpus, settings).report
+    return Outcome(math.log2(report.final_perplexity), report.seconds)
 
 
-def baselines(corpus: PieceCorpus) -> dict[str, float]:
-    """Bits per code of the reference and of the n-gram model."""
-    torch.set_num_threads(1)
-    reference = train_reference(corpus.train, corpus.held_out, corpus.codebooks.shape[1], 0)
-    return {"the reference": reference.bits, "Kneser-Ney": best_kneser_ney(corpus)[0]}
+def kneser_ney(corpus: CodeCorpus) -> float:
+    """The fewest bits per code of any order; from the recordings at all their start offsets, without copies."""
+    recorded = [corpus.train[one] for one in np.flatnonzero(~corpus.train.copies).tolist()]
+    model = KneserNey(recorded, corpus.shape.codebook_size)
+    held_out = [corpus.held_out[one] for one in range(len(corpus.held_out))]
+    return min(model.bits(held_out, order) for order in range(1, LONGEST + 1))
 
 
 def main() -> None:
@@ -84,46 +105,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES), help="numbers of files")
     parser.add_argument("--only", nargs="*", default=list(VARIATIONS), help="variations, by name")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each")
     arguments = parser.parse_args()
     names = [name for name in VARIATIONS if name in arguments.only]
-    datasets = [*legacy_datasets(), demo_dataset(MADE_FILES)]
+    datasets = [*legacy_datasets(), *sitar_dataset(), demo_dataset(MADE_FILES)]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for size in arguments.sizes:
-            corpora = [dataset.sample(size, seed=0).pieces() for dataset in datasets if size <= dataset.file_count]
-            measure_size(size, corpora, names, pool)
+            trials = [Trials.of(one.sample(size, seed=0)) for one in datasets if size <= one.file_count]
+            measure_size(size, trials, names, arguments.seeds, pool)
 
 
-def measure_size(size: int, corpora: Sequence[PieceCorpus], names: Sequence[str], pool: Executor) -> None:
+def measure_size(size: int, trials: Sequence[Trials], names: Sequence[str], seeds: int, pool: Executor) -> None:
     """Measure the variations on the corpora of one size, and write the table."""
-    defaults = [PriorSettings.for_corpus(corpus.codes, file_count=size) for corpus in corpora]
-    few = [pool.submit(baselines, corpus) for corpus in corpora if size == min(SIZES)]
+    n_grams = [pool.submit(kneser_ney, one.corpus) for one in trials if size == min(SIZES)]
     jobs = {
         name: [
-            pool.submit(measured, corpus, VARIATIONS[name](settings))
-            for corpus, settings in zip(corpora, defaults, strict=True)
+            [pool.submit(measured, one.corpus, replace(settings, seed=seed)) for seed in range(seeds)]
+            for one in trials
+            for settings in [VARIATIONS[name](one.defaults)]
         ]
         for name in names
+        if any(VARIATIONS[name](one.defaults) != one.defaults for one in trials) or name == names[0]
     }
     bits: dict[str, list[float]] = {}
-    seconds: list[float] = []
+    seconds: dict[str, str] = {}
     for name, running in jobs.items():
-        outcomes = [job.result() for job in running]
+        outcomes = [[job.result() for job in of_one] for of_one in running]
         print(size, name, outcomes, flush=True)
-        bits[name] = [one.bits for one in outcomes]
-        seconds = seconds or [one.seconds for one in outcomes]
-    beside = [job.result() for job in few]
-    for name in beside[0] if beside else ():
-        bits[name] = [one[name] for one in beside]
+        bits[name] = [statistics.mean(one.bits for one in of_one) for of_one in outcomes]
+        seconds[name] = f"{statistics.mean(one.seconds for of_one in outcomes for one in of_one):.0f}"
     best = min(statistics.geometric_mean(row) for row in bits.values())
+    if n_grams:
+        bits["Kneser-Ney"] = [job.result() for job in n_grams]
     write_section(
         f"Settings for {size} files",
-        "Bits per code as above, with the defaults and with one thing changed; the mean is geometric, beside it the "
-        f"ratio to the best row. {described(defaults[0])} Training took at most {max(seconds):.0f} s on one thread "
-        f"with the defaults, {machine()}.",
+        f"Held-out bits per code of whole recordings, with the defaults and with one thing changed, means of {seeds} "
+        "seeds; the mean of the corpora is geometric, beside it the ratio to the best row, and the seconds of a "
+        f"training on one thread beside another one. {described(trials[0].defaults)} {machine()}.",
         [
-            ["", *(corpus.name for corpus in corpora), "mean", "to the best"],
+            ["", *(one.name for one in trials), "mean", "to the best", "seconds"],
             *(
-                [name, *(f"{value:.3f}" for value in row), f"{mean:.3f}", f"{mean / best:.3f}"]
+                [name, *(f"{value:.3f}" for value in row), f"{mean:.3f}", f"{mean / best:.3f}", seconds.get(name, "")]
                 for name, row in bits.items()
                 for mean in [statistics.geometric_mean(row)]
             ),
@@ -134,8 +156,8 @@ def measure_size(size: int, corpora: Sequence[PieceCorpus], names: Sequence[str]
 def described(settings: PriorSettings) -> str:
     """The defaults in a sentence."""
     return (
-        f"Defaults: {settings.layers} layers of width {settings.hidden_size}, dropout {settings.dropout:g}, weight "
-        f"decay {settings.weight_decay:g}."
+        f"Defaults: {settings.layers} layers of width {settings.hidden_size}, dropout {settings.dropout:g}, rate "
+        f"{settings.learning_rate:g}, weight decay {settings.weight_decay:g}, patience {settings.patience:g}."
     )
 
 

@@ -26,8 +26,7 @@ from benchmarks.reference import reference_samples, train_reference
 from benchmarks.results import machine, write_section
 from benchmarks.texture import direction, level, texture
 from benchmarks.two_sets import Sound, auc, auc_of_some, discrepancy, spread, standardized
-from sda_prior_plugin import Prior, PriorSettings, train_prior
-from sda_prior_plugin.encoding import codes_per_second
+from sda_prior_plugin import Prior, train_prior
 
 LONGEST_SECONDS = 20.0
 RANDOM_CHOICES = 20
@@ -232,12 +231,9 @@ def rows(
 
 def default_prior(dataset: Dataset) -> Prior:
     """The prior of a training without any setting."""
-    seconds = [end - start for _, (start, end) in dataset.manifest.part("train")]
-    settings = PriorSettings.for_size(
-        file_count=dataset.file_count, train_seconds=seconds, codes_per_second=codes_per_second(dataset.codec)
-    )
-    copies = settings.augmented_share > 0
-    return train_prior(dataset.corpus(settings.start_offsets, copies=copies), settings).prior
+    settings = dataset.default_settings()
+    corpus = dataset.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
+    return train_prior(corpus, settings).prior
 
 
 def of_model(path: Path) -> tuple[Dataset, Prior]:
