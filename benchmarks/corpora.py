@@ -40,7 +40,6 @@ class PieceCorpus:
     Attributes:
         train, held_out: int `[pieces, frames, bands, levels]`, split by file.
         augmented: the same of the training audio from several start offsets, duplicates left out.
-        file_count: recordings.
     """
 
     name: str
@@ -48,12 +47,6 @@ class PieceCorpus:
     held_out: np.ndarray
     augmented: np.ndarray
     codebooks: np.ndarray
-    file_count: int
-
-    @property
-    def codes(self) -> CodeCorpus:
-        """What a prior learns from that hears no copies; each piece counts as a recording."""
-        return CodeCorpus.from_sequences(list(self.augmented), list(self.held_out), codebooks=self.codebooks)
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,6 @@ class Dataset(Generic[AnyCodec]):
             held_out=self.held_out_pieces(),
             augmented=np.unique(self._encoded_pieces("train", OFFSETS), axis=0),
             codebooks=self.codec.codebooks,
-            file_count=self.file_count,
         )
 
     def corpus_of_pieces(self, start_offsets: int, *, copies: bool = False) -> CodeCorpus:

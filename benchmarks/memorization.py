@@ -25,7 +25,6 @@ import torch
 
 from benchmarks.copies import write_costs, write_null, write_planted
 from benchmarks.corpora import (
-    OFFSETS,
     Dataset,
     demo_dataset,
     legacy_datasets,
@@ -97,10 +96,7 @@ def reference_rule(perplexity: float, files: int) -> bool:
 
 @dataclass(frozen=True)
 class Material:
-    """A corpus as a training has it, and as it is; and how many files it is from.
-
-    Pieces have many start offsets, whole files copies too.
-    """
+    """A corpus as a training has it, with start offsets and copies, and as it is; and how many files it is from."""
 
     name: str
     varied: CodeCorpus
@@ -110,13 +106,15 @@ class Material:
     @classmethod
     def of_pieces(cls, dataset: Dataset) -> Material:
         """One-second pieces, of which each counts as a recording, as the reference has it."""
-        corpus = dataset.pieces()
-        plain = CodeCorpus.from_sequences(list(corpus.train), list(corpus.held_out), codebooks=corpus.codebooks)
-        return cls(f"{corpus.name}, pieces", corpus.codes, plain, corpus.file_count)
+        plain = dataset.corpus_of_pieces(1)
+        settings = dataset.default_settings(len(plain.train))
+        varied = dataset.corpus_of_pieces(settings.start_offsets, copies=True)
+        return cls(f"{dataset.name}, pieces", varied, plain, dataset.file_count)
 
     @classmethod
-    def of_files(cls, dataset: Dataset, name: str, offsets: int = OFFSETS) -> Material:
-        return cls(name, dataset.corpus(offsets, copies=True), dataset.corpus(1), dataset.file_count)
+    def of_files(cls, dataset: Dataset, name: str) -> Material:
+        varied = dataset.corpus(dataset.default_settings().start_offsets, copies=True)
+        return cls(name, varied, dataset.corpus(1), dataset.file_count)
 
 
 def learn_and_judge(run: Run, epochs: list[EpochDone]) -> None:
@@ -325,7 +323,7 @@ def all_materials() -> list[Material]:
     return [
         *map(Material.of_pieces, legacy),
         *(Material.of_files(one, f"{one.name}, whole files") for one in made),
-        *(Material.of_files(one, f"{one.name}, few long files", 8) for one in (textures_dataset(), notes_dataset())),
+        *(Material.of_files(one, f"{one.name}, few long files") for one in (textures_dataset(), notes_dataset())),
         *(Material.of_files(one.sample(FEW_FILES, 0), f"{one.name}, {FEW_FILES} whole files") for one in legacy + made),
     ]
 
