@@ -127,7 +127,7 @@ def test_a_watch_keeps_nothing_back(corpus: CodeCorpus) -> None:
 
 
 def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> None:
-    """With another optimizer, which it says; what went before, and the best checkpoint if none is better, stays."""
+    """With another optimizer and in other batches, which it says; what went before, and the best checkpoint if none is better, stays."""
     shutil.copy(FIXTURES / "training-1.sda.training", tmp_path)
     unfinished = StateFile(tmp_path / "training-1.sda").read()
     assert unfinished is not None
@@ -140,6 +140,7 @@ def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> Non
     run = train_prior(corpus, state.settings, on_event=events.append, resume_from=state)
     (resumed,) = [event for event in events if isinstance(event, TrainingResumed)]
     assert "optimizer unknown before, schedule-free Muon and AdamW now" in resumed.differences
+    assert "batches unknown before, shared out by length now" in resumed.differences
     assert run.report.held_out_perplexities[:25] == pytest.approx(kept["held_out_curve"].tolist()[:25], rel=1e-4)
     assert (run.report.ended, run.report.epochs_trained) == ("finished", 30)
     assert max(run.report.held_out_perplexities[25:]) < 1.1 * min(kept["held_out_curve"]), "what was learned is there"
