@@ -139,8 +139,8 @@ def measure_size(size: int, trials: Sequence[Trials], names: Sequence[str], seed
         bits["Kneser-Ney"] = [job.result() for job in n_grams]
     write_section(
         f"Settings for {size} files",
-        f"Held-out bits per code of whole recordings, with the defaults and with one thing changed, means of {seeds} "
-        "seeds; the mean of the corpora is geometric, beside it the ratio to the best row, and the seconds of a "
+        "Held-out bits per code of whole recordings, with the defaults and with one thing changed; trainings of each: "
+        f"{seeds}. The mean of the corpora is geometric, beside it the ratio to the best row, and the seconds of a "
         f"training on one thread beside another one. {described(trials[0].defaults)} {machine()}.",
         [
             ["", *(one.name for one in trials), "mean", "to the best", "seconds"],

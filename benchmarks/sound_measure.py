@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import host_stubs
-from benchmarks.corpora import Dataset, demo_dataset, legacy_datasets, sitar_dataset
+from benchmarks.corpora import Dataset, demo_dataset, encodec_like_dataset, legacy_datasets, sitar_dataset
 from benchmarks.pitch import pitches
 from benchmarks.reference import reference_samples, train_reference
 from benchmarks.results import machine, write_section
@@ -229,6 +229,13 @@ def rows(
     return near, sound
 
 
+def corpora_named(names: Sequence[str]) -> Iterator[Dataset]:
+    """The corpora of these names, or all."""
+    for each in (*legacy_datasets(), *sitar_dataset(), *encodec_like_dataset(), demo_dataset()):
+        if not names or each.name in names:
+            yield each
+
+
 def default_prior(dataset: Dataset) -> Prior:
     """The prior of a training without any setting."""
     settings = dataset.default_settings()
@@ -248,6 +255,7 @@ def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, action="append", help="a model with a prior, instead of the corpora")
+    parser.add_argument("--only", nargs="*", default=[], help="corpora, by name")
     parser.add_argument("--count", type=int, default=64, help="sounds to draw")
     parser.add_argument("--temperature", type=float, nargs="+", default=[1.0])
     parser.add_argument("--top-p", type=float, nargs="+", default=[1.0, 0.95, 0.9, 0.8])
@@ -259,7 +267,7 @@ def main() -> None:
     corpora = (
         map(of_model, arguments.model)
         if arguments.model
-        else ((each, default_prior(each)) for each in (*legacy_datasets(), *sitar_dataset(), demo_dataset()))
+        else ((each, default_prior(each)) for each in corpora_named(arguments.only))
     )
     settings = list(itertools.product(arguments.temperature, arguments.top_p))
     near, sound = [], []
