@@ -21,6 +21,17 @@ LEAST_PATIENCE, PATIENCE_OF_SHORT_EPOCHS = 3, 8
 GAIN = 0.03
 """Share of the held-out bits per code that a gain is: for less no training goes on."""
 
+DECAY_OF_A_SECOND, LEAST_DECAY, MOST_DECAY = 45.0, 0.5, 8.0
+"""The default weight decay of a second of sound to learn from, were it not bounded: what little there is to learn from
+would be learned by heart. It falls by the power two thirds of how much there is, as was seen from 8 seconds to 300; the
+least is reasoned, for hours were not measured."""
+
+
+def decay_for(train_seconds: float) -> float:
+    """The default weight decay where there is so much sound to train on, to two figures."""
+    decay = DECAY_OF_A_SECOND / max(train_seconds, 1e-3) ** (2 / 3)
+    return float(f"{min(max(decay, LEAST_DECAY), MOST_DECAY):.2g}")
+
 
 def windows_once(lengths: Iterable[float], context: float) -> int:
     """Windows of at most `context` that recordings of these `lengths` are cut into; both in one unit."""

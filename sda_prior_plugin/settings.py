@@ -19,7 +19,7 @@ import tomli
 
 from sda_prior_plugin.errors import SET_BACK, PriorError, Term, setting
 from sda_prior_plugin.kinds import LONGEST_COPIED, copies_of_each
-from sda_prior_plugin.schedule import GAIN, epochs_per_round, variants_heard, visits_per_round, windows_once
+from sda_prior_plugin.schedule import GAIN, decay_for, epochs_per_round, variants_heard, visits_per_round, windows_once
 
 if TYPE_CHECKING:
     from sda_prior_plugin.dataset import CodeCorpus
@@ -183,9 +183,9 @@ class PriorSettings:
 
         Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
         them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
-        takes at most about so many steps, but for hours of sound, which are heard `rounds` times at least. Who sets
-        `epochs` gets all of them, unless `patience` is set, too. `start_offsets` are no more than the epochs can make
-        use of.
+        takes at most about so many steps, but for hours of sound, which are heard `rounds` times at least. The
+        `weight_decay` follows from how much sound there is. Who sets `epochs` gets all of them, unless `patience` is
+        set, too. `start_offsets` are no more than the epochs can make use of.
 
         Args:
             file_count: recordings, held-out ones included.
@@ -207,6 +207,7 @@ class PriorSettings:
             raise PriorError(f"{unknown[0]} is not a setting; the settings are {', '.join(KNOBS_BY_NAME)}.")
         tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds), codes_per_second)
         values = {name: KNOBS_BY_NAME[name].checked(value) for name, value in {**tier.knobs, **given}.items()}
+        values.setdefault("weight_decay", decay_for(sum(train_seconds)))
         windows = windows_once(train_seconds, float(values["context_seconds"]))
         batch = auto_batch(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
         batch_size = int(values.setdefault("batch_size", batch))
@@ -238,7 +239,8 @@ class PriorSettings:
         if missing := [name for name in NETWORK_KNOBS if name not in values]:
             raise PriorError(f"The prior's settings lack {', '.join(missing)}.")
         known = {name: value for name, value in values.items() if name in KNOBS_BY_NAME}
-        return cls(**{"epochs": 1, "batch_size": 1, **read_tiers()[0].knobs, **LATER_KNOBS, **known})
+        unsaid = {"epochs": 1, "batch_size": 1, "weight_decay": 0.0, **read_tiers()[0].knobs, **LATER_KNOBS}
+        return cls(**{**unsaid, **known})
 
     def as_dict(self) -> dict[str, KnobValue]:
         """Every knob and its value."""

@@ -127,7 +127,7 @@ def test_a_watch_keeps_nothing_back(corpus: CodeCorpus) -> None:
 
 
 def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> None:
-    """With another optimizer and in other batches, which it says; what went before, and the best checkpoint if none is better, stays."""
+    """In another way, which it says; what went before, and the best checkpoint if none is better, stays."""
     shutil.copy(FIXTURES / "training-1.sda.training", tmp_path)
     unfinished = StateFile(tmp_path / "training-1.sda").read()
     assert unfinished is not None

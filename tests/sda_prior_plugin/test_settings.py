@@ -96,6 +96,16 @@ def test_a_corpus_gets_the_defaults_of_its_size(corpus: CodeCorpus) -> None:
     assert PriorSettings.for_corpus(corpus, file_count=50) == by_size
 
 
+def test_the_less_there_is_to_learn_from_the_more_weights_decay_unless_a_config_says_how_much(tmp_path: Path) -> None:
+    def decay(seconds: float, **given: float) -> float:
+        return PriorSettings.for_size(file_count=20, train_seconds=[seconds], given=given).weight_decay
+
+    assert [decay(seconds) for seconds in (0.1, 10, 41, 70, 300, 4000)] == [8, 8, 3.8, 2.6, 1, 0.5]
+    assert decay(70, weight_decay=0.0) == 0
+    (config := tmp_path / "prior.toml").write_text("[every]\nweight_decay = 3\n")
+    assert PriorSettings.for_size(file_count=5, train_seconds=[1.0], tiers=read_tiers(config)).weight_decay == 3
+
+
 def test_given_knobs_win() -> None:
     chosen = settings(epochs=7, hidden_size=64, dropout=0.5, architecture="gru")
     assert (chosen.epochs, chosen.hidden_size, chosen.dropout, chosen.architecture) == (7, 64, 0.5, "gru")
