@@ -23,8 +23,8 @@ GAIN = 0.03
 
 DECAY_OF_A_SECOND, LEAST_DECAY, MOST_DECAY = 45.0, 0.5, 8.0
 """The default weight decay of a second of sound to learn from, were it not bounded: what little there is to learn from
-would be learned by heart. It falls by the power two thirds of how much there is, as was seen from 8 seconds to 300; the
-least is reasoned, for hours were not measured."""
+would be learned by heart. It falls by the power two thirds of how much there is, as was seen from 17 seconds to 300.
+The least is reasoned, for hours were not measured."""
 
 
 def decay_for(train_seconds: float) -> float:
