@@ -33,7 +33,7 @@ class Trial:
 def trial(dataset: Dataset, share: float, steps: int, seed: int) -> Trial:
     """Train once."""
     settings = dataset.default_settings(augmented_share=share, seed=seed)
-    corpus = dataset.corpus(settings.start_offsets, copies=share > 0)
+    corpus = dataset.corpus_for(settings)
     context = math.ceil(settings.context_seconds / corpus.frame_seconds)
     batches = CodeBatches(
         corpus, context=context, batch_size=settings.batch_size, seed=seed, augmented_share=settings.augmented_share

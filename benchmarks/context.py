@@ -26,7 +26,7 @@ def mean_bits(prior: Prior, grids: list[np.ndarray]) -> float:
 def row(dataset: Dataset, seed: int) -> list[str]:
     """Train on whole recordings; the line of the table."""
     settings = dataset.default_settings(seed=seed)
-    corpus = dataset.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
+    corpus = dataset.corpus_for(settings)
     prior = train_prior(corpus, settings).prior
     grids = [corpus.held_out[index] for index in range(len(corpus.held_out))]
     frames = math.ceil(PIECE_SECONDS / corpus.frame_seconds)

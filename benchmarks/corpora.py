@@ -75,6 +75,10 @@ class Dataset(Generic[AnyCodec]):
         train, held_out = (self.manifest.recordings(part, rate) for part in ("train", "held_out"))
         return encode_recordings(self.codec, train, held_out, start_offsets=start_offsets, copies=copies)
 
+    def corpus_for(self, settings: PriorSettings) -> CodeCorpus:
+        """The same as a training with these settings has it."""
+        return self.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
+
     def default_settings(self, piece_count: int = 0, **given: KnobValue) -> PriorSettings:
         """What a training without any setting has, but for those `given`; of whole recordings, or of so many pieces."""
         whole = [end - start for _, (start, end) in self.manifest.part("train")]

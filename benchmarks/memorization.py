@@ -107,14 +107,13 @@ class Material:
     def of_pieces(cls, dataset: Dataset) -> Material:
         """One-second pieces, of which each counts as a recording, as the reference has it."""
         plain = dataset.corpus_of_pieces(1)
-        settings = dataset.default_settings(len(plain.train))
+        settings = dataset.default_settings(piece_count=len(plain.train))
         varied = dataset.corpus_of_pieces(settings.start_offsets, copies=True)
         return cls(f"{dataset.name}, pieces", varied, plain, dataset.file_count)
 
     @classmethod
     def of_files(cls, dataset: Dataset, name: str) -> Material:
-        varied = dataset.corpus(dataset.default_settings().start_offsets, copies=True)
-        return cls(name, varied, dataset.corpus(1), dataset.file_count)
+        return cls(name, dataset.corpus_for(dataset.default_settings()), dataset.corpus(1), dataset.file_count)
 
 
 def learn_and_judge(run: Run, epochs: list[EpochDone]) -> None:

@@ -117,7 +117,7 @@ def main() -> None:
     quality, speed = [], []
     for dataset in (*legacy_datasets(), *sitar_dataset(), *encodec_like_dataset(), demo_dataset()):
         corpus = dataset.pieces()
-        settings = dataset.default_settings(len(corpus.train))
+        settings = dataset.default_settings(piece_count=len(corpus.train))
         codes = dataset.corpus_of_pieces(settings.start_offsets, copies=settings.augmented_share > 0)
         trials = []
         for seed in range(arguments.seeds):

@@ -81,8 +81,7 @@ class Trials:
     def of(cls, dataset: Dataset) -> Trials:
         """A dataset's, which is encoded here."""
         settings = dataset.default_settings()
-        corpus = dataset.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
-        return cls(dataset.name, corpus, settings)
+        return cls(dataset.name, dataset.corpus_for(settings), settings)
 
 
 def measured(corpus: CodeCorpus, settings: PriorSettings) -> Outcome:
@@ -125,7 +124,7 @@ def measure_size(size: int, trials: Sequence[Trials], names: Sequence[str], seed
             for settings in [VARIATIONS[name](one.defaults)]
         ]
         for name in names
-        if any(VARIATIONS[name](one.defaults) != one.defaults for one in trials) or name == names[0]
+        if name == names[0] or any(VARIATIONS[name](one.defaults) != one.defaults for one in trials)
     }
     bits: dict[str, list[float]] = {}
     seconds: dict[str, str] = {}
@@ -141,7 +140,7 @@ def measure_size(size: int, trials: Sequence[Trials], names: Sequence[str], seed
         f"Settings for {size} files",
         "Held-out bits per code of whole recordings, with the defaults and with one thing changed; trainings of each: "
         f"{seeds}. The mean of the corpora is geometric, beside it the ratio to the best row, and the seconds of a "
-        f"training on one thread beside another one. {described(trials[0].defaults)} {machine()}.",
+        f"training on one thread beside another one. {described(trials)} {machine()}.",
         [
             ["", *(one.name for one in trials), "mean", "to the best", "seconds"],
             *(
@@ -153,11 +152,13 @@ def measure_size(size: int, trials: Sequence[Trials], names: Sequence[str], seed
     )
 
 
-def described(settings: PriorSettings) -> str:
-    """The defaults in a sentence."""
+def described(trials: Sequence[Trials]) -> str:
+    """The defaults in a sentence, those of each dataset that differ."""
+    every = trials[0].defaults
+    own = (f"{one.name} width {one.defaults.hidden_size}, decay {one.defaults.weight_decay:g}" for one in trials)
     return (
-        f"Defaults: {settings.layers} layers of width {settings.hidden_size}, dropout {settings.dropout:g}, rate "
-        f"{settings.learning_rate:g}, weight decay {settings.weight_decay:g}, patience {settings.patience:g}."
+        f"Defaults: {every.layers} layers, dropout {every.dropout:g}, rate {every.learning_rate:g}, patience "
+        f"{every.patience:g}; {'; '.join(own)}."
     )
 
 

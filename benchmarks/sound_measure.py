@@ -239,8 +239,7 @@ def corpora_named(names: Sequence[str]) -> Iterator[Dataset]:
 def default_prior(dataset: Dataset) -> Prior:
     """The prior of a training without any setting."""
     settings = dataset.default_settings()
-    corpus = dataset.corpus(settings.start_offsets, copies=settings.augmented_share > 0)
-    return train_prior(corpus, settings).prior
+    return train_prior(dataset.corpus_for(settings), settings).prior
 
 
 def of_model(path: Path) -> tuple[Dataset, Prior]:

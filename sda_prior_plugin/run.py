@@ -32,8 +32,8 @@ from sda_prior_plugin.team import Team
 from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
 from sda_prior_plugin.watch import Watch
 
-WAY = {"optimizer": "schedule-free Muon and AdamW", "batches": "shared out by length"}
-"""How this version trains; states of older ones do not say that theirs was another way."""
+HOW_IT_TRAINS = {"optimizer": "schedule-free Muon and AdamW", "batches": "shared out by length"}
+"""States of older versions do not say how theirs trained."""
 
 
 class Run:
@@ -151,7 +151,7 @@ class Run:
     @property
     def machine(self) -> dict[str, str]:
         """What decides, besides its state, whether going on gives the same prior bit for bit."""
-        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size)} | WAY
+        return machine_facts(self.device, self.dtype) | {"processes": str(self.team.size)} | HOW_IT_TRAINS
 
     def batch_is_done(self, bits: float, codes: int) -> None:
         """Count a batch of so many codes that cost so many bits; not finite where it was left out."""
