@@ -31,9 +31,9 @@ def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: flo
     for most, enough in ((top_k, np.inf), (len(p), top_p)):  # the second of what the first leaves
         if not 0 < most < len(p) and enough >= 1:
             continue
-        put_in_order(p, ordered)
+        count = put_in_order(p, (1 - enough) / (2 * len(p)), ordered)  # all below it are half of what is left out
         least, reached, total = 0.0, 0.0, 0.0
-        for place in range(len(p) - 1, len(p) - 1 - most, -1):
+        for place in range(count - 1, max(count - most, 0) - 1, -1):
             if reached >= enough:
                 break
             least = ordered[place]
@@ -47,21 +47,28 @@ def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: flo
 
 
 @inlined
-def put_in_order(p: np.ndarray, x: np.ndarray) -> None:
-    """Fill `x` with the numbers of `p` in ascending order (Shell 1959, with gaps that grow as those of Tokuda 1992)."""
-    for place in range(len(x)):
-        x[place] = p[place]
+def put_in_order(p: np.ndarray, least: float, x: np.ndarray) -> int:
+    """Fill `x` with the numbers of `p` that are `least` at least, in ascending order, and give how many there are.
+
+    (Shell 1959, with gaps that grow as those of Tokuda 1992.)
+    """
+    count = 0
+    for one in p:
+        if one >= least:
+            x[count] = one
+            count += 1
     gap = 1
-    while gap < len(x):
+    while gap < count:
         gap = gap * 9 // 4 + 1
     while gap > 1:
         gap = gap * 4 // 9 or 1
-        for last in range(gap, len(x)):
+        for last in range(gap, count):
             one, place = x[last], last
             while place >= gap and x[place - gap] > one:
                 x[place] = x[place - gap]
                 place -= gap
             x[place] = one
+    return count
 
 
 @inlined
