@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from host_stubs.model import Model
 
 MAX_SECONDS, MAX_AUTO_SECONDS = 3600.0, 60.0
+DEFAULT_TOP_P = 0.9
+"""Of all that draws codes here, and what the existing host has."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Wish:
     seconds: float | None = None
     count: int = 1
     temperature: float = 1.0
-    top_p: float = 1.0
+    top_p: float = DEFAULT_TOP_P
     top_k: int = 0
     max_copy: float | None = None
     kind: str | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from host_stubs.generation import DEFAULT_TOP_P
+
 MOST_TEMPERATURE = 10.0
 MOST_SEED = 2**32 - 1
 KINDS = ("wav", "s16", "f32")
@@ -18,7 +20,7 @@ class PlaySettings:
     """How the next code frame is drawn; docs/hooks.md says what each means to a plugin."""
 
     temperature: float = 1.0
-    top_p: float = 1.0
+    top_p: float = DEFAULT_TOP_P
     top_k: int = 0
     seed: int = 0
     resets: int = 0

@@ -22,7 +22,7 @@ from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import PriorNetwork, normalized
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.sampling import Wanted, draw_grids, draw_stream
-from sda_prior_plugin.sequences import Draw
+from sda_prior_plugin.sequences import DEFAULT_TOP_P, Draw
 from sda_prior_plugin.settings import PriorSettings
 
 BLOCK_FRAMES = 64
@@ -183,7 +183,7 @@ class Prior:
         *,
         seed: int = 0,
         temperature: float = 1.0,
-        top_p: float = 1.0,
+        top_p: float = DEFAULT_TOP_P,
         top_k: int = 0,
         max_frames: int = 4096,
         max_copy: float | None = None,
@@ -222,7 +222,7 @@ class Prior:
         *,
         seed: int = 0,
         temperature: float = 1.0,
-        top_p: float = 1.0,
+        top_p: float = DEFAULT_TOP_P,
         top_k: int = 0,
         max_frames: int = 4096,
         max_copy: float | None = None,

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MOST_EMPTY_SOUNDS = 100
 """Sounds in a row that the copy guard may end before their first frame."""
 NONE_YET = literal(0)
+DEFAULT_TOP_P = 0.9
+"""For somebody as for looking for copies, so that what is judged is what is heard. The measurement behind it is the
+section "Sound: from how many codes to draw" of benchmarks/RESULTS.md."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Draw:
     """How a code is drawn from its probabilities; see `Prior.samples`. Raises PriorError out of bounds."""
 
     temperature: float = 1.0
-    top_p: float = 1.0
+    top_p: float = DEFAULT_TOP_P
     top_k: int = 0
 
     def __post_init__(self) -> None:

@@ -149,7 +149,7 @@ def test_keys_change_it_the_terminal_is_restored_and_ctrl_c_ends_it(saved: Path,
     until("temperature 1.05")
     os.write(terminal, b"psrh")
     until("hold on")
-    assert [line for line in ("top-p 0.95", "seed 4", "forgotten") if line not in said] == []
+    assert [line for line in ("top-p 0.85", "seed 4", "forgotten") if line not in said] == []
     os.write(terminal, b"\x03")
     until("ended 0")
     assert "played" in said
@@ -297,7 +297,7 @@ def test_it_plays_to_the_end_on_a_device(
     ("keys", "field", "value"),
     [
         ("TT", "temperature", 1.1), ("t" * 50, "temperature", 0.01), ("T" * 999, "temperature", 10.0),
-        ("p", "top_p", 0.95), ("P", "top_p", 1.0), ("S", "seed", 2**32 - 1), ("sss", "seed", 3),
+        ("p", "top_p", 0.85), ("PPP", "top_p", 1.0), ("S", "seed", 2**32 - 1), ("sss", "seed", 3),
         ("rr", "resets", 2), ("h", "hold", True), ("hh", "hold", False),
     ],
 )  # fmt: skip

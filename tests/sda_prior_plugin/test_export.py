@@ -122,7 +122,8 @@ def loaded(exported: Path) -> torch.jit.ScriptModule:
 @pytest.fixture
 def model(loaded: torch.jit.ScriptModule) -> Iterator[torch.jit.ScriptModule]:
     """The same, as it is when nothing was set or computed yet."""
-    defaults = {"temperature": "1", "top_p": "1", "top_k": "0", "max_copy": "-1", "seed": "0", "hold": "0", "gain": "1"}
+    drawing = {"temperature": "1", "top_p": "0.9", "top_k": "0", "max_copy": "-1"}
+    defaults = {**drawing, "seed": "0", "hold": "0", "gain": "1"}
     assert [*defaults, "reset"] == sorted(loaded.get_attributes(), key=[*defaults, "reset"].index)
     for name, text in {**defaults, "reset": "1"}.items():
         set_attribute(loaded, name, text)
