@@ -3,8 +3,8 @@
 Everything is heard through the codec, so that a dull codec is not held against the prior: what is drawn is compared
 with the recordings trained on, as the codec gives them back. The ruler stands beside it: the recordings held out, and
 random choices of as many recordings, whatever side they are on. Run it with `make bench-sound`, which trains the
-default prior on each corpus, or with `--model FILE.sda` for a prior that is there; the tables go to
-benchmarks/RESULTS.md.
+default prior on each corpus and beside it one that is not told which of what it learns from are copies, or with
+`--model FILE.sda` for a prior that is there; the tables go to benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,21 @@ from benchmarks.reference import reference_samples, train_reference
 from benchmarks.results import machine, write_section
 from benchmarks.texture import direction, level, texture
 from benchmarks.two_sets import Sound, auc, auc_of_some, discrepancy, spread, standardized
-from sda_prior_plugin import Prior, train_prior
+from sda_prior_plugin import CodeCorpus, Prior, train_prior
+from sda_prior_plugin.dataset import CodeSequences
+from sda_prior_plugin.sequences import DEFAULT_TOP_P
 
 LONGEST_SECONDS = 20.0
 RANDOM_CHOICES = 20
 RESAMPLED = 400
+
+
+class Untold(CodeSequences):
+    """Sequences of which a prior is told that all are as recorded, whatever they are."""
+
+    def told(self, later: int) -> np.ndarray:
+        """int64 `[sequences]`, 0."""
+        return np.zeros(len(self), np.int64)
 
 
 @dataclass(frozen=True)
@@ -109,11 +119,12 @@ class Listening:
         sounds = [(f"{name} {number}", codec.decode(grid)) for number, grid in enumerate(some)]
         return Heard.of(name, sounds, codec.sample_rate, some, self.prior)
 
-    def whole_sounds(self, count: int, temperature: float, top_p: float) -> Heard:
-        """So many sounds as long as the prior makes them."""
-        most = math.ceil(LONGEST_SECONDS / self.prior.frame_seconds)
-        grids = self.prior.samples(count, None, temperature=temperature, top_p=top_p, max_frames=most)
-        return self.drawn(f"drawn, temperature {temperature:g}, top-p {top_p:g}", grids)
+    def whole_sounds(self, count: int, temperature: float, top_p: float, by: Prior | None = None) -> Heard:
+        """So many sounds as long as the prior makes them, or as another one makes them that was not told of copies."""
+        prior, name = (by, "not told of copies") if by else (self.prior, "drawn")
+        most = math.ceil(LONGEST_SECONDS / prior.frame_seconds)
+        grids = prior.samples(count, None, temperature=temperature, top_p=top_p, max_frames=most)
+        return self.drawn(f"{name}, temperature {temperature:g}, top-p {top_p:g}", grids)
 
     def of_the_reference(self, count: int) -> Heard:
         """So many sounds of a second of the existing host's prior, trained anew."""
@@ -201,9 +212,15 @@ def sounding(ours: Heard) -> list[str]:
 
 
 def rows(
-    dataset: Dataset, prior: Prior, count: int, settings: Sequence[tuple[float, float]], reference: bool
+    dataset: Dataset,
+    prior: Prior,
+    count: int,
+    settings: Sequence[tuple[float, float]],
+    *,
+    untold: Prior | None = None,
+    reference: bool = False,
 ) -> tuple[list[list[str]], list[list[str]]]:
-    """The lines of both tables for a corpus."""
+    """The lines of both tables for a corpus, its prior, and others beside it: one not told of copies, the reference."""
     listening = Listening(dataset, prior)
     recordings = listening.recordings("train")
     trained = listening.through_the_codec("recordings trained on", recordings)
@@ -216,6 +233,8 @@ def rows(
         yield listening.from_other_starts("recordings trained on, from other start offsets", recordings)
         for temperature, top_p in settings:
             yield listening.whole_sounds(count, temperature, top_p)
+        if untold:
+            yield listening.whole_sounds(count, 1.0, DEFAULT_TOP_P, by=untold)
         if reference:
             yield listening.of_the_reference(count)
 
@@ -236,18 +255,25 @@ def corpora_named(names: Sequence[str]) -> Iterator[Dataset]:
             yield each
 
 
-def default_prior(dataset: Dataset) -> Prior:
-    """The prior of a training without any setting."""
+def untold(corpus: CodeCorpus) -> CodeCorpus:
+    """The same to learn from, without being told which are copies, nor from which start."""
+    train = Untold(**{field.name: getattr(corpus.train, field.name) for field in fields(corpus.train)})
+    return replace(corpus, train=train)
+
+
+def default_priors(dataset: Dataset) -> tuple[Dataset, Prior, Prior]:
+    """A corpus, the prior of a training without any setting, and that of the same without being told of copies."""
     settings = dataset.default_settings()
-    return train_prior(dataset.corpus_for(settings), settings).prior
+    corpus = dataset.corpus_for(settings)
+    return dataset, train_prior(corpus, settings).prior, train_prior(untold(corpus), settings).prior
 
 
-def of_model(path: Path) -> tuple[Dataset, Prior]:
+def of_model(path: Path) -> tuple[Dataset, Prior, None]:
     """The recordings, codec and prior of a model."""
     model = host_stubs.open_model(path)
     if model.manifest is None or model.prior is None:
         raise SystemExit(f"{path} has no prior, or does not say what it was trained on.")
-    return Dataset(model.name, model.manifest, model.codec, len(model.manifest.files)), model.prior
+    return Dataset(model.name, model.manifest, model.codec, len(model.manifest.files)), model.prior, None
 
 
 def main() -> None:
@@ -263,16 +289,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    corpora = (
-        map(of_model, arguments.model)
-        if arguments.model
-        else ((each, default_prior(each)) for each in corpora_named(arguments.only))
-    )
+    corpora = map(of_model, arguments.model) if arguments.model else map(default_priors, corpora_named(arguments.only))
     settings = list(itertools.product(arguments.temperature, arguments.top_p))
     near, sound = [], []
-    for dataset, prior in corpora:
+    for dataset, prior, other in corpora:
         print(dataset.name, flush=True)
-        found = rows(dataset, prior, arguments.count, settings, reference=not arguments.no_reference)
+        found = rows(dataset, prior, arguments.count, settings, untold=other, reference=not arguments.no_reference)
         near += found[0]
         sound += found[1]
     write(near, sound, arguments.no_write)

@@ -14,7 +14,7 @@ import host_stubs
 from benchmarks.corpora import Dataset, encodec_like_dataset
 from benchmarks.pitch import pitches
 from benchmarks.residual_codec import ResidualCodec
-from benchmarks.sound_measure import rows
+from benchmarks.sound_measure import rows, untold
 from benchmarks.texture import direction, level, log_mel, texture
 from benchmarks.two_sets import Sound, auc, auc_of_some, discrepancy, spread, standardized
 from host_stubs.mel import Mel, MelSettings
@@ -188,9 +188,18 @@ def test_without_the_recordings_there_is_no_such_corpus(tmp_path: Path) -> None:
     assert encodec_like_dataset(folder=tmp_path) == []
 
 
+def test_a_prior_that_is_told_nothing_learns_from_the_same_copies(encodec_like: Dataset) -> None:
+    corpus = encodec_like.corpus(start_offsets=2, copies=True)
+    other = untold(corpus)
+    assert set(corpus.train.told(later=9)) == {*range(len(corpus.kinds)), 9}
+    assert set(other.train.told(later=9)) == {0}
+    assert other.train.codes is corpus.train.codes
+    np.testing.assert_array_equal(other.train.copies, corpus.train.copies)
+
+
 @pytest.mark.slow
 def test_a_prior_is_measured_beside_the_recordings(encodec_like: Dataset, prior: Prior) -> None:
-    near, sound = rows(encodec_like, prior, count=4, settings=[(1.0, 1.0), (1.0, 0.5)], reference=False)
+    near, sound = rows(encodec_like, prior, count=4, settings=[(1.0, 1.0), (1.0, 0.5)], untold=prior)
     assert [line[1] for line in sound] == [
         "recordings trained on",
         "recordings held out",
@@ -198,6 +207,7 @@ def test_a_prior_is_measured_beside_the_recordings(encodec_like: Dataset, prior:
         "recordings trained on, from other start offsets",
         "drawn, temperature 1, top-p 1",
         "drawn, temperature 1, top-p 0.5",
+        "not told of copies, temperature 1, top-p 0.9",
     ]
     assert [line[1] for line in near] == ["any recordings, as many as are held out", *(line[1] for line in sound[1:])]
     held_out, drawn = near[1], near[4]
