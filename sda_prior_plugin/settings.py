@@ -279,7 +279,7 @@ class Tier:
 
     Attributes:
         up_to_files, up_to_minutes: a dataset belongs here with at most so many files, or so much sound to train on,
-        up_to_codes: if that is no more than so many codes.
+        most_minutes, up_to_codes: if that is no longer than so much, and no more than so many codes.
         steps: about how many steps training takes at most, where `knobs` does not name the epochs.
         batch_seconds: about how much sound a step sees, where `knobs` does not name the batch size.
         rounds: how often every recording is heard at least, where `knobs` does not name the epochs.
@@ -290,6 +290,7 @@ class Tier:
     name: str
     up_to_files: float
     up_to_minutes: float
+    most_minutes: float
     up_to_codes: float
     steps: float
     batch_seconds: float
@@ -299,7 +300,7 @@ class Tier:
 
 
 LARGEST_NUMBER = 1e15
-LIMITS = ("up_to_files", "up_to_minutes", "up_to_codes")
+LIMITS = ("up_to_files", "up_to_minutes", "most_minutes", "up_to_codes")
 BUDGET = ("steps", "batch_seconds", "rounds")
 LARGEST_AUTO_BATCH = 64
 EVEN_SHARES = 4
@@ -319,10 +320,11 @@ def choose_tier(
     train_seconds: float,
     codes_per_second: float = HOST_CODES_PER_SECOND,
 ) -> Tier:
-    """The first tier, from small to large, that the dataset fits by its files or its minutes, and by its codes."""
+    """The first tier, from small to large, that the dataset fits by its files or its minutes, and by its sound."""
+    minutes, codes = train_seconds / 60, train_seconds * codes_per_second
     for tier in tiers:
-        few = file_count <= tier.up_to_files or train_seconds <= 60 * tier.up_to_minutes
-        if few and train_seconds * codes_per_second <= tier.up_to_codes:
+        few = file_count <= tier.up_to_files or minutes <= tier.up_to_minutes
+        if few and minutes <= tier.most_minutes and codes <= tier.up_to_codes:
             return tier
     return tiers[-1]
 

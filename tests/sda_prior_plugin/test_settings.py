@@ -37,7 +37,7 @@ def test_every_tier_gives_valid_settings() -> None:
 @pytest.mark.parametrize(
     ("files", "minutes", "name"),
     [
-        (12, 99, "small"),
+        (12, 2, "small"),
         (13, 99, "medium"),
         (100, 99, "medium"),
         (101, 99, "large"),
@@ -53,10 +53,12 @@ def test_a_dataset_falls_into_a_tier_by_its_files_and_few_minutes_count_as_few_f
 
 @pytest.mark.parametrize(
     ("files", "hours", "codes_per_second", "name"),
-    [(12, 8, 140, "small"), (12, 11, 140, "large"), (12, 3, 600, "large"), (5000, 20, 140, "large"),
-     (12, 50, 140, "archive"), (9000, 1000, 140, "archive")],
+    [
+        (12, 0.04, 140, "medium"), (12, 8, 140, "medium"), (12, 11, 140, "large"), (12, 3, 600, "large"),
+        (5000, 20, 140, "large"), (12, 50, 140, "archive"), (9000, 1000, 140, "archive"),
+    ],
 )  # fmt: skip
-def test_many_codes_are_no_small_dataset_however_few_the_files(
+def test_much_sound_and_many_codes_are_no_small_dataset_however_few_the_files(
     files: int, hours: float, codes_per_second: float, name: str
 ) -> None:
     assert choose_tier(read_tiers(), files, hours * 3600, codes_per_second).name == name
@@ -232,10 +234,11 @@ def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_limits_of_the_tiers_are_those_that_the_page_of_settings_states() -> None:
     small, medium, large, archive = ([getattr(tier, limit) for limit in LIMITS] for tier in read_tiers())
-    assert (small, medium) == ([12, 0.5, 5e6], [100, 10, 5e6])
-    assert (large, archive) == ([math.inf, math.inf, 2e7], [math.inf] * 3)
+    assert (small, medium) == ([12, 0.5, 2, math.inf], [100, 10, math.inf, 5e6])
+    assert (large, archive) == ([math.inf, math.inf, math.inf, 2e7], [math.inf] * 4)
     page = " ".join((Path(__file__).parents[2] / "docs" / "settings.md").read_text("utf-8").split())
     assert "up to 12 files (or half a minute to train on), up to 100 files (or ten minutes), more" in page
+    assert "with more than two minutes to train on the second tier is taken" in page
     assert "five million codes, ten hours or so of sound" in page
     assert "more than 20 million codes, some forty hours" in page
 
