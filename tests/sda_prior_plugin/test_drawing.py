@@ -69,3 +69,18 @@ def test_where_top_k_leaves_only_what_is_ruled_out_the_others_come_back() -> Non
 
 def test_where_everything_is_ruled_out_nothing_is_drawn() -> None:
     assert drawn_but_for(LOGITS, 1.0, 0, 1.0, ~NONE, 0.5, np.empty((2, 4))) == NONE_LEFT
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.99, 0.999999])
+def test_top_p_leaves_the_fewest_codes_that_together_have_it(top_p: float) -> None:
+    rng = np.random.default_rng(0)
+    for spread in (0.0, 0.1, 1.0, 4.0, 20.0):
+        logits = (spread * rng.normal(size=200)).astype(np.float32)
+        p = np.exp(logits.astype(np.float64) - logits.max())
+        p /= p.sum()
+        falling = np.sort(p)[::-1]
+        least = falling[np.cumsum(falling) < top_p].size  # that many do not have it yet
+        expected = np.where(p >= falling[least], p, 0)
+        found = np.empty((2, 200))
+        probabilities(logits, 1.0, 0, top_p, found)
+        np.testing.assert_allclose(found[0], expected / expected.sum(), atol=1e-9)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sda_prior_plugin import Prior, PriorError, PriorRun
+from sda_prior_plugin.sequences import DEFAULT_TOP_P
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Settings:
     """What a host has of them."""
 
     temperature: float = 1.0
-    top_p: float = 1.0
+    top_p: float = DEFAULT_TOP_P
     top_k: int = 0
     seed: int = 0
     resets: int = 0
@@ -72,7 +73,7 @@ def test_what_is_held_is_drawn_anew_and_not_remembered(run: PriorRun) -> None:
     assert frames.count(next_one) > 5
     released = played(run.prior, 40, lambda number: replace(held, hold=4 <= number < 39))
     assert released[39].tobytes() in (beginning, next_one)
-    varied = played(run.prior, 40, lambda number: Settings(hold=number >= 4))
+    varied = played(run.prior, 40, lambda number: Settings(top_p=1.0, hold=number >= 4))
     assert len({frame.tobytes() for frame in varied[4:]}) > 3
 
 

@@ -50,7 +50,7 @@ def test_probabilities_do_not_depend_on_how_the_recording_is_read(
 def test_samples_are_drawn_from_the_probabilities_that_the_prior_states(run: PriorRun) -> None:
     """The mean surprise at what it draws must be the mean entropy of what it draws from."""
     surprise, entropy = [], []
-    for grid in run.prior.samples(1000, seed=3, max_frames=12):
+    for grid in run.prior.samples(1000, seed=3, top_p=1.0, max_frames=12):
         start = np.full((1, BANDS * LEVELS), SIZE)
         frames = torch.as_tensor(np.concatenate([start, grid.reshape(len(grid), -1)])[None])
         logits, _, _ = run.prior.network(frames, torch.tensor([0]))

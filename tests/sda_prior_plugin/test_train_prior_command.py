@@ -249,6 +249,22 @@ def test_generated_sound_has_the_length_asked_for_and_the_same_seed_gives_the_sa
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
+def test_command_and_python_draw_by_the_same_defaults_and_those_are_said(trained: Path, tmp_path: Path) -> None:
+    model = host_stubs.open_model(trained)
+    frames = math.ceil(1.5 * model.codec.sample_rate / model.codec.frame_samples)
+    for name, top_p in (("as-it-is.wav", []), ("said.wav", ["--top-p", "0.9"]), ("all.wav", ["--top-p", "1"])):
+        made = host("generate", trained, "--seconds", "1.5", "--seed", 5, *top_p, "-o", tmp_path / name)
+        assert made.exit_code == 0, made.output
+    as_it_is, said, drawn_from_all = (
+        (tmp_path / name).read_bytes() for name in ("as-it-is.wav", "said.wav", "all.wav")
+    )
+    assert as_it_is == said != drawn_from_all
+    audio = np.concatenate([*model.codec.decode_stream([model.prior.sample(frames, seed=5)])])
+    written, _ = soundfile.read(tmp_path / "as-it-is.wav")
+    np.testing.assert_allclose(written, audio[: len(written)], atol=2**-14)
+    assert "default: 0.9" in " ".join(host("generate", "--help").stdout.split())
+
+
 def test_the_model_card_shows_the_prior(trained: Path) -> None:
     card = host("info", trained).stdout
     assert "Held-out perplexity" in card
