@@ -57,7 +57,7 @@ def test_a_file_of_version_2_opens_and_makes_the_sound_that_it_made(kept: Path, 
     assert model.manifest is not None
     assert model.manifest.files[0].path == "001_string.wav"
     assert isinstance(model.prior, Prior)
-    codes = model.prior.sample(frames=3, seed=7)
+    codes = model.prior.sample(frames=3, seed=7, top_p=1.0)
     assert codes.tolist() == FIRST_FRAMES
     assert model.prior.verbatim(codes)[0] == 0
     sound = model.codec.decode(codes)

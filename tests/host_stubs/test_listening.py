@@ -14,6 +14,7 @@ import soundfile
 
 from host_stubs.audio import write_wav
 from host_stubs.errors import HostError
+from host_stubs.generation import DEFAULT_TOP_P
 from host_stubs.host import Host
 from host_stubs.model import Model, save_model
 from host_stubs.plugins import Plugins
@@ -89,7 +90,7 @@ class Browser:
         self.ask((number, list(values)))
 
     def listen(self, seconds: str = "0.5", count: str = "1", *more: str, recording: str | None = None) -> None:
-        form = more or ("1", "1", "0", "", "7", "")
+        form = more or ("1", f"{DEFAULT_TOP_P:g}", "0", "", "7", "")
         if recording is not None:
             self.does("_choose", recording)
         self.does("_listen", seconds, count, *form)

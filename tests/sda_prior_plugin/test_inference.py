@@ -18,6 +18,7 @@ from sda_prior_plugin.kernels import add_product, exponentials, gelu
 from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.sequences import Draw
 
 COPY_KINDS = 2
 
@@ -111,7 +112,9 @@ def test_codes_are_drawn_from_the_distribution_of_the_torch_module(architecture:
     network = random_network(architecture, bands=2)
     network.end.bias.data.fill_(-1e9)
     start = np.random.default_rng(2).integers(0, 40, (3, 2, 3))
-    grids = np.stack(draw_grids(network, 4000, Wanted(2, 2, seed=5, start=start))).reshape(4000, -1)
+    grids = np.stack(draw_grids(network, 4000, Wanted(2, 2, seed=5, draw=Draw(top_p=1.0), start=start))).reshape(
+        4000, -1
+    )
     statistic, freedom = 0.0, 0
     for place in (0, 1, 5):  # the first code; the second, given the first; one that all the rest of the frame precedes
         prefixes, counts = np.unique(grids[:, :place], axis=0, return_counts=True)
@@ -150,7 +153,7 @@ def test_an_hour_needs_no_more_memory_than_the_context() -> None:
 def test_what_is_drawn_costs_the_bits_that_the_prior_expects_it_to(run: PriorRun) -> None:
     """On the mean over thousands of codes, of its own distributions: their entropy."""
     network, surplus = run.prior.network, []
-    for grid in draw_grids(network, 200, Wanted(None, 10, seed=1)):
+    for grid in draw_grids(network, 200, Wanted(None, 10, seed=1, draw=Draw(top_p=1.0))):
         codes = grid.reshape(len(grid), -1).astype(np.int64)
         memory, logits = (
             Memory.of_nothing(network, 1, len(codes)),
