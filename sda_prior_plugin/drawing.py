@@ -31,7 +31,8 @@ def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: flo
     for most, enough in ((top_k, np.inf), (len(p), top_p)):  # the second of what the first leaves
         if not 0 < most < len(p) and enough >= 1:
             continue
-        count = put_in_order(p, (1 - enough) / (2 * len(p)), ordered)  # all below it are half of what is left out
+        negligible = (1 - enough) / (2 * len(p))  # those below it add up to half of what may be left out, or less
+        count = put_in_order(p, negligible, ordered)
         least, reached, total = 0.0, 0.0, 0.0
         for place in range(count - 1, max(count - most, 0) - 1, -1):
             if reached >= enough:
