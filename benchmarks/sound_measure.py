@@ -156,6 +156,11 @@ def shown(values: Sequence[np.ndarray], middle: Callable[[np.ndarray], float], d
     return "none" if math.isnan(figure) else f"{figure:.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"
 
 
+def known(figure: float, digits: int) -> str:
+    """A figure for the table; nothing where there were too few sounds to know it."""
+    return "" if math.isnan(figure) else f"{figure:.{digits}f}"
+
+
 def among(values: Sequence[float], digits: int) -> str:
     """The mean of some figures, and between what nine tenths of them lie."""
     least, most = np.quantile(values, [0.05, 0.95])
@@ -178,8 +183,8 @@ def compared(ours: Heard, theirs: Heard, few: int) -> list[str]:
     return [
         str(len(mine)),
         f"{ours.seconds.mean():.1f} s",
-        f"{auc(mine, other):.3f}",
-        f"{auc_of_some(mine, other, few):.3f}",
+        known(auc(mine, other), 3),
+        known(auc_of_some(mine, other, few), 3),
         f"{1000 * discrepancy(mine, other):.1f}",
         f"{spread(mine, other):.2f}",
         f"{ours.copied.mean():.1%}" if len(ours.copied) else "",
