@@ -14,7 +14,7 @@ import host_stubs
 from benchmarks.corpora import Dataset, encodec_like_dataset
 from benchmarks.pitch import pitches
 from benchmarks.residual_codec import ResidualCodec
-from benchmarks.sound_measure import rows, untold
+from benchmarks.sound_measure import rows, told_nothing
 from benchmarks.texture import direction, level, log_mel, texture
 from benchmarks.two_sets import Sound, auc, auc_of_some, discrepancy, spread, standardized
 from host_stubs.mel import Mel, MelSettings
@@ -190,7 +190,7 @@ def test_without_the_recordings_there_is_no_such_corpus(tmp_path: Path) -> None:
 
 def test_a_prior_that_is_told_nothing_learns_from_the_same_copies(encodec_like: Dataset) -> None:
     corpus = encodec_like.corpus(start_offsets=2, copies=True)
-    other = untold(corpus)
+    other = told_nothing(corpus)
     assert set(corpus.train.told(later=9)) == {*range(len(corpus.kinds)), 9}
     assert set(other.train.told(later=9)) == {0}
     assert other.train.codes is corpus.train.codes

@@ -135,6 +135,13 @@ def files_of(html: str) -> Path:
     return Path(path[1])
 
 
+def test_what_is_left_empty_is_drawn_as_the_command_does(open_browser: Any, dice: Dice) -> None:
+    open_browser().listen("0.5", "", "", "", "", "", "7", "")
+    assert {name: dice.asked[name] for name in ("count", "temperature", "top_p", "top_k")} == {
+        "count": 1, "temperature": 1.0, "top_p": DEFAULT_TOP_P, "top_k": 0,
+    }  # fmt: skip
+
+
 def test_a_new_sound_is_drawn_as_the_form_says_and_listed_with_its_settings(open_browser: Any, dice: Dice) -> None:
     page = open_browser()
     page.listen("0.5", "2", "0.9", "0.8", "12", "1.5", "3", "slower-2")

@@ -32,6 +32,7 @@ from sda_prior_plugin.export.step import Step
 from sda_prior_plugin.inference import Memory, Room, follow
 from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.random_stream import stream_keys, uniforms
+from sda_prior_plugin.sequences import DEFAULT_TOP_P
 
 LIVE = Path(__file__).parents[2] / "benchmarks" / "live.cpp"
 OPERATORS = Path(__file__).with_name("operators.txt")
@@ -117,6 +118,11 @@ def loaded(exported: Path) -> torch.jit.ScriptModule:
     with torch.inference_mode():
         assert loaded.get_methods() == ["forward", "play", "codes", "sound", "through", "listen"]
     return loaded
+
+
+def test_it_draws_as_the_command_does_until_it_is_told_otherwise(exported: Path) -> None:
+    loaded = torch.jit.load(exported)
+    assert (loaded.get_temperature(), loaded.get_top_p(), loaded.get_top_k()) == ([1.0], [DEFAULT_TOP_P], [0])
 
 
 @pytest.fixture

@@ -112,9 +112,8 @@ def test_codes_are_drawn_from_the_distribution_of_the_torch_module(architecture:
     network = random_network(architecture, bands=2)
     network.end.bias.data.fill_(-1e9)
     start = np.random.default_rng(2).integers(0, 40, (3, 2, 3))
-    grids = np.stack(draw_grids(network, 4000, Wanted(2, 2, seed=5, draw=Draw(top_p=1.0), start=start))).reshape(
-        4000, -1
-    )
+    wanted = Wanted(2, 2, seed=5, draw=Draw(top_p=1.0), start=start)
+    grids = np.stack(draw_grids(network, 4000, wanted)).reshape(4000, -1)
     statistic, freedom = 0.0, 0
     for place in (0, 1, 5):  # the first code; the second, given the first; one that all the rest of the frame precedes
         prefixes, counts = np.unique(grids[:, :place], axis=0, return_counts=True)
