@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -156,9 +156,9 @@ def shown(values: Sequence[np.ndarray], middle: Callable[[np.ndarray], float], d
     return "none" if math.isnan(figure) else f"{figure:.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"
 
 
-def known(figure: float, digits: int) -> str:
+def known(figure: float) -> str:
     """A figure for the table; nothing where there were too few sounds to know it."""
-    return "" if math.isnan(figure) else f"{figure:.{digits}f}"
+    return "" if math.isnan(figure) else f"{figure:.3f}"
 
 
 def among(values: Sequence[float], digits: int) -> str:
@@ -183,8 +183,8 @@ def compared(ours: Heard, theirs: Heard, few: int) -> list[str]:
     return [
         str(len(mine)),
         f"{ours.seconds.mean():.1f} s",
-        known(auc(mine, other), 3),
-        known(auc_of_some(mine, other, few), 3),
+        known(auc(mine, other)),
+        known(auc_of_some(mine, other, few)),
         f"{1000 * discrepancy(mine, other):.1f}",
         f"{spread(mine, other):.2f}",
         f"{ours.copied.mean():.1%}" if len(ours.copied) else "",
@@ -260,7 +260,7 @@ def corpora_named(names: Sequence[str]) -> Iterator[Dataset]:
             yield each
 
 
-def untold(corpus: CodeCorpus) -> CodeCorpus:
+def told_nothing(corpus: CodeCorpus) -> CodeCorpus:
     """The same to learn from, without being told which are copies, nor from which start."""
     train = Untold(**{field.name: getattr(corpus.train, field.name) for field in fields(corpus.train)})
     return replace(corpus, train=train)
@@ -270,15 +270,15 @@ def default_priors(dataset: Dataset) -> tuple[Dataset, Prior, Prior]:
     """A corpus, the prior of a training without any setting, and that of the same without being told of copies."""
     settings = dataset.default_settings()
     corpus = dataset.corpus_for(settings)
-    return dataset, train_prior(corpus, settings).prior, train_prior(untold(corpus), settings).prior
+    return dataset, train_prior(corpus, settings).prior, train_prior(told_nothing(corpus), settings).prior
 
 
-def of_model(path: Path) -> tuple[Dataset, Prior, None]:
+def of_model(path: Path) -> tuple[Dataset, Prior]:
     """The recordings, codec and prior of a model."""
     model = host_stubs.open_model(path)
     if model.manifest is None or model.prior is None:
         raise SystemExit(f"{path} has no prior, or does not say what it was trained on.")
-    return Dataset(model.name, model.manifest, model.codec, len(model.manifest.files)), model.prior, None
+    return Dataset(model.name, model.manifest, model.codec, len(model.manifest.files)), model.prior
 
 
 def main() -> None:
@@ -294,12 +294,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    corpora = map(of_model, arguments.model) if arguments.model else map(default_priors, corpora_named(arguments.only))
+    corpora: Iterable[tuple[Dataset, Prior, Prior | None]] = (
+        ((*of_model(path), None) for path in arguments.model)
+        if arguments.model
+        else map(default_priors, corpora_named(arguments.only))
+    )
     settings = list(itertools.product(arguments.temperature, arguments.top_p))
     near, sound = [], []
-    for dataset, prior, other in corpora:
+    for dataset, prior, untold in corpora:
         print(dataset.name, flush=True)
-        found = rows(dataset, prior, arguments.count, settings, untold=other, reference=not arguments.no_reference)
+        found = rows(dataset, prior, arguments.count, settings, untold=untold, reference=not arguments.no_reference)
         near += found[0]
         sound += found[1]
     write(near, sound, arguments.no_write)
