@@ -15,6 +15,7 @@ codes, and the network need not learn that from a few minutes of recordings.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +39,26 @@ from sda_prior_plugin.packing import Packing
 KNOWN_FRAMES = 64
 """Frames from a recording's start that have an embedding of their own; later ones share the last."""
 
+LATER_WEIGHT = "embedding.scale"
+"""What priors of older versions lack: they embed all levels in one size."""
+
+
+def level_spreads(codebooks: np.ndarray) -> np.ndarray:
+    """How far the numbers of each level of the codebooks `[L, C, dim]` are spread, float32 `[L, 1, 1]`, never 0."""
+    # in numpy: torch would load its compiler for a mere standard deviation of tensors without data, for over a second
+    vectors = np.asarray(codebooks, dtype=np.float32)
+    spreads = vectors.std(axis=(1, 2), ddof=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    return np.maximum(spreads, np.float32(1e-6))
+
 
 def normalized(codebooks: np.ndarray) -> Tensor:
     """Codebooks `[L, C, dim]` with numbers of about size 1 at each level; later levels hold ever smaller residuals."""
-    # in numpy: torch would load its compiler for a mere standard deviation of tensors without data, for over a second
-    vectors = np.asarray(codebooks, dtype=np.float32)
-    spread = vectors.std(axis=(1, 2), ddof=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    return torch.as_tensor(vectors / np.maximum(spread, np.float32(1e-6)))
+    return torch.as_tensor(np.asarray(codebooks, dtype=np.float32) / level_spreads(codebooks))
+
+
+def of_this_network(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+    """The weights; those of older versions with the scales that embed all `levels` in one size, as they did."""
+    return {LATER_WEIGHT: torch.ones(levels, 1, 1, device="cpu"), **weights}
 
 
 def random_weights(*shape: int, spread: float) -> nn.Parameter:
@@ -54,17 +68,28 @@ def random_weights(*shape: int, spread: float) -> nn.Parameter:
 
 
 class CodeEmbedding(nn.Module):
-    """Embeds codes: a learned vector for each code of each level, plus a projection of its codebook vector."""
+    """Embeds codes: a learned vector for each code of each level, plus a scaled projection of its codebook vector.
 
-    def __init__(self, codebooks: Tensor, size: int) -> None:
+    The scales begin as the codec's own, so that the sum over the levels of a band says how it sounds. Were all levels
+    of one size, the finest, which is hardly heard, would drown the coarsest.
+
+    Args:
+        codebooks: as `normalized` has them.
+        spreads: float32 `[L, 1, 1]`, as `level_spreads` has them.
+        size: D.
+    """
+
+    def __init__(self, codebooks: Tensor, spreads: np.ndarray, size: int) -> None:
         super().__init__()
         levels, codebook_size, dim = codebooks.shape
         self.own = random_weights(levels, codebook_size + 1, size, spread=0.02)  # the last row: no code
         self.projection = random_weights(dim, size, spread=dim**-0.5)
+        self.scale = nn.Parameter(torch.as_tensor(spreads / spreads.max()))
 
     def forward(self, codebooks: Tensor) -> Tensor:
         """The vectors of all codes, `[L, C + 1, D]`."""
-        return self.own + F.pad(codebooks @ self.projection.to(codebooks.dtype), (0, 0, 0, 1))
+        projected = self.scale.to(codebooks.dtype) * (codebooks @ self.projection.to(codebooks.dtype))
+        return self.own + F.pad(projected, (0, 0, 0, 1))
 
 
 class CodeLogits(nn.Module):
@@ -118,7 +143,7 @@ class PriorNetwork(nn.Module):
         self.shape, self.settings = shape, settings
         size = settings.hidden_size
         self.register_buffer("codebooks", normalized(codebooks), persistent=False)
-        self.embedding = CodeEmbedding(self.codebooks, size)
+        self.embedding = CodeEmbedding(self.codebooks, level_spreads(codebooks), size)
         self.frame_back = random_weights(size, size, spread=size**-0.5)
         self.coarser = random_weights(size, size, spread=size**-0.5)
         self.same_level = random_weights(size, size, spread=size**-0.5)

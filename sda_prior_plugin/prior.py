@@ -19,7 +19,7 @@ from sda_prior_plugin.half import HALF
 from sda_prior_plugin.kinds import AS_RECORDED
 from sda_prior_plugin.live import LiveSettings, draw_live
 from sda_prior_plugin.near_copies import Sketch
-from sda_prior_plugin.network import PriorNetwork, normalized
+from sda_prior_plugin.network import PriorNetwork, normalized, of_this_network
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.sampling import Wanted, draw_grids, draw_stream
 from sda_prior_plugin.sequences import DEFAULT_TOP_P, Draw
@@ -117,7 +117,7 @@ class Prior:
         sizes = network_settings(settings, frame_seconds, kinds)
         with torch.device("meta"):
             network = PriorNetwork(shape, codebooks, sizes)
-        expected = network.state_dict()
+        expected, weights = network.state_dict(), of_this_network(weights, shape.levels)
         for name in sorted(expected.keys() | weights.keys()):
             if name not in weights or name not in expected:
                 raise PriorError(f"The prior {'lacks' if name in expected else 'has an unknown'} tensor {name}.")

@@ -111,7 +111,7 @@ class Run:
     @property
     def last_epoch(self) -> int:
         """The last one, if it gains no more than it has; the same for all members of a team."""
-        return self._last_after(self.gained_epoch) if self.kept else self.settings.epochs
+        return self._last_after(self.gained_epoch, self.best_epoch) if self.kept else self.settings.epochs
 
     @property
     def seconds(self) -> float:
@@ -193,14 +193,14 @@ class Run:
 
     def seconds_left(self, batch: int) -> tuple[float, float]:
         """Seconds until the end, if it gains no more from now on, and at most; after so many batches of this epoch."""
-        least = self._last_after(self.gained_epoch or self.epoch)
+        least = self._last_after(self.gained_epoch or self.epoch, self.best_epoch or self.epoch)
         most = self.settings.epochs if self.epoch <= least else least
         return self.pace.seconds_left(self.epoch, batch, least), self.pace.seconds_left(self.epoch, batch, most)
 
-    def _last_after(self, gained: int) -> int:
-        """The last epoch, if none gains over this one."""
+    def _last_after(self, gained: int, best: int) -> int:
+        """The last epoch, if none gains over the one, nor is better than the other."""
         most, patience = self.settings.epochs, self.settings.patience
-        return min(most, last_epoch_after(gained, patience, self.batches)) if patience else most
+        return min(most, last_epoch_after(gained, best, patience, self.batches)) if patience else most
 
     def draw(self, frames: int, seed: int) -> np.ndarray:
         """What the candidate draws, int `[frames, bands, levels]`."""

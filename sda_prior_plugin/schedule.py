@@ -14,12 +14,14 @@ EPOCH_STEPS = 40
 steps, and whether a training still gains is seen an epoch at a time."""
 MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
-PATIENT_STEPS = 320
-"""Steps without gain that a training goes on for at least, in whole epochs: it may rest, and then gain again, ..."""
+GAIN = 0.03
+"""Share of the held-out perplexity that a gain is: for less no training goes on. It is not one of the bits per code, for
+where there are many a code most are noise, and so much of them is a great deal."""
+PATIENT_STEPS, STEPS_GETTING_WORSE = 320, 120
+"""Steps without a gain, and without a better epoch, that a training goes on for at least, in whole epochs: it may rest,
+and then gain again, ..."""
 LEAST_PATIENCE, PATIENCE_OF_SHORT_EPOCHS = 3, 8
 """... but not fewer epochs than so many, for one or two are soon chance, and no more where epochs are short."""
-GAIN = 0.03
-"""Share of the held-out bits per code that a gain is: for less no training goes on."""
 
 DECAY_OF_A_SECOND, LEAST_DECAY, MOST_DECAY = 45.0, 0.5, 8.0
 """The default weight decay of a second of sound to learn from, were it not bounded: what little there is to learn from
@@ -67,15 +69,21 @@ def epochs_per_round(once: int, visits: int, batch_size: int) -> int:
 
 
 def as_good_as_best(perplexities: Sequence[float], best: float) -> int:
-    """The first epoch, from 1, within `GAIN` of the `best` perplexity, in bits per code; 0 where none is finite."""
-    bound = best ** (1 / (1 - GAIN))
+    """The first epoch, from 1, whose perplexity is within `GAIN` of the `best`; 0 where none is finite."""
+    bound = best * (1 + GAIN)
     return next((epoch for epoch, one in enumerate(perplexities, 1) if math.isfinite(one) and one <= bound), 0)
 
 
-def last_epoch_after(gained: int, patience: float, steps: int) -> int:
-    """The epoch with which a training ends where none gains over `gained`: that and `patience` as many again.
+def last_epoch_after(gained: int, best: int, patience: float, steps: int) -> int:
+    """The epoch with which a training ends where none gains over `gained`, nor is better than the `best`.
 
-    An epoch has about so many `steps`.
+    That is `gained` and `patience` as many again, or the best and a third of that: what gets worse is over sooner than
+    what rests. An epoch has about so many `steps`.
     """
-    least = min(max(LEAST_PATIENCE, math.ceil(PATIENT_STEPS / steps)), PATIENCE_OF_SHORT_EPOCHS)
-    return gained + max(least, math.ceil(patience * gained - 1e-6))
+    rest = max(_epochs_of(PATIENT_STEPS, steps), math.ceil(patience * gained - 1e-6))
+    worse = max(_epochs_of(STEPS_GETTING_WORSE, steps), math.ceil(patience * best / 3 - 1e-6))
+    return min(gained + rest, best + worse)
+
+
+def _epochs_of(patient_steps: int, steps: int) -> int:
+    return min(max(LEAST_PATIENCE, math.ceil(patient_steps / steps)), PATIENCE_OF_SHORT_EPOCHS)

@@ -18,8 +18,11 @@ from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.mapped import parts
 from sda_prior_plugin.muon import moments_of
+from sda_prior_plugin.network import LATER_WEIGHT
 from sda_prior_plugin.settings import KNOBS_BY_NAME, LATER_KNOBS, PriorSettings
 
+ITS_COMPANION = "embedding.projection"
+"""What states of older versions have wherever they lack the network's `LATER_WEIGHT`."""
 NO_FACTS = frozenset({"settings", "tensors"})
 """Fields of a `TrainingState` that are no plain facts."""
 IN_OLDER_STATES = "network.", "optimizer."
@@ -211,20 +214,26 @@ def filled(nested: Any, tensors: Mapping[str, Tensor], way: str = "") -> Any:
 def of_this_version(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tensors of a state; of an older one, what this version makes of it.
 
-    Weights that were learned with a schedule run ahead from where they are.
+    Weights that were learned with a schedule run ahead from where they are. Levels were embedded in one size.
 
     Args:
         tensors: by name.
         weights: what the network of that run has, by name.
     """
-    if not any(name.startswith(IN_OLDER_STATES) for name in tensors):
-        return tensors
-    made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
-    made |= {f"ahead.{name[len('network.') :]}": one for name, one in tensors.items() if name.startswith("network.")}
-    for part, moment, new in zip(("momentum", "squares"), ("exp_avg", "exp_avg_sq"), moments_of(weights), strict=True):
-        for name in new:
-            then = tensors.get(f"optimizer.{name}.{moment}")
-            made[f"{part}.{name}"] = torch.zeros(new[name].shape) if then is None else then
+    made = dict(tensors)
+    if any(name.startswith(IN_OLDER_STATES) for name in tensors):
+        made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
+        network = {name[len("network.") :]: one for name, one in tensors.items() if name.startswith("network.")}
+        made |= {f"ahead.{name}": one for name, one in network.items()}
+        moments = zip(("momentum", "squares"), ("exp_avg", "exp_avg_sq"), moments_of(weights), strict=True)
+        for part, moment, new in moments:
+            for name in new:
+                then = tensors.get(f"optimizer.{name}.{moment}")
+                made[f"{part}.{name}"] = torch.zeros(new[name].shape) if then is None else then
+    if not any(name.endswith(LATER_WEIGHT) for name in tensors):
+        prefixes = {name[: -len(ITS_COMPANION)] for name in made if name.endswith(ITS_COMPANION)}
+        shape = weights[LATER_WEIGHT].shape
+        made |= {part + LATER_WEIGHT: torch.full(shape, float(part != "squares.")) for part in sorted(prefixes)}
     return made
 
 

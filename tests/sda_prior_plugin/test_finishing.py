@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sda_prior_plugin import (
     TrainingState,
     train_prior,
 )
-from sda_prior_plugin.schedule import PATIENCE_OF_SHORT_EPOCHS, as_good_as_best, last_epoch_after
+from sda_prior_plugin.schedule import as_good_as_best, last_epoch_after
 
 from .conftest import LEVELS, SIZE, assert_same, small_settings
 
@@ -63,28 +64,41 @@ def test_it_ends_once_a_share_of_its_epochs_has_brought_nothing_and_says_so_befo
     steps = next(event.batches for event in events if isinstance(event, TrainingStarted))
     assert report.ended == "no better"
     gained = as_good_as_best(report.held_out_perplexities, report.final_perplexity)
-    assert report.epochs_trained == last_epoch_after(gained, PATIENCE, steps) < MOST
+    assert report.epochs_trained == last_epoch_after(gained, report.best_epoch, PATIENCE, steps) < MOST
     assert report.best_epoch == 1 + int(np.argmin(report.held_out_perplexities))
     for event in epochs:
         ago = event.epoch - event.gained_epoch
         near = ago >= max(2, event.last_epoch - event.epoch)
         assert event.finishing.startswith(f"hardly better for {ago} epochs: finishing") == near
-        assert event.last_epoch == last_epoch_after(event.gained_epoch, PATIENCE, steps)
+        assert event.last_epoch == last_epoch_after(event.gained_epoch, event.best_epoch, PATIENCE, steps)
     assert f"with epoch {report.epochs_trained} if that stays so" in epochs[-2].finishing
 
 
-def test_whatever_the_corpus_most_of_a_training_lies_before_its_best_epoch() -> None:
-    for steps in (1, 40, 100, 1000):
-        for best in range(2 * PATIENCE_OF_SHORT_EPOCHS, 1000):
-            assert best / last_epoch_after(best, 0.25, steps) > 0.6
+def test_whatever_the_corpus_the_best_epoch_lies_in_the_last_two_fifths_of_a_training() -> None:
+    for steps in (40, 100, 1000):
+        for best in range(5, 1000):
+            assert best / last_epoch_after(best, best, 0.25, steps) > 0.6
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(1, 8), (40, 8), (64, 5), (200, 3), (1000, 3)])
-def test_it_waits_for_as_many_steps_however_long_an_epoch_is_but_for_no_more_than_eight(
-    steps: int, epochs: int
+@pytest.mark.parametrize(
+    ("steps", "resting", "worse"), [(1, 8, 8), (20, 8, 6), (40, 8, 3), (64, 5, 3), (200, 3, 3), (1000, 3, 3)]
+)
+def test_it_waits_for_so_many_steps_without_a_gain_and_for_fewer_that_get_worse(
+    steps: int, resting: int, worse: int
 ) -> None:
-    assert last_epoch_after(1, 0.25, steps) == 1 + epochs
-    assert last_epoch_after(100, 0.25, steps) == 125
+    assert last_epoch_after(1, 100, 0.25, steps) == 1 + resting
+    assert last_epoch_after(100, 1, 0.25, steps) == 1 + worse
+
+
+def test_longer_trainings_wait_for_longer() -> None:
+    assert last_epoch_after(100, 200, 0.25, 40) == 125
+    assert last_epoch_after(200, 200, 0.25, 40) == 200 + 17, "a third of the patience where it gets worse"
+
+
+@pytest.mark.parametrize("best", [1.5, 3.0, 30.0])
+def test_a_gain_is_a_share_of_the_perplexity_however_many_bits_a_code_has(best: float) -> None:
+    assert as_good_as_best([math.inf, best * 2, best * 1.04, best * 1.02, best], best) == 4
+    assert as_good_as_best([math.inf, math.nan], math.inf) == 0
 
 
 def test_the_time_left_is_told_as_least_and_most(told: Told) -> None:
