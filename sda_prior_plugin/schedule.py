@@ -15,8 +15,8 @@ steps, and whether a training still gains is seen an epoch at a time."""
 MOST_PARTS = 256
 """... but for rounds that would be cut into more than so many: what is judged in no time is learned in hours."""
 GAIN = 0.03
-"""Share of the held-out perplexity that a gain is: for less no training goes on. It is not one of the bits per code, for
-where there are many a code most are noise, and so much of them is a great deal."""
+"""Share of the held-out perplexity that a gain is: for less no training goes on. It is not one of the bits per code:
+where those are many most are noise, and so much of them is a great deal."""
 PATIENT_STEPS, STEPS_GETTING_WORSE = 320, 120
 """Steps without a gain, and without a better epoch, that a training goes on for at least, in whole epochs: it may rest,
 and then gain again, ..."""
