@@ -65,8 +65,8 @@ class BatchDone:
 class EpochDone:
     """An epoch has ended and been judged on the held-out codes.
 
-    There will be `epochs` at most, and if none gains over `gained_epoch`, the latest with a gain that counts,
-    `last_epoch` is the last.
+    There will be `epochs` at most, and if none gains over `gained_epoch`, the latest with a gain that counts, nor is
+    better than `best_epoch`, `last_epoch` is the last.
 
     `train_perplexity` is the mean over the epoch while it was learning, with dropout; `held_out_perplexity` is that of
     the checkpoint at its end; either is infinite where the epoch diverged. `best_epoch` is 0, and `best_perplexity`
