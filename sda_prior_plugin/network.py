@@ -58,7 +58,7 @@ def normalized(codebooks: np.ndarray) -> Tensor:
 
 def of_this_network(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
     """The weights; those of older versions with the scales that embed all `levels` in one size, as they did."""
-    return {LATER_WEIGHT: torch.ones(levels, 1, 1, device="cpu"), **weights}
+    return {LATER_WEIGHT: torch.ones(levels, 1, 1), **weights}
 
 
 def random_weights(*shape: int, spread: float) -> nn.Parameter:
