@@ -214,27 +214,33 @@ def filled(nested: Any, tensors: Mapping[str, Tensor], way: str = "") -> Any:
 def of_this_version(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tensors of a state; of an older one, what this version makes of it.
 
-    Weights that were learned with a schedule run ahead from where they are. Levels were embedded in one size.
-
     Args:
         tensors: by name.
         weights: what the network of that run has, by name.
     """
-    made = dict(tensors)
-    if any(name.startswith(IN_OLDER_STATES) for name in tensors):
-        made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
-        network = {name[len("network.") :]: one for name, one in tensors.items() if name.startswith("network.")}
-        made |= {f"ahead.{name}": one for name, one in network.items()}
-        moments = zip(("momentum", "squares"), ("exp_avg", "exp_avg_sq"), moments_of(weights), strict=True)
-        for part, moment, new in moments:
-            for name in new:
-                then = tensors.get(f"optimizer.{name}.{moment}")
-                made[f"{part}.{name}"] = torch.zeros(new[name].shape) if then is None else then
-    if not any(name.endswith(LATER_WEIGHT) for name in tensors):
-        prefixes = {name[: -len(ITS_COMPANION)] for name in made if name.endswith(ITS_COMPANION)}
-        shape = weights[LATER_WEIGHT].shape
-        made |= {part + LATER_WEIGHT: torch.full(shape, float(part != "squares.")) for part in sorted(prefixes)}
+    return _with_scales(_without_schedule(tensors, weights), weights)
+
+
+def _without_schedule(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights that were learned with a schedule run ahead from where they are."""
+    if not any(name.startswith(IN_OLDER_STATES) for name in tensors):
+        return tensors
+    made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
+    made |= {f"ahead.{name[len('network.') :]}": one for name, one in tensors.items() if name.startswith("network.")}
+    for part, moment, new in zip(("momentum", "squares"), ("exp_avg", "exp_avg_sq"), moments_of(weights), strict=True):
+        for name in new.keys() - {LATER_WEIGHT}:
+            then = tensors.get(f"optimizer.{name}.{moment}")
+            made[f"{part}.{name}"] = torch.zeros(new[name].shape) if then is None else then
     return made
+
+
+def _with_scales(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Levels that were embedded in one size are so with scales of 1, of which nothing has been learned."""
+    if any(name.endswith(LATER_WEIGHT) for name in tensors):
+        return tensors
+    prefixes = [name[: -len(ITS_COMPANION)] for name in tensors if name.endswith(ITS_COMPANION)]
+    shape = weights[LATER_WEIGHT].shape
+    return {**tensors, **{part + LATER_WEIGHT: torch.full(shape, float(part != "squares.")) for part in prefixes}}
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
