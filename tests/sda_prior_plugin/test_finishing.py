@@ -20,7 +20,7 @@ from sda_prior_plugin import (
     TrainingState,
     train_prior,
 )
-from sda_prior_plugin.schedule import as_good_as_best, last_epoch_after
+from sda_prior_plugin.schedule import LEAST_PATIENCE, as_good_as_best, last_epoch_after
 
 from .conftest import LEVELS, SIZE, assert_same, small_settings
 
@@ -75,7 +75,7 @@ def test_it_ends_once_a_share_of_its_epochs_has_brought_nothing_and_says_so_befo
 
 
 def test_whatever_the_corpus_the_best_epoch_lies_in_the_last_two_fifths_of_a_training() -> None:
-    for steps in (40, 100, 1000):
+    for steps in (1, 10, 20, 40, 100, 1000):
         for best in range(5, 1000):
             assert best / last_epoch_after(best, best, 0.25, steps) > 0.6
 
@@ -87,7 +87,12 @@ def test_it_waits_for_so_many_steps_without_a_gain_and_for_fewer_that_get_worse(
     steps: int, resting: int, worse: int
 ) -> None:
     assert last_epoch_after(1, 100, 0.25, steps) == 1 + resting
-    assert last_epoch_after(100, 1, 0.25, steps) == 1 + worse
+    assert last_epoch_after(100, 20, 0.25, steps) == 20 + worse
+
+
+def test_it_does_not_wait_for_more_than_half_as_many_epochs_as_the_best_took() -> None:
+    assert last_epoch_after(100, 9, 0.25, 1) == 9 + 4
+    assert last_epoch_after(100, 1, 0.25, 1) == 1 + LEAST_PATIENCE
 
 
 def test_longer_trainings_wait_for_longer() -> None:
