@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.corpora import Dataset, demo_dataset, legacy_datasets, sitar_dataset
 from benchmarks.results import machine, write_section
-from sda_prior_plugin import CodeCorpus, PriorRun, PriorSettings, train_prior
+from sda_prior_plugin import CodeCorpus, PriorRun, train_prior
 from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.edge.heard_entry import heard_tensors
 from sda_prior_plugin.half import halved
@@ -25,13 +25,13 @@ from sda_prior_plugin.judging import held_out_bits
 FEW_FILES = 5
 
 
-def judged_bits(run: PriorRun, corpus: CodeCorpus, dtype: torch.dtype) -> float:
+def judged_bits(run: PriorRun, corpus: CodeCorpus, batch_size: int, dtype: torch.dtype) -> float:
     """Held-out bits per code of the kept weights, rounded to a precision and computed in single precision."""
     network, judged = run.prior.network, CopyMeter(corpus).unheard.judged
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for name, tensor in network.state_dict().items():
         tensor.copy_(before[name].to(dtype))
-    bits = held_out_bits(network, corpus, judged, network.settings.context_frames, 16, torch.float32)
+    bits = held_out_bits(network, corpus, judged, network.settings.context_frames, batch_size, torch.float32)
     network.load_state_dict(before)
     return float(bits.sum()) / (int(judged.sum()) * corpus.shape.frame_codes)
 
@@ -51,8 +51,8 @@ def size(tensors: Iterable[Tensor]) -> int:
 
 def row(dataset: Dataset, seed: int) -> list[str]:
     """Train once with the defaults; the line of the table."""
-    corpus = dataset.corpus(16, copies=True)
-    settings = PriorSettings.for_corpus(corpus, file_count=dataset.file_count, seed=seed)
+    settings = dataset.default_settings(seed=seed)
+    corpus = dataset.corpus_for(settings)
     run = train_prior(corpus, settings)
     report, (weights, heard) = run.report, added_bytes(run)
     return [
@@ -63,7 +63,9 @@ def row(dataset: Dataset, seed: int) -> list[str]:
         f"{report.seconds:.0f} s",
         f"{1 - report.best_seconds / report.seconds:.0%}",
         f"{weights / 1e6:.2f} + {heard / 1e6:.2f} MB",
-        " / ".join(f"{judged_bits(run, corpus, dtype):.4f}" for dtype in (torch.float16, torch.bfloat16)),
+        " / ".join(
+            f"{judged_bits(run, corpus, settings.batch_size, dtype):.4f}" for dtype in (torch.float16, torch.bfloat16)
+        ),
     ]
 
 

@@ -12,7 +12,7 @@ from numba import njit
 from numba.core.dispatcher import Dispatcher
 from numba.core.event import Event, Listener, install_listener
 
-from sda_prior_plugin.machine_code import KeptMachineCode
+from sda_prior_plugin.machine_code import COMPILES, KeptMachineCode
 
 COMPILING = "compiling the fast loops for this machine, once"
 """What a person is told where there is something to wait for."""
@@ -89,5 +89,5 @@ class CompileTime(Listener):
 def compile_time(on_first: Callable[[], object]) -> Iterator[CompileTime]:
     """Measure the compiling inside the block; `on_first` is called when there is any, before it begins."""
     listener = CompileTime(on_first)
-    with install_listener("numba:compile", listener):
+    with install_listener(COMPILES, listener):
         yield listener

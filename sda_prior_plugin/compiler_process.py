@@ -19,7 +19,7 @@ from typing import IO, Any
 from numba.core.event import Event, Listener, install_listener, trigger_event
 from numba.core.serialize import dumps
 
-from sda_prior_plugin.machine_code import MISSING
+from sda_prior_plugin.machine_code import COMPILES, MISSING
 
 IDLE_SECONDS = 2.0
 """After so long without anything to compile the other process ends; the next one takes a third of a second to begin."""
@@ -56,7 +56,7 @@ class CompilerProcess(Listener):
         with self._lock:
             self._stay()
             if self._works:
-                with trigger_event("numba:compile"):  # so that it is told of, and measured
+                with trigger_event(COMPILES):  # so that it is told of, and measured
                     self._works = self._compiled(function, signature)
             self._idle = threading.Timer(IDLE_SECONDS, self.close)
             self._idle.daemon = True

@@ -36,6 +36,8 @@ MOST_VERSIONS = 8
 """Folders of code that are kept; the one that was not used for the longest time goes first."""
 LEFT_BEHIND_SECONDS = 24 * 3600
 """After so long what an interrupted process was making or removing is cleared away."""
+COMPILES = "numba:compile"
+"""Numba's own event, of a function that is compiled."""
 MISSING = "sda_prior_plugin:missing"
 """The kind of numba event that says which `function`'s code for which `signature` is not in the folder."""
 DIGEST_BYTES = hashlib.sha256().digest_size
