@@ -78,8 +78,8 @@ def last_epoch_after(gained: int, best: int, patience: float, steps: int) -> int
     """The epoch with which a training ends where none gains over `gained`, nor is better than the `best`.
 
     That is `gained` and a share `patience` of it, or, if sooner, `best` and a third of such a share: what gets worse is
-    over sooner than what rests. Beyond three epochs, what gets worse goes on for no more than half as many as the best took
-    or that share: after a best one that came early most of a training would be waiting. An epoch has about so many
+    over sooner than what rests. Beyond three epochs it goes on for no more than half as many as the best took, or for
+    that share: after a best one that came early most of a training would be waiting. An epoch has about so many
     `steps`.
     """
     rest = max(_epochs_of(PATIENT_STEPS, steps), math.ceil(patience * gained - 1e-6))
