@@ -12,11 +12,14 @@ NONE_LEFT = -1
 
 
 @inlined
-def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: float, p: np.ndarray) -> None:
+def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: float, held: int, p: np.ndarray) -> None:
     """Fill `p[0]` of float64 `[2, C]` with what is drawn from: `logits [C]` after temperature, top-k and top-p.
 
     The most probable code always stays; of codes equally probable at a border all stay. `top_k` 0 and `top_p` 1 leave
-    all codes. (Nucleus sampling: Holtzman et al. 2020, section 3.1.) `p[1]` is room to work in.
+    all codes. (Nucleus sampling: Holtzman et al. 2020, section 3.1.) `held` is the code of the same band and level one
+    frame before, C where there is none: where it is the most probable one, `top_p` is the share of the others that is
+    left. Otherwise a code that goes on with a probability of `top_p` would never change again, and the sound stand
+    still, where by its probabilities it moves on within a few frames. `p[1]` is room to work in.
     """
     p, ordered = p[0], p[1]
     largest, total = logits[0], 0.0
@@ -31,6 +34,8 @@ def probabilities(logits: np.ndarray, temperature: float, top_k: int, top_p: flo
     for most, enough in ((top_k, np.inf), (len(p), top_p)):  # the second of what the first leaves
         if not 0 < most < len(p) and enough >= 1:
             continue
+        if enough < 1 and held < len(p) and logits[held] == largest:
+            enough = p[held] + enough * (1 - p[held])
         negligible = (1 - enough) / (2 * len(p))  # those below it add up to half of what may be left out, or less
         count = put_in_order(p, negligible, ordered)
         least, reached, total = 0.0, 0.0, 0.0
@@ -94,16 +99,18 @@ def drawn_but_for(
     temperature: float,
     top_k: int,
     top_p: float,
+    held: int,
     ruled_out: np.ndarray,
     uniform: float,
     p: np.ndarray,
 ) -> int:
     """A code that is not `ruled_out`, bool `[C]`, or empty for none; NONE_LEFT where all are.
 
-    Where top-k and top-p leave only codes that are ruled out, the others come back. `p` is as for `probabilities`.
+    Where top-k and top-p leave only codes that are ruled out, the others come back. `held` and `p` are as for
+    `probabilities`.
     """
     while True:
-        probabilities(logits, temperature, top_k, top_p, p)
+        probabilities(logits, temperature, top_k, top_p, held, p)
         left = 0.0
         for code in range(len(ruled_out)):
             if ruled_out[code]:

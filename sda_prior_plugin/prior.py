@@ -198,7 +198,8 @@ class Prior:
             seed: of the random draws; each grid has a stream of its own.
             temperature: above 1 more adventurous, below 1 safer.
             top_p: draw only from the most probable codes that make up this share (nucleus sampling, Holtzman et al.
-                2020); 1 for all.
+                2020); 1 for all. A code that goes on and is the most probable one is not counted: the share is then of
+                the others, or the sound would stand still.
             top_k: draw only from the so many most probable codes; 0 for all.
             max_frames: where to end at the latest when `frames` is None.
             max_copy: seconds; no grid holds a longer stretch that occurs in the training codes. A code that would

@@ -140,7 +140,8 @@ def draw_frames(
             for level in range(levels):
                 level_logits(weights, memory, room, rows, count, codes, band, level)
                 for index in range(count):
-                    _draw_code(room.logits[index], progress, rows[index], band * levels + level, draw, table)
+                    row, place = rows[index], band * levels + level
+                    _draw_code(room.logits[index], progress, row, place, memory.codes[row, place], draw, table)
         for index in range(count):
             row = rows[index]
             if table is not None and codes[row, size - 1] == NONE_LEFT:
@@ -205,17 +206,18 @@ def _draw_code(
     progress: Progress,
     row: int,
     place: int,
+    held: int,
     draw: tuple[float, int, float],
     table: np.ndarray | None,
 ) -> None:
-    """Draw one code of a row from its logits."""
+    """Draw one code of a row from its logits; `held` is the one in its place one frame before."""
     temperature, top_k, top_p = draw
     codes, uniform = progress.codes[row], progress.numbers[row, place]
     ruled_out = progress.ruled_out[:0]
     if table is not None and place == len(codes) - 1 and progress.drawn[row] >= progress.recent.shape[1]:
         ruled_out = progress.ruled_out
         completing(table, progress.recent[row], codes, ruled_out)
-    codes[place] = drawn_but_for(logits, temperature, top_k, top_p, ruled_out, uniform, progress.p)
+    codes[place] = drawn_but_for(logits, temperature, top_k, top_p, held, ruled_out, uniform, progress.p)
 
 
 @inlined

@@ -113,6 +113,7 @@ class Sequence(nn.Module):
         """The codes of a frame; fewer where the sound is over before it."""
         step = self.step
         numbers: list[float] = self.numbers.uniforms(self.sound, self.frame, self.again, self.frame_codes + 1).tolist()
+        before: list[int] = self.before.tolist()
         codes: list[int] = []
         bits = 0.0
         step.begin(self.before, self.frame)
@@ -126,7 +127,9 @@ class Sequence(nn.Module):
                 ruled_out = self.none_ruled_out
                 if place == self.frame_codes - 1:
                     ruled_out = self.guard.ruled_out(codes)
-                code = drawn_but_for(logits, self.temperature, self.top_k, self.top_p, ruled_out, numbers[place])
+                code = drawn_but_for(
+                    logits, self.temperature, self.top_k, self.top_p, before[place], ruled_out, numbers[place]
+                )
                 if code < 0:
                     return codes
                 bits += float(logits.logsumexp(0) - logits[code])

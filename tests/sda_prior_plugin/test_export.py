@@ -23,8 +23,9 @@ from host_stubs.mel import MelSettings
 from host_stubs.model import Model
 from host_stubs.network import Decoder, Encoder
 from host_stubs.plugins import Plugins
-from sda_prior_plugin import CodeCorpus, Prior, PriorError, PriorSettings, train_prior
+from sda_prior_plugin import CodeCorpus, Prior, PriorError, PriorSettings, drawing, train_prior
 from sda_prior_plugin.edge import plugin as prior_plugin
+from sda_prior_plugin.export import choosing
 from sda_prior_plugin.export.counting import RandomStream
 from sda_prior_plugin.export.instrument import instrument
 from sda_prior_plugin.export.sequence import Sequence
@@ -180,6 +181,20 @@ def test_logits_are_those_of_drawing_but_for_the_last_digits(kind: str, request:
                 step.take(level, int(grid[band, level]))
         step.keep()
         before = torch.as_tensor(codes[frame])
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+@pytest.mark.parametrize("top_p", [0.01, 0.5, 0.9, 1.0])
+def test_what_is_drawn_from_is_what_drawing_draws_from(top_p: float, top_k: int) -> None:
+    """Whether the most probable code goes on, another one does, or none."""
+    rng = np.random.default_rng(0)
+    for spread in (0.1, 1.0, 4.0):
+        logits = (spread * rng.normal(size=40)).astype(np.float32)
+        for held in (int(logits.argmax()), int(logits.argmin()), 40):
+            expected = np.empty((2, 40))
+            drawing.probabilities(logits, 0.9, top_k, top_p, held, expected)
+            found = choosing.probabilities(torch.as_tensor(logits), 0.9, top_k, top_p, held)
+            np.testing.assert_allclose(found, expected[0], atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])

@@ -134,6 +134,19 @@ def test_codes_are_drawn_from_the_distribution_of_the_torch_module(architecture:
     assert statistic < limit
 
 
+def test_a_code_that_goes_on_does_so_no_longer_than_its_probabilities_say() -> None:
+    """One that is 95 % probable in every frame; by its share alone, top-p would draw it for ever."""
+    network = random_network("transformer")
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.zero_()
+        network.logits.bias[:, 0] = math.log(0.95 / (0.05 / 39))
+        network.end.bias.fill_(-1e9)
+    (grid,) = draw_grids(network, 1, Wanted(500, 500, draw=Draw(top_p=0.9), seed=0))
+    assert not grid[0].any()  # nothing goes on yet: the code alone is 0.9 and more
+    assert 0.03 < (grid != 0).mean() < 0.07
+
+
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
 def test_what_goes_on_from_codes_remembers_more_of_them_than_the_last_frame(architecture: str) -> None:
     network = random_network(architecture)
