@@ -23,7 +23,14 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright, whic
 
 SMALL = {"hidden_size": 32, "layers": 1, "heads": 2, "batch_size": 8, "start_offsets": 1, "context_seconds": 2}
 LONG = {**SMALL, "epochs": 20_000}
-RECITING = {**SMALL, "epochs": 20_000, "learning_rate": 0.02, "weight_decay": 0, "hidden_size": 48}
+RECITING = {
+    **SMALL,
+    "epochs": 20_000,
+    "augmented_share": 0,
+    "learning_rate": 0.02,
+    "weight_decay": 0,
+    "hidden_size": 48,
+}
 
 WITHOUT_PLUGINS = (
     "import sys\n"
