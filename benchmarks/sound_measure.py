@@ -28,7 +28,6 @@ from benchmarks.texture import direction, level, texture
 from benchmarks.two_sets import Sound, auc, auc_of_some, discrepancy, spread, standardized
 from sda_prior_plugin import CodeCorpus, Prior, train_prior
 from sda_prior_plugin.dataset import CodeSequences
-from sda_prior_plugin.sequences import DEFAULT_TOP_P
 
 LONGEST_SECONDS = 20.0
 RANDOM_CHOICES = 20
@@ -239,7 +238,7 @@ def rows(
         for temperature, top_p in settings:
             yield listening.whole_sounds(count, temperature, top_p)
         if untold:
-            yield listening.whole_sounds(count, 1.0, DEFAULT_TOP_P, by=untold)
+            yield listening.whole_sounds(count, 1.0, untold.default_top_p, by=untold)
         if reference:
             yield listening.of_the_reference(count)
 
@@ -288,7 +287,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="corpora, by name")
     parser.add_argument("--count", type=int, default=64, help="sounds to draw")
     parser.add_argument("--temperature", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--top-p", type=float, nargs="+", default=[1.0, 0.9, 0.8])
+    parser.add_argument("--top-p", type=float, nargs="+", default=[1.0, 0.9, 0.8, 0.6])
     parser.add_argument("--no-reference", action="store_true", help="without the existing host's prior")
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
     parser.add_argument("--threads", type=int, default=2)

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 MAX_SECONDS, MAX_AUTO_SECONDS = 3600.0, 60.0
 DEFAULT_TOP_P = 0.9
-"""Of all that draws codes here, and what the existing host has."""
+"""What the existing host has, for a prior that does not say what suits it."""
 
 
 @dataclass(frozen=True)
 class Wish:
     """What is wanted, as `generate_codes` takes it.
 
-    `seconds` None: as long as it is, up to `MAX_AUTO_SECONDS`.
+    `seconds` None: as long as it is, up to `MAX_AUTO_SECONDS`. `top_p` None: what suits the prior.
     """
 
     seconds: float | None = None
     count: int = 1
     temperature: float = 1.0
-    top_p: float = DEFAULT_TOP_P
+    top_p: float | None = None
     top_k: int = 0
     max_copy: float | None = None
     kind: str | None = None
@@ -52,6 +52,12 @@ class Wish:
         return [name for name in ("max_copy", "kind") if getattr(self, name) is not None]
 
 
+def default_top_p(model: Model) -> float:
+    """From which share of the codes to draw where nobody says: what the model's prior says, if it does."""
+    suits: float = getattr(model.prior, "default_top_p", DEFAULT_TOP_P)
+    return suits
+
+
 def new_codes(host: Host, model: Model, wish: Wish, start: Start | None) -> list[np.ndarray] | None:
     """New code grids that follow `start`, if that is given; None where no plugin offers any."""
     grids: list[np.ndarray] | None = host.plugins.first(
@@ -62,7 +68,7 @@ def new_codes(host: Host, model: Model, wish: Wish, start: Start | None) -> list
         max_frames=wish.most_frames(model.codec),
         count=wish.count,
         temperature=wish.temperature,
-        top_p=wish.top_p,
+        top_p=default_top_p(model) if wish.top_p is None else wish.top_p,
         top_k=wish.top_k,
         max_copy=wish.max_copy,
         start=None if start is None else start.codes,

@@ -14,7 +14,7 @@ from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.near_copies import NEAR, Sketch
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.sampling import Wanted, draw_grids
-from sda_prior_plugin.sequences import Draw
+from sda_prior_plugin.sequences import Draw, default_top_p
 from sda_prior_plugin.team import Team
 
 GIVEN_SECONDS = 3.0
@@ -91,10 +91,11 @@ def extract(
             agree.append([bool(sketch.agreement(stretch[-frames:], new) >= NEAR) for new in drawn])
         return float(np.mean(team.shared_out(agree, len(stretches)))) if stretches else 0.0
 
+    usual = Draw(top_p=default_top_p(frame_seconds))
     return Extraction(
-        train=went_on(chosen[0], Draw(), DRAWS),
+        train=went_on(chosen[0], usual, DRAWS),
         train_greedy=went_on(chosen[0], Draw(top_k=1), 1),
-        held_out=went_on(chosen[1], Draw(), DRAWS),
+        held_out=went_on(chosen[1], usual, DRAWS),
         held_out_greedy=went_on(chosen[1], Draw(top_k=1), 1),
         beginnings=len(chosen[0]),
         held_out_beginnings=len(chosen[1]),

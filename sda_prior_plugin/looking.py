@@ -56,7 +56,7 @@ def drawn_grids(run: Run, count: int, seconds: float, stream: int) -> list[np.nd
     """What the candidate draws, `count` sounds of at most so many seconds."""
     meter = run.watch.meter
     frames = min(meter.sample_frames, max(2 * meter.shortest, round(min(seconds, 3600) / meter.frame_seconds)))
-    wanted = Wanted(None, frames, run.settings.seed + stream)
+    wanted = Wanted(None, frames, run.settings.seed + stream, run.draws_by)
     mine = run.team.share(range(count))
     return run.team.shared_out(draw_grids(run.candidate, count, wanted, mine), count)
 

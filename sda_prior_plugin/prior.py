@@ -22,7 +22,7 @@ from sda_prior_plugin.near_copies import Sketch
 from sda_prior_plugin.network import PriorNetwork, normalized, of_this_network
 from sda_prior_plugin.report import TrainingReport
 from sda_prior_plugin.sampling import Wanted, draw_grids, draw_stream
-from sda_prior_plugin.sequences import DEFAULT_TOP_P, Draw
+from sda_prior_plugin.sequences import Draw, default_top_p
 from sda_prior_plugin.settings import PriorSettings
 
 BLOCK_FRAMES = 64
@@ -76,6 +76,7 @@ class Prior:
         heard: what it was trained on, as far as it takes to recognize copies; None in a file that does not hold it.
         sketch: the same for near copies.
         kinds: names of what it can be asked for, the first being as recorded: the kinds it was told apart.
+        default_top_p: from which share of the codes it draws where nobody says.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Prior:
         self.settings, self.report, self.frame_seconds = settings, report, frame_seconds
         self.heard, self.sketch = heard, sketch
         self.kinds = tuple(kinds) or (AS_RECORDED,)
+        self.default_top_p = default_top_p(frame_seconds)
 
     @classmethod
     def from_weights(
@@ -183,7 +185,7 @@ class Prior:
         *,
         seed: int = 0,
         temperature: float = 1.0,
-        top_p: float = DEFAULT_TOP_P,
+        top_p: float | None = None,
         top_k: int = 0,
         max_frames: int = 4096,
         max_copy: float | None = None,
@@ -198,8 +200,8 @@ class Prior:
             seed: of the random draws; each grid has a stream of its own.
             temperature: above 1 more adventurous, below 1 safer.
             top_p: draw only from the most probable codes that make up this share (nucleus sampling, Holtzman et al.
-                2020); 1 for all. A code that goes on and is the most probable one is not counted: the share is then of
-                the others, or the sound would stand still.
+                2020); 1 for all, None for `default_top_p`. A code that goes on and is the most probable one is not
+                counted: the share is then of the others, or the sound would stand still.
             top_k: draw only from the so many most probable codes; 0 for all.
             max_frames: where to end at the latest when `frames` is None.
             max_copy: seconds; no grid holds a longer stretch that occurs in the training codes. A code that would
@@ -214,7 +216,7 @@ class Prior:
         """
         if count < 1:
             raise PriorError(f"count is {count}; it must be at least 1.")
-        draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
+        draw = self._draw(temperature, top_p, top_k)
         return draw_grids(self.network, count, self._wanted(frames, max_frames, seed, draw, max_copy, start, kind))
 
     def stream(
@@ -223,7 +225,7 @@ class Prior:
         *,
         seed: int = 0,
         temperature: float = 1.0,
-        top_p: float = DEFAULT_TOP_P,
+        top_p: float | None = None,
         top_k: int = 0,
         max_frames: int = 4096,
         max_copy: float | None = None,
@@ -235,7 +237,7 @@ class Prior:
         The first piece is a single frame, and memory does not grow with the length. Raises as `samples` does, at once
         but for a guard that leaves nothing to draw.
         """
-        draw = Draw(temperature=temperature, top_p=top_p, top_k=top_k)
+        draw = self._draw(temperature, top_p, top_k)
         return draw_stream(self.network, self._wanted(frames, max_frames, seed, draw, max_copy, start, kind))
 
     def live(
@@ -251,6 +253,9 @@ class Prior:
         if frames is not None and frames < 1:
             raise PriorError(f"frames is {frames}; it must be at least 1.")
         return draw_live(self.network, settings, frames, None if max_copy is None else self.guard(max_copy))
+
+    def _draw(self, temperature: float, top_p: float | None, top_k: int) -> Draw:
+        return Draw(temperature=temperature, top_p=self.default_top_p if top_p is None else top_p, top_k=top_k)
 
     def _wanted(
         self,

@@ -27,6 +27,7 @@ from sda_prior_plugin.pace import Pace
 from sda_prior_plugin.prior import network_settings, perplexity
 from sda_prior_plugin.sampling import Wanted, draw_grids
 from sda_prior_plugin.schedule import as_good_as_best, last_epoch_after
+from sda_prior_plugin.sequences import Draw, default_top_p
 from sda_prior_plugin.settings import KNOBS, PriorSettings
 from sda_prior_plugin.team import Team
 from sda_prior_plugin.training_state import NotResumable, Progress, TrainingState, corpus_digest
@@ -56,6 +57,7 @@ class Run:
         progress: how far it has come.
         kept: checkpoints, all finite: the best one at the end, and before it the oldest that is as good within noise.
         watch: for memorizing.
+        draws_by: how it draws what somebody hears meanwhile, and what is looked at for copies.
         source: of the batches; an epoch has about `batches` of them, a few more or less where long recordings are cut
             at random.
         context: frames that the network reads at a time.
@@ -97,6 +99,7 @@ class Run:
         self.progress = Progress()
         self.kept: list[Checkpoint] = []
         self.watch = Watch(CopyMeter(corpus))
+        self.draws_by = Draw(top_p=default_top_p(corpus.frame_seconds))
         self.judged = self.watch.meter.unheard.judged
         self.judged_codes = int(self.judged.sum()) * corpus.shape.frame_codes
         self.pace = Pace(self.batches, clock)
@@ -204,7 +207,7 @@ class Run:
 
     def draw(self, frames: int, seed: int) -> np.ndarray:
         """What the candidate draws, int `[frames, bands, levels]`."""
-        return draw_grids(self.candidate, 1, Wanted(frames, frames, seed))[0]
+        return draw_grids(self.candidate, 1, Wanted(frames, frames, seed, self.draws_by))[0]
 
     def state_dict(self) -> dict[str, Any]:
         """All that the training is now: plain values, and tensors, which are the training's own."""

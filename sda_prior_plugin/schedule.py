@@ -23,15 +23,16 @@ and then gain again, ..."""
 LEAST_PATIENCE, PATIENCE_OF_SHORT_EPOCHS = 3, 8
 """... but not fewer epochs than so many, for one or two are soon chance, and no more where epochs are short."""
 
-DECAY_OF_A_SECOND, LEAST_DECAY, MOST_DECAY = 45.0, 0.5, 8.0
-"""The default weight decay of a second of sound to learn from, were it not bounded: what little there is to learn from
-would be learned by heart. It falls by the power two thirds of how much there is, as was seen from 17 seconds to 300.
-The least is reasoned, for hours were not measured."""
+DECAY_OF_A_CODE, LEAST_DECAY, MOST_DECAY = 1216.9, 0.5, 8.0
+"""The default weight decay of a code to learn from, were it not bounded: what little there is to learn from would be
+learned by heart. It falls by the power two thirds of how many there are, as was seen from 17 seconds to 300 of the
+host's codec, and so a codec that makes more codes of a second gets by with less. The least is reasoned, for hours were
+not measured."""
 
 
-def decay_for(train_seconds: float) -> float:
-    """The default weight decay where there is so much sound to train on, to two figures."""
-    decay = DECAY_OF_A_SECOND / max(train_seconds, 1e-3) ** (2 / 3)
+def decay_for(codes: float) -> float:
+    """The default weight decay where there are so many codes to train on, to two figures."""
+    decay = DECAY_OF_A_CODE / max(codes, 1.0) ** (2 / 3)
     return float(f"{min(max(decay, LEAST_DECAY), MOST_DECAY):.2g}")
 
 

@@ -33,9 +33,19 @@ if TYPE_CHECKING:
 MOST_EMPTY_SOUNDS = 100
 """Sounds in a row that the copy guard may end before their first frame."""
 NONE_YET = literal(0)
-DEFAULT_TOP_P = 0.9
-"""For somebody as for looking for copies, so that what is judged is what is heard. The measurement behind it is the
-section "Sound: from how many codes to draw" of benchmarks/RESULTS.md."""
+DEFAULT_TOP_P, TOP_P_OF_SHORT_FRAMES = 0.9, 0.6
+SHORT_FRAME_SECONDS = 0.05
+
+
+def default_top_p(frame_seconds: float) -> float:
+    """From which share of the codes to draw where nobody says, by the length of a code frame.
+
+    For somebody as for looking for copies, so that what is judged is what is heard. What is drawn of short frames
+    differs from one to the next by what the prior does not know, and is heard as noise: there are so many of them. The
+    measurements are the sections "Sound: from how many codes to draw" and "Top-p of short frames" of
+    benchmarks/RESULTS.md: frames of 0.17 s, and of 12 to 20 ms; between these nothing was measured.
+    """
+    return DEFAULT_TOP_P if frame_seconds >= SHORT_FRAME_SECONDS else TOP_P_OF_SHORT_FRAMES
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ class PriorSettings:
         Most come from the tier that the dataset falls into. `batch_size` and `epochs`, where the tier does not name
         them, follow from the tier's `batch_seconds` and `steps`: short recordings share larger batches, and training
         takes at most about so many steps, but for hours of sound, which are heard `rounds` times at least. The
-        `weight_decay` follows from how much sound there is. Who sets `epochs` gets all of them, unless `patience` is
+        `weight_decay` follows from how many codes there are. Who sets `epochs` gets all of them, unless `patience` is
         set, too. `start_offsets` are no more than the epochs can make use of.
 
         Args:
@@ -207,7 +207,7 @@ class PriorSettings:
             raise PriorError(f"{unknown[0]} is not a setting; the settings are {', '.join(KNOBS_BY_NAME)}.")
         tier = choose_tier(tiers or read_tiers(), file_count, sum(train_seconds), codes_per_second)
         values = {name: KNOBS_BY_NAME[name].checked(value) for name, value in {**tier.knobs, **given}.items()}
-        values.setdefault("weight_decay", decay_for(sum(train_seconds)))
+        values.setdefault("weight_decay", decay_for(sum(train_seconds) * codes_per_second))
         windows = windows_once(train_seconds, float(values["context_seconds"]))
         batch = auto_batch(tier.batch_seconds * windows / max(sum(train_seconds), 1e-3))
         batch_size = int(values.setdefault("batch_size", batch))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from host_stubs.commands.console import Command, FiniteRange
-from host_stubs.generation import DEFAULT_TOP_P, MAX_SECONDS
+from host_stubs.generation import MAX_SECONDS
 from host_stubs.playing import MOST_SEED, MOST_TEMPERATURE
 
 _OPTIONS = (
@@ -19,9 +19,8 @@ _OPTIONS = (
     click.option(
         "--top-p",
         type=FiniteRange(0, 1, min_open=True),
-        default=DEFAULT_TOP_P,
-        show_default=True,
-        help="Draw only from the likeliest codes that together have this probability (1: from all).",
+        help="Draw only from the likeliest codes that together have this probability, 1 for all (default: 0.9, or what "
+        "the model's prior says).",
     ),
     click.option(
         "--top-k",

@@ -82,7 +82,7 @@ def generate(
     seconds: float | None,
     count: int,
     temperature: float,
-    top_p: float,
+    top_p: float | None,
     top_k: int,
     max_copy: float | None,
     recording: Path | None,

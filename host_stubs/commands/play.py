@@ -21,6 +21,7 @@ from host_stubs.commands.card import obstacle
 from host_stubs.commands.console import FiniteRange, command_names, json_option, say, show
 from host_stubs.commands.drawing import drawing_options, seed_option
 from host_stubs.errors import HostError
+from host_stubs.generation import default_top_p
 from host_stubs.host import Host
 from host_stubs.playing import END, KEYS, KINDS, Controls, PlaySettings
 
@@ -85,7 +86,7 @@ def play(
     speaker: str | None,
     seconds: float | None,
     temperature: float,
-    top_p: float,
+    top_p: float | None,
     top_k: int,
     max_copy: float | None,
     seed: int | None,
@@ -104,6 +105,7 @@ def play(
     if where.kind is None:
         host_stubs.check_device(where.device, rate)
     seed = secrets.randbelow(2**32) if seed is None else seed
+    top_p = default_top_p(model) if top_p is None else top_p
     controls = Controls(PlaySettings(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed))
     codes = _codes(ctx, model_path, model, where, max_copy, controls)
     say(f"seed {seed}")

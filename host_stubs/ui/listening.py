@@ -16,7 +16,7 @@ from host_stubs.audio import peak_normalized
 from host_stubs.codec import Codec
 from host_stubs.continuation import read_start
 from host_stubs.errors import HostError, printable
-from host_stubs.generation import DEFAULT_TOP_P, MAX_SECONDS, Wish, new_codes, sound_blocks
+from host_stubs.generation import MAX_SECONDS, Wish, new_codes, sound_blocks
 from host_stubs.host import Host
 from host_stubs.playing import MOST_SEED, MOST_TEMPERATURE
 from host_stubs.reading import recording_blocks
@@ -66,8 +66,8 @@ class ListeningSection:
                 self.seed = field("Seed", "The same seed, the same sound. Left empty: another one.", "listen-seed")
             with gr.Accordion("How it is drawn", open=False, elem_id="listen-more"), gr.Row():
                 self.temperature = field("Temperature", "Below 1 tamer, above 1 bolder.", "listen-temperature", "1")
-                share = "Only the likeliest codes of this share; 1: all."
-                self.top_p = field("Top p", share, "listen-top-p", f"{DEFAULT_TOP_P:g}")
+                share = "Only the likeliest codes of this share; 1: all. Left empty: what suits the model."
+                self.top_p = field("Top p", share, "listen-top-p")
                 self.top_k = field("Top k", "Only so many of the likeliest codes; 0: all.", "listen-top-k", "0")
                 self.max_copy = field("Longest copy, seconds", "Left empty: any.", "listen-max-copy")
                 self.kind = field("As", "Such as slower-2. Left empty: as recorded.", "listen-kind")
@@ -241,7 +241,7 @@ def _wish(*form: str | None) -> Wish:
         seconds=number(seconds, "Seconds", MAX_SECONDS),
         count=whole(count or "1", "How many", 1, MOST_SOUNDS_AT_ONCE),
         temperature=number(temperature, "Temperature", MOST_TEMPERATURE) or 1.0,
-        top_p=number(top_p, "Top p", 1) or DEFAULT_TOP_P,
+        top_p=number(top_p, "Top p", 1),
         top_k=whole(top_k or "0", "Top k", 0, 10**6),
         max_copy=number(max_copy, "Longest copy", MAX_SECONDS),
         kind=kind or None,

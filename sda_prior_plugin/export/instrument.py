@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.export.sequence import MOST_GUARDED, Sequence
 from sda_prior_plugin.prior import Prior
-from sda_prior_plugin.sequences import DEFAULT_TOP_P
 
 BOOL, INT, FLOAT = 0, 1, 2  # how the programs know an attribute's type
 DRAWN_AT_ONCE = 2
@@ -83,7 +82,7 @@ class Instrument(nn.Module):
         self.frame_seconds, self.at_once, self.largest_seed = prior.frame_seconds, DRAWN_AT_ONCE, LARGEST_SEED
         self.knows = prior.heard is not None
         self.longest_copy = (MOST_GUARDED - 1) * prior.frame_seconds
-        self.temperature, self.top_p, self.top_k, self.max_copy = 1.0, DEFAULT_TOP_P, 0, -1.0
+        self.temperature, self.top_p, self.top_k, self.max_copy = 1.0, prior.default_top_p, 0, -1.0
         self.seed, self.hold, self.reset, self.gain = 0, False, True, 1.0
         self.guarded, self.seeded, self.latest, self.said = -1.0, 0, "", 0
         self.given, self.sounded, self.answering, self.made_ready = 0, 0, False, False

@@ -11,7 +11,7 @@ from sda_prior_plugin.export.guard import Guard
 from sda_prior_plugin.export.step import Step
 from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.prior import Prior
-from sda_prior_plugin.sequences import DEFAULT_TOP_P, MOST_EMPTY_SOUNDS
+from sda_prior_plugin.sequences import MOST_EMPTY_SOUNDS
 
 MOST_GUARDED = 512
 """Frames of a window that the copy guard looks for, at most."""
@@ -35,7 +35,7 @@ class Sequence(nn.Module):
         self.most_empty, self.smoothing = MOST_EMPTY_SOUNDS, SMOOTHING
         self.register_buffer("no_codes", torch.full((shape.frame_codes,), shape.codebook_size))
         self.register_buffer("none_ruled_out", torch.zeros(0, dtype=torch.bool))
-        self.temperature, self.top_p, self.top_k, self.hold = 1.0, DEFAULT_TOP_P, 0, False
+        self.temperature, self.top_p, self.top_k, self.hold = 1.0, prior.default_top_p, 0, False
         self.before = self.no_codes
         self.sound, self.frame, self.again, self.empty, self.over, self.bits = 0, 0, 0, 0, False, 0.0
 

@@ -318,6 +318,23 @@ def test_the_knobs_reach_the_plugin(with_prior: Path) -> None:
     assert prior.asked == expected
 
 
+def test_a_prior_may_say_from_which_share_of_the_codes_to_draw_where_nobody_else_does(with_prior: Path) -> None:
+    class Says(str):
+        default_top_p = 0.6
+
+    class Modest(ToyPrior):
+        @hookimpl
+        def model_opened(self, model: Model, bundle: Bundle) -> None:
+            model.prior = Says("toy")
+
+    for prior, share in ((ToyPrior(), 0.9), (Modest(), 0.6)):
+        for top_p, asked in (([], share), (["--top-p", "0.8"], 0.8)):
+            plugins = Plugins()
+            plugins.add(prior, "toy")
+            host("generate", with_prior, "--seconds", "0.5", *top_p, "-o", "a.wav", "--overwrite", plugins=plugins)
+            assert prior.asked["top_p"] == asked
+
+
 def test_a_plugin_that_cannot_limit_copies_is_not_asked_to(with_prior: Path, toy: Plugins) -> None:
     line = mistake("generate", with_prior, "--max-copy", "0.5", plugins=toy)
     assert line.endswith("no installed plugin that can keep to --max-copy offered any (host plugins lists them)")

@@ -90,7 +90,7 @@ class Browser:
         self.ask((number, list(values)))
 
     def listen(self, seconds: str = "0.5", count: str = "1", *more: str, recording: str | None = None) -> None:
-        form = more or ("1", f"{DEFAULT_TOP_P:g}", "0", "", "7", "")
+        form = more or ("1", "", "0", "", "7", "")
         if recording is not None:
             self.does("_choose", recording)
         self.does("_listen", seconds, count, *form)

@@ -13,7 +13,7 @@ import pytest
 from sda_prior_plugin import KNOBS, CodeCorpus, PriorError, PriorSettings, read_tiers
 from sda_prior_plugin.kinds import copies_of_each
 from sda_prior_plugin.schedule import MOST_PARTS, epochs_per_round, variants_heard, visits_per_round
-from sda_prior_plugin.settings import LIMITS, choose_tier
+from sda_prior_plugin.settings import HOST_CODES_PER_SECOND, LIMITS, choose_tier
 
 
 def settings(**given: object) -> PriorSettings:
@@ -94,7 +94,10 @@ def test_training_takes_about_the_tiers_steps_whatever_the_dataset(count: int, s
 def test_a_corpus_gets_the_defaults_of_its_size(corpus: CodeCorpus) -> None:
     seconds = [frames * corpus.frame_seconds for frames in corpus.train_frames.tolist()]
     given = {"augmented_share": 0.0}  # for there is no sound to make copies of
-    by_size = PriorSettings.for_size(file_count=50, train_seconds=seconds, variants=1, given=given)
+    codes_per_second = corpus.shape.frame_codes / corpus.frame_seconds
+    by_size = PriorSettings.for_size(
+        file_count=50, train_seconds=seconds, variants=1, codes_per_second=codes_per_second, given=given
+    )
     assert PriorSettings.for_corpus(corpus, file_count=50) == by_size
 
 
@@ -103,6 +106,8 @@ def test_the_less_there_is_to_learn_from_the_more_weights_decay_unless_a_config_
         return PriorSettings.for_size(file_count=20, train_seconds=[seconds], given=given).weight_decay
 
     assert [decay(seconds) for seconds in (0.1, 10, 41, 70, 300, 4000)] == [8, 8, 3.8, 2.6, 1, 0.5]
+    many = PriorSettings.for_size(file_count=20, train_seconds=[41], codes_per_second=5 * HOST_CODES_PER_SECOND)
+    assert many.weight_decay == decay(5 * 41) == 1.3, "it is codes that are learned"
     assert decay(70, weight_decay=0.0) == 0
     (config := tmp_path / "prior.toml").write_text("[every]\nweight_decay = 3\n")
     assert PriorSettings.for_size(file_count=5, train_seconds=[1.0], tiers=read_tiers(config)).weight_decay == 3
