@@ -51,8 +51,11 @@ def prepare_job(
     states, found, expected = StateFile(output), file_state(output), host.file_state(output)
     opened = open_with_recordings(host, path, dataset)
     seconds, files = opened.train_seconds, len(opened.manifest.files)
-    tier = choose_tier(tiers, files, sum(seconds), codes_per_second(opened.model.codec))
-    settings = PriorSettings.for_size(file_count=files, train_seconds=seconds, given=given, tiers=(tier,))
+    rate = codes_per_second(opened.model.codec)
+    tier = choose_tier(tiers, files, sum(seconds), rate)
+    settings = PriorSettings.for_size(
+        file_count=files, train_seconds=seconds, codes_per_second=rate, given=given, tiers=(tier,)
+    )
     names = tier.changed.union(given)
     resumed, unfinished, spoiled = None, "", ""
     if resume:
