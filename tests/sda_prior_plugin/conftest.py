@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from host_stubs.codec import Codec
+from host_stubs.mel import MelSettings
+from host_stubs.network import Decoder, Encoder
 from sda_prior_plugin import (
     CodeCorpus,
     EpochDone,
@@ -195,3 +198,13 @@ def recovering(codebooks: np.ndarray) -> Recovering:
 def run(request: pytest.FixtureRequest, corpus: CodeCorpus) -> PriorRun:
     """A trained prior of each architecture."""
     return train_prior(corpus, small_settings(corpus, architecture=request.param, epochs=25))
+
+
+def untrained_codec(seed: int) -> Codec:
+    """A codec whose network depends on `seed` and whose codebooks do not."""
+    torch.manual_seed(seed)
+    tensors = {f"encoder.{name}": tensor for name, tensor in Encoder(8).state_dict().items()}
+    tensors |= {f"decoder.{name}": tensor for name, tensor in Decoder(8).state_dict().items()}
+    torch.manual_seed(0)
+    tensors |= {"quantizer.rvq.layers.0._codebook.embed": torch.randn(1, 32, 8)}
+    return Codec.from_parts({"mel": vars(MelSettings()), "dim": 8, "levels": 1, "codebook_size": 32}, tensors)

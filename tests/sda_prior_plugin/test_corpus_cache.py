@@ -17,10 +17,7 @@ import soundfile
 import torch
 
 import host_stubs
-from host_stubs.codec import Codec
 from host_stubs.host import Host
-from host_stubs.mel import MelSettings
-from host_stubs.network import Decoder, Encoder
 from host_stubs.plugins import Plugins
 from sda_prior_plugin import CodeCorpus, encode_recordings, train_prior
 from sda_prior_plugin.dataset import CodeSequences
@@ -28,7 +25,7 @@ from sda_prior_plugin.edge import PriorJob, corpus_cache, prepare_job
 from sda_prior_plugin.edge.corpus_cache import CorpusCache, DamagedCorpus, corpus_key
 from sda_prior_plugin.kinds import KINDS
 
-from .conftest import LevelCodec, Recording, small_settings
+from .conftest import LevelCodec, Recording, small_settings, untrained_codec
 
 KEY = "a" * 64
 CODEBOOKS = LevelCodec().codebooks
@@ -265,16 +262,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = host_stubs.build_manifest(folder / "recordings").manifest
     host_stubs.save_model(host_stubs.Model("small", untrained_codec(seed=0), manifest), folder / "small.sda", Plugins())
     return folder / "small.sda"
-
-
-def untrained_codec(seed: int) -> Codec:
-    """A codec whose network depends on `seed` and whose codebooks do not."""
-    torch.manual_seed(seed)
-    tensors = {f"encoder.{name}": tensor for name, tensor in Encoder(8).state_dict().items()}
-    tensors |= {f"decoder.{name}": tensor for name, tensor in Decoder(8).state_dict().items()}
-    torch.manual_seed(0)
-    tensors |= {"quantizer.rvq.layers.0._codebook.embed": torch.randn(1, 32, 8)}
-    return Codec.from_parts({"mel": vars(MelSettings()), "dim": 8, "levels": 1, "codebook_size": 32}, tensors)
 
 
 @pytest.fixture

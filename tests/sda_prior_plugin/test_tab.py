@@ -13,13 +13,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 import host_stubs
-from host_stubs.codec import Codec
 from host_stubs.host import Host
-from host_stubs.mel import MelSettings
-from host_stubs.network import Decoder, Encoder
 from host_stubs.plugins import Plugins
 from host_stubs.ui import Job, Jobs, SavedModels, kit
 from sda_prior_plugin import KNOBS, BatchDone, Knob, PriorError, TrainingEvent
@@ -34,6 +30,8 @@ from sda_prior_plugin.edge.tab.words import going, trend
 from sda_prior_plugin.encoding import codes_per_second
 from sda_prior_plugin.schedule import decay_for
 from sda_prior_plugin.settings import HOST_CODES_PER_SECOND
+
+from .conftest import untrained_codec
 
 SECONDS = 60
 Done = Callable[[Steps], None]
@@ -135,10 +133,7 @@ def test_a_codec_of_fewer_codes_has_the_same_defaults_on_the_page_as_in_the_comm
         noise = np.random.default_rng(number).normal(scale=0.1, size=20 * 8000)
         soundfile.write(tmp_path / "long" / f"{number}.wav", noise, 8000)
     manifest = host_stubs.build_manifest(tmp_path / "long").manifest
-    tensors = {f"encoder.{name}": tensor for name, tensor in Encoder(8).state_dict().items()}
-    tensors |= {f"decoder.{name}": tensor for name, tensor in Decoder(8).state_dict().items()}
-    tensors |= {"quantizer.rvq.layers.0._codebook.embed": torch.randn(1, 32, 8)}
-    codec = Codec.from_parts({"mel": vars(MelSettings()), "dim": 8, "levels": 1, "codebook_size": 32}, tensors)
+    codec = untrained_codec(seed=0)
     path = tmp_path / "few-codes.sda"
     host_stubs.save_model(host_stubs.Model("few-codes", codec, manifest), path, Plugins())
     job, chosen = prepare_job(host, path, {}), look_at(host, SavedModels(tmp_path, host), path, None)
