@@ -50,7 +50,8 @@ def test_what_somebody_hears_and_where_copies_are_looked_for_is_of_fewer_codes_w
     assert same(by_itself, of_fewer)
     assert not same(by_itself, of_more)
     assert same(drawn_grids(run, 4, math.inf, 5), of_fewer)
-    assert np.array_equal(run.draw(9, 3), prior.sample(9, seed=3, top_p=0.6))
+    assert np.array_equal(run.draw(40, 3), prior.sample(40, seed=3, top_p=0.6))
+    assert not np.array_equal(run.draw(40, 3), prior.sample(40, seed=3, top_p=0.9))
 
 
 def from_all_codes(prior: Prior, seed: int, frames: int) -> list[np.ndarray]:
