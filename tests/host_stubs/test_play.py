@@ -126,6 +126,29 @@ def test_what_is_piped_is_the_file_of_generate_byte_by_byte(
     np.testing.assert_array_equal(np.frombuffer(floats, "<f4"), model.codec.decode(grid)[:100_800])
 
 
+def test_it_begins_with_the_top_p_that_the_prior_says_where_nobody_else_does(
+    saved: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    class Said:
+        default_top_p = 0.6
+
+    class Modest:
+        @pluggy.HookimplMarker("sda_host")
+        def model_opened(self, model: Model) -> None:
+            model.prior = Said()
+
+        @pluggy.HookimplMarker("sda_host")
+        def stream_codes(self, model: Model, frames: int, settings: Callable[[], PlaySettings]) -> Iterator[np.ndarray]:
+            drawn_from.append(settings().top_p)
+            return iter([np.zeros((frames, model.codec.bands, model.codec.levels), np.int64)])
+
+    plugins, drawn_from = Plugins(), []
+    plugins.add(Modest(), "modest")
+    for top_p, expected in (([], 0.6), (["--top-p", "0.8"], 0.8)):
+        _, err = played(plugins, capfdbinary, "play", saved, "--seconds", "0.5", *top_p, "-o", "-", "--json")
+        assert json.loads(err.splitlines()[-1])["settings"]["top_p"] == drawn_from[-1] == expected
+
+
 def test_keys_change_it_the_terminal_is_restored_and_ctrl_c_ends_it(saved: Path, dice: Plugins) -> None:
     """A real terminal, and another program that reads the sound."""
     pid, terminal = pty.fork()

@@ -33,7 +33,7 @@ from sda_prior_plugin.export.step import Step
 from sda_prior_plugin.inference import Memory, Room, follow
 from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.random_stream import stream_keys, uniforms
-from sda_prior_plugin.sequences import DEFAULT_TOP_P
+from sda_prior_plugin.sequences import DEFAULT_TOP_P, TOP_P_OF_SHORT_FRAMES
 
 LIVE = Path(__file__).parents[2] / "benchmarks" / "live.cpp"
 OPERATORS = Path(__file__).with_name("operators.txt")
@@ -124,6 +124,19 @@ def loaded(exported: Path) -> torch.jit.ScriptModule:
 def test_it_draws_as_the_command_does_until_it_is_told_otherwise(exported: Path) -> None:
     loaded = torch.jit.load(exported)
     assert (loaded.get_temperature(), loaded.get_top_p(), loaded.get_top_k()) == ([1.0], [DEFAULT_TOP_P], [0])
+
+
+def test_where_frames_are_short_it_begins_with_their_top_p(prior: Prior, codec: Codec) -> None:
+    short = Prior(prior.network, prior.settings, prior.report, frame_seconds=0.02)
+    exported = instrument(short, codec.scripted(), codec.frame_samples)
+    assert exported.get_top_p() == [TOP_P_OF_SHORT_FRAMES]
+    sequence = torch.jit.script(Sequence(short).eval())
+    sequence.begin(7)
+    with torch.inference_mode():
+        found = np.concatenate([sequence.next_frame().numpy() for _ in range(60)])
+    as_it_is, as_others = (list(short.stream(60, seed=7, top_p=top_p)) for top_p in (None, DEFAULT_TOP_P))
+    np.testing.assert_array_equal(found, np.concatenate(as_it_is))
+    assert not np.array_equal(found, np.concatenate(as_others))
 
 
 @pytest.fixture
