@@ -21,7 +21,8 @@ class NetworkSettings:
     """What a network is made of.
 
     `context_frames` bounds how far back a transformer layer looks. `copy_kinds` are kinds that it is told apart, beside
-    what is as recorded and from its start: of training copies and, the last, from another start.
+    what is as recorded and from its start: of training copies and, the last, from another start. How far from a
+    recording's start a frame is, it is told for `timed_frames`.
     """
 
     architecture: str
@@ -31,6 +32,7 @@ class NetworkSettings:
     context_frames: int
     dropout: float = 0.0
     copy_kinds: int = 0
+    timed_frames: int = 0
 
 
 class Linear(nn.Linear):

@@ -44,7 +44,7 @@ def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: i
         coarser=_array(tables.coarser),
         same_level=_array(tables.same_level),
         band=learned["band"] + learned["kind"][kind - 1] if kind else learned["band"],
-        time=learned["time"],
+        time=_times(network, learned),
         level=learned["level"],
         level_up=level_up,
         level_up_bias=level_up_bias[None],
@@ -55,6 +55,16 @@ def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: i
         end=end[:, 0],
         end_bias=float(end_bias[0]),
     )
+
+
+def _times(network: PriorNetwork, learned: dict[str, np.ndarray]) -> np.ndarray:
+    """What is added for each frame from a recording's start, `[known frames, D]`; later ones share the last."""
+    if not network.stretches:
+        return learned["time"]
+    frames = np.arange(network.stretches[-1] + 1)
+    stretch = np.searchsorted(network.stretches, frames, side="right")
+    added = np.concatenate([np.zeros_like(learned["later"][:1]), learned["later"]])
+    return learned["time"][np.minimum(frames, len(learned["time"]) - 1)] + added[stretch]
 
 
 def _attention(network: PriorNetwork, learned: dict[str, np.ndarray]) -> Attention:

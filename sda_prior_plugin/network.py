@@ -15,6 +15,7 @@ codes, and the network need not learn that from a few minutes of recordings.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,10 +38,12 @@ from sda_prior_plugin.cores import (
 from sda_prior_plugin.packing import Packing
 
 KNOWN_FRAMES = 64
-"""Frames from a recording's start that have an embedding of their own; later ones share the last."""
+"""Frames from a recording's start that have an embedding of their own; later ones share the last, ..."""
+STRETCHES_PER_OCTAVE = 8
+"""... to which that of a stretch of frames is added while time is told, each an eighth of an octave from the start."""
 
-LATER_WEIGHT = "embedding.scale"
-"""What priors of older versions lack: they embed all levels in one size."""
+LATER_WEIGHTS = {"embedding.scale": 1.0, "later": 0.0}
+"""What priors of older versions lack, and where the network has it, what they do is as if it were this throughout."""
 
 
 def level_spreads(codebooks: np.ndarray) -> np.ndarray:
@@ -56,9 +59,17 @@ def normalized(codebooks: np.ndarray) -> Tensor:
     return torch.as_tensor(np.asarray(codebooks, dtype=np.float32) / level_spreads(codebooks))
 
 
-def of_this_network(weights: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """The weights; those of older versions with the scales that embed all `levels` in one size, as they did."""
-    return {LATER_WEIGHT: torch.ones(levels, 1, 1), **weights}
+def of_this_network(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights; those of older versions with what they lack of the `expected` ones, for the same to come of them."""
+    lacking = {name: value for name, value in LATER_WEIGHTS.items() if name in expected}
+    return {**{name: torch.full(expected[name].shape, value) for name, value in lacking.items()}, **weights}
+
+
+def stretch_starts(timed_frames: int) -> list[int]:
+    """The frames with which stretches begin: from the last that has an embedding of its own, below `timed_frames`."""
+    octaves = math.log2(max(timed_frames / KNOWN_FRAMES, 1))
+    starts = (math.ceil(KNOWN_FRAMES * 2 ** (n / STRETCHES_PER_OCTAVE)) for n in itertools.count())
+    return list(itertools.islice(starts, math.ceil(STRETCHES_PER_OCTAVE * octaves)))
 
 
 def random_weights(*shape: int, spread: float) -> nn.Parameter:
@@ -149,6 +160,8 @@ class PriorNetwork(nn.Module):
         self.same_level = random_weights(size, size, spread=size**-0.5)
         self.band = random_weights(shape.bands, size, spread=0.02)  # which band is next
         self.time = random_weights(KNOWN_FRAMES, size, spread=0.02)  # its frame in the recording
+        self.stretches = stretch_starts(settings.timed_frames)
+        self.later = random_weights(len(self.stretches), size, spread=0.02) if self.stretches else None
         self.level = random_weights(shape.levels, size, spread=0.02)
         self.kind = random_weights(settings.copy_kinds, size, spread=0.02) if settings.copy_kinds else None
         self.dropout = Dropout(settings.dropout)
@@ -194,6 +207,9 @@ class PriorNetwork(nn.Module):
         x = F.embedding(self.rows(previous), tables.previous).sum(-2)
         x = x + F.embedding(self.rows(frame_back), tables.frame_back).sum(-2)
         x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
+        if self.later is not None:
+            stretch = torch.bucketize(frame, torch.tensor(self.stretches, device=frame.device), right=True)
+            x = x + F.embedding(stretch, F.pad(self.later, (0, 0, 1, 0)))
         if kinds is not None and self.kind is not None:
             x = x + F.embedding(kinds, F.pad(self.kind, (0, 0, 1, 0)))
         return x

@@ -49,6 +49,11 @@ def window_log2_probs(logits: Tensor, ends: Tensor, frames: Tensor) -> Tensor:
     return torch.cat([taken[..., :1] + goes_on[..., None], taken[..., 1:]], dim=-1) / math.log(2)
 
 
+TIMED_SECONDS = 10.9
+"""How far from a recording's start the network is told the time, at least: as far as `KNOWN_FRAMES` of the host's codec
+go. It is what tells that a long tone is to end soon."""
+
+
 def network_settings(settings: PriorSettings, frame_seconds: float, kinds: Sequence[str] = ()) -> NetworkSettings:
     """The part of the settings that shapes the network; its context is whole frames, at least one.
 
@@ -62,6 +67,7 @@ def network_settings(settings: PriorSettings, frame_seconds: float, kinds: Seque
         context_frames=max(1, math.ceil(settings.context_seconds / frame_seconds - 1e-6)),
         dropout=settings.dropout,
         copy_kinds=max(0, len(kinds) - 1),
+        timed_frames=math.ceil(TIMED_SECONDS / frame_seconds),
     )
 
 
@@ -119,7 +125,8 @@ class Prior:
         sizes = network_settings(settings, frame_seconds, kinds)
         with torch.device("meta"):
             network = PriorNetwork(shape, codebooks, sizes)
-        expected, weights = network.state_dict(), of_this_network(weights, shape.levels)
+        expected = network.state_dict()
+        weights = of_this_network(weights, expected)
         for name in sorted(expected.keys() | weights.keys()):
             if name not in weights or name not in expected:
                 raise PriorError(f"The prior {'lacks' if name in expected else 'has an unknown'} tensor {name}.")

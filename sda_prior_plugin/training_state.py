@@ -18,11 +18,11 @@ from sda_prior_plugin.errors import PriorError
 from sda_prior_plugin.facts import Perplexities, plain_fields, read_fields
 from sda_prior_plugin.mapped import parts
 from sda_prior_plugin.muon import moments_of
-from sda_prior_plugin.network import LATER_WEIGHT
+from sda_prior_plugin.network import LATER_WEIGHTS
 from sda_prior_plugin.settings import KNOBS_BY_NAME, LATER_KNOBS, PriorSettings
 
 ITS_COMPANION = "embedding.projection"
-"""What states of older versions have wherever they lack the network's `LATER_WEIGHT`."""
+"""What states of older versions have wherever they lack the network's `LATER_WEIGHTS`."""
 NO_FACTS = frozenset({"settings", "tensors"})
 """Fields of a `TrainingState` that are no plain facts."""
 IN_OLDER_STATES = "network.", "optimizer."
@@ -218,7 +218,7 @@ def of_this_version(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]
         tensors: by name.
         weights: what the network of that run has, by name.
     """
-    return _with_scales(_without_schedule(tensors, weights), weights)
+    return _with_later_weights(_without_schedule(tensors, weights), weights)
 
 
 def _without_schedule(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -228,19 +228,22 @@ def _without_schedule(tensors: Mapping[str, Tensor], weights: Mapping[str, Tenso
     made = {name: tensor for name, tensor in tensors.items() if not name.startswith(IN_OLDER_STATES)}
     made |= {f"ahead.{name[len('network.') :]}": one for name, one in tensors.items() if name.startswith("network.")}
     for part, moment, new in zip(("momentum", "squares"), ("exp_avg", "exp_avg_sq"), moments_of(weights), strict=True):
-        for name in new.keys() - {LATER_WEIGHT}:
+        for name in new.keys() - LATER_WEIGHTS.keys():
             then = tensors.get(f"optimizer.{name}.{moment}")
             made[f"{part}.{name}"] = torch.zeros(new[name].shape) if then is None else then
     return made
 
 
-def _with_scales(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Levels that were embedded in one size are so with scales of 1, of which nothing has been learned."""
-    if any(name.endswith(LATER_WEIGHT) for name in tensors):
-        return tensors
+def _with_later_weights(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights that were not there yet are what it was as if they had been, and nothing has been learned of them."""
     prefixes = [name[: -len(ITS_COMPANION)] for name in tensors if name.endswith(ITS_COMPANION)]
-    shape = weights[LATER_WEIGHT].shape
-    return {**tensors, **{part + LATER_WEIGHT: torch.full(shape, float(part != "squares.")) for part in prefixes}}
+    lacking = {
+        part + name: torch.full(weights[name].shape, 0.0 if part == "squares." else value)
+        for name, value in LATER_WEIGHTS.items()
+        if name in weights and not any(known.endswith(f".{name}") for known in tensors)
+        for part in prefixes
+    }
+    return {**tensors, **lacking}
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:

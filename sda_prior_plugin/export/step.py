@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sda_prior_plugin.inference import Memory
-from sda_prior_plugin.network import KNOWN_FRAMES, PriorNetwork
+from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.weights import Attention, CodeWeights, Recurrence, Weights
 
 
@@ -151,7 +151,7 @@ class Step(nn.Module):
         self.bands, self.levels = len(codes.band), len(codes.level)
         self.size, self.codebook_size = codes.band.shape[1], network.shape.codebook_size
         self.stride = self.codebook_size + 1
-        self.known_frames = KNOWN_FRAMES
+        self.known_frames = len(codes.time)
         self.end_bias = codes.end_bias
         _hold(
             self,

@@ -175,11 +175,15 @@ def test_codes_are_those_of_the_prior_with_all_settings(kind: str, request: pyte
 
 @pytest.mark.parametrize("kind", ["prior", "recurrent"])
 def test_logits_are_those_of_drawing_but_for_the_last_digits(kind: str, request: pytest.FixtureRequest) -> None:
-    """What differs by more falls on the other side of a border once in a few minutes of sound."""
+    """What differs by more falls on the other side of a border once in a few minutes of sound.
+
+    Over more frames than have an embedding of their own.
+    """
     prior: Prior = request.getfixturevalue(kind)
     shape, weights = prior.shape, weights_of(prior.network)
-    codes = np.random.default_rng(3).integers(0, SIZE, (60, shape.frame_codes))
-    memory, logits, ends = Memory.of_nothing(prior.network, 1, len(codes)), np.empty((*codes.shape, SIZE)), np.empty(60)
+    codes = np.random.default_rng(3).integers(0, SIZE, (150, shape.frame_codes))
+    memory = Memory.of_nothing(prior.network, 1, len(codes))
+    logits, ends = np.empty((*codes.shape, SIZE)), np.empty(len(codes))
     follow(*weights, memory, Room.for_rows(prior.network, 1, memory.keys.shape[3]), codes, logits, ends)
     step, before = torch.jit.script(Step(prior.network, weights).eval()), torch.full((shape.frame_codes,), SIZE)
     for frame, grid in enumerate(codes.reshape(-1, shape.bands, shape.levels)):

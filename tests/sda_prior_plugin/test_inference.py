@@ -23,13 +23,16 @@ from sda_prior_plugin.sequences import Draw
 COPY_KINDS = 2
 
 
-def random_network(architecture: str, hidden_size: int = 48, heads: int = 4, bands: int = 4) -> PriorNetwork:
+def random_network(
+    architecture: str, hidden_size: int = 48, heads: int = 4, bands: int = 4, timed_frames: int = 0
+) -> PriorNetwork:
     """A network with weights that leave nothing at zero, one or the other way round."""
     torch.manual_seed(0)
     shape, rng = CodeShape(bands=bands, levels=3, codebook_size=40), np.random.default_rng(0)
     settings = NetworkSettings(
-        architecture, hidden_size=hidden_size, layers=2, heads=heads, context_frames=20, copy_kinds=COPY_KINDS
-    )
+        architecture, hidden_size=hidden_size, layers=2, heads=heads, context_frames=20, copy_kinds=COPY_KINDS,
+        timed_frames=timed_frames,
+    )  # fmt: skip
     network = PriorNetwork(shape, rng.normal(size=(3, 40, 16)).astype(np.float32), settings).eval()
     with torch.no_grad():
         for weights in network.parameters():
@@ -51,14 +54,14 @@ def logits_of(network: PriorNetwork, codes: np.ndarray, kind: int | None = None)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("architecture", "hidden_size", "heads", "kind"),
-    [("transformer", 48, 4, 2), ("transformer", 20, 2, 0), ("gru", 42, 1, 1)],
+    ("architecture", "hidden_size", "heads", "kind", "timed_frames"),
+    [("transformer", 48, 4, 2, 0), ("transformer", 20, 2, 0, 100), ("gru", 42, 1, 1, 150)],
 )
 def test_logits_and_ends_are_those_of_the_torch_module(
-    architecture: str, hidden_size: int, heads: int, kind: int
+    architecture: str, hidden_size: int, heads: int, kind: int, timed_frames: int
 ) -> None:
     """Over more than 2 000 random codes, several times the context, so that the transformer's window slides."""
-    network = random_network(architecture, hidden_size, heads)
+    network = random_network(architecture, hidden_size, heads, timed_frames=timed_frames)
     codes = np.random.default_rng(1).integers(0, 40, (180, network.shape.frame_codes))
     expected, expected_ends = logits_of(network, codes, kind)
     memory, found, ends = Memory.of_nothing(network, 1, len(codes)), np.empty_like(expected), np.empty(len(codes))

@@ -1,14 +1,19 @@
-"""How codes are embedded: as large as the codec has each level, and in older priors all in one size."""
+"""What the network is told: codes, as large as the codec has each level, and the time; and what older ones were."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from sda_prior_plugin import Prior, PriorError, PriorRun
-from sda_prior_plugin.network import LATER_WEIGHT, CodeEmbedding, level_spreads, normalized
+from sda_prior_plugin import CodeCorpus, Prior, PriorError, PriorRun, train_prior
+from sda_prior_plugin.network import KNOWN_FRAMES, CodeEmbedding, level_spreads, normalized, stretch_starts
 
+from .conftest import LEVELS, SIZE, small_settings
+
+SCALE, LATER = "embedding.scale", "later"
 SIZES = np.array([3.0, 1.0, 0.1], np.float32)[:, None, None]
 
 
@@ -28,6 +33,34 @@ def test_a_codebook_without_differences_is_embedded_in_finite_numbers() -> None:
     assert float(scale.max()) == 1
 
 
+def test_time_is_told_to_eleven_seconds_of_the_hosts_codec_and_of_one_with_short_frames() -> None:
+    """Frame by frame as far as there are embeddings, and then in stretches, each of which begins a twelfth later."""
+    assert stretch_starts(timed_frames=64) == []
+    starts = stretch_starts(timed_frames=818)  # 10.9 s at 75 frames a second
+    assert starts[0] == KNOWN_FRAMES
+    assert 700 < starts[-1] < 818
+    ratios = np.divide(starts[1:], starts[:-1])
+    assert (np.abs(ratios - 2 ** (1 / 8)) < 1 / KNOWN_FRAMES).all()
+
+
+def test_a_short_frame_far_from_the_start_is_told_from_one_that_is_farther(
+    corpus: CodeCorpus,
+) -> None:
+    network = short(corpus).prior.network
+    frames = torch.tensor([0, 63, 64, 65, 100, 200, 217, 218, 5000])
+    code = torch.zeros(len(frames), LEVELS, dtype=torch.int64)
+    with torch.no_grad():
+        told = network.embedded(network.tables(), code, code, torch.zeros_like(frames), frames)
+    alike = (told[:, None] == told).all(-1).int().tolist()
+    assert [sum(row) for row in alike] == [1, 1, 2, 2, 1, 1, 3, 3, 3]
+
+
+def short(corpus: CodeCorpus) -> PriorRun:
+    """A trained prior for frames of 50 ms, of which it is told 218 apart."""
+    frames = replace(corpus, frame_seconds=0.05)
+    return train_prior(frames, small_settings(frames))
+
+
 def again(run: PriorRun, weights: dict[str, torch.Tensor]) -> Prior:
     """The prior of a run, with other weights."""
     prior = run.prior
@@ -43,13 +76,23 @@ def again(run: PriorRun, weights: dict[str, torch.Tensor]) -> Prior:
 
 
 def test_a_prior_of_an_older_version_embeds_all_levels_in_one_size(run: PriorRun) -> None:
-    weights = {name: tensor for name, tensor in run.prior.weights.items() if name != LATER_WEIGHT}
+    weights = {name: tensor for name, tensor in run.prior.weights.items() if name != SCALE}
     older = again(run, weights)
-    assert bool((older.weights[LATER_WEIGHT] == 1).all())
-    same = again(run, {**weights, LATER_WEIGHT: torch.ones(run.prior.shape.levels, 1, 1)})
+    assert bool((older.weights[SCALE] == 1).all())
+    same = again(run, {**weights, SCALE: torch.ones(run.prior.shape.levels, 1, 1)})
     np.testing.assert_array_equal(older.samples(4, 6, seed=1), same.samples(4, 6, seed=1))
+
+
+def test_a_prior_of_an_older_version_is_told_no_time_after_its_last_known_frame(corpus: CodeCorpus) -> None:
+    run = short(corpus)
+    weights = {name: tensor for name, tensor in run.prior.weights.items() if name != LATER}
+    assert len(run.prior.weights) == len(weights) + 1
+    codes = np.random.default_rng(0).integers(0, SIZE, (100, corpus.shape.bands, LEVELS))
+    older, untold = again(run, weights), again(run, weights | {LATER: torch.zeros_like(run.prior.weights[LATER])})
+    np.testing.assert_array_equal(older.log2_probs(codes), untold.log2_probs(codes))
+    assert not np.array_equal(older.log2_probs(codes), run.prior.log2_probs(codes))
 
 
 def test_scales_of_another_shape_are_refused(run: PriorRun) -> None:
     with pytest.raises(PriorError, match=r"embedding\.scale is torch\.float32 \[5, 1, 1\]"):
-        again(run, run.prior.weights | {LATER_WEIGHT: torch.ones(5, 1, 1)})
+        again(run, run.prior.weights | {SCALE: torch.ones(5, 1, 1)})

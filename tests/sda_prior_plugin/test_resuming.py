@@ -31,7 +31,7 @@ from sda_prior_plugin import (
 )
 from sda_prior_plugin.copy_meter import CopyMeter
 from sda_prior_plugin.edge.resumable import StateFile
-from sda_prior_plugin.network import LATER_WEIGHT
+from sda_prior_plugin.network import LATER_WEIGHTS
 from sda_prior_plugin.watch import Bits, Watch
 
 from .conftest import LEVELS, SIZE, Recovering, assert_same, loops, small_settings
@@ -147,18 +147,21 @@ def test_a_state_of_version_1_of_its_file_is_gone_on_from(tmp_path: Path) -> Non
     assert max(run.report.held_out_perplexities[25:]) < 1.1 * min(kept["held_out_curve"]), "what was learned is there"
 
 
-def test_a_state_in_which_levels_were_embedded_in_one_size_is_gone_on_from_so(corpus: CodeCorpus) -> None:
-    settings = small_settings(corpus)
-    _, states = states_of(corpus, settings)
+@pytest.mark.parametrize(("later", "value"), LATER_WEIGHTS.items())
+def test_a_state_without_later_weights_is_gone_on_from_as_if_they_had_never_changed_anything(
+    corpus: CodeCorpus, later: str, value: float
+) -> None:
+    frames = replace(corpus, frame_seconds=0.05)
+    settings = small_settings(frames)
+    _, states = states_of(frames, settings)
     state = next(state for state in states if state.epochs == 2)
-    scales = {name: tensor for name, tensor in state.tensors.items() if name.endswith(LATER_WEIGHT)}
-    assert {"ahead.", "average.", "squares.", "kept.0.weights."} <= {name[: -len(LATER_WEIGHT)] for name in scales}
-    older = {name: tensor for name, tensor in state.tensors.items() if name not in scales}
+    ones = {name: tensor for name, tensor in state.tensors.items() if name.endswith(f".{later}")}
+    assert {"ahead.", "average.", "squares.", "kept.0.weights."} <= {name[: -len(later)] for name in ones}
+    older = {name: tensor for name, tensor in state.tensors.items() if name not in ones}
     told = older | {
-        name: torch.zeros_like(one) if name.startswith("squares.") else torch.ones_like(one)
-        for name, one in scales.items()
+        name: torch.full_like(one, 0.0 if name.startswith("squares.") else value) for name, one in ones.items()
     }
-    runs = [train_prior(corpus, settings, resume_from=replace(state, tensors=kind)) for kind in (older, told)]
+    runs = [train_prior(frames, settings, resume_from=replace(state, tensors=kind)) for kind in (older, told)]
     assert_same(*runs)
 
 
