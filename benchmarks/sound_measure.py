@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="corpora, by name")
     parser.add_argument("--count", type=int, default=64, help="sounds to draw")
     parser.add_argument("--temperature", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--top-p", type=float, nargs="+", default=[1.0, 0.9, 0.8, 0.6])
+    parser.add_argument("--top-p", type=float, nargs="+", default=[1.0, 0.9, 0.8, 0.7])
     parser.add_argument("--no-reference", action="store_true", help="without the existing host's prior")
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
     parser.add_argument("--threads", type=int, default=2)

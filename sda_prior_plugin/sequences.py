@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST_EMPTY_SOUNDS = 100
 """Sounds in a row that the copy guard may end before their first frame."""
 NONE_YET = literal(0)
-DEFAULT_TOP_P, TOP_P_OF_SHORT_FRAMES = 0.9, 0.6
+DEFAULT_TOP_P, TOP_P_OF_SHORT_FRAMES = 0.9, 0.7
 SHORT_FRAME_SECONDS = 0.05
 
 
@@ -42,8 +42,8 @@ def default_top_p(frame_seconds: float) -> float:
 
     For somebody as for looking for copies, so that what is judged is what is heard. What is drawn of short frames
     differs from one to the next by what the prior does not know, and is heard as noise: there are so many of them. The
-    measurements are the sections "Sound: from how many codes to draw" and "Short frames: weight decay by codes, and
-    top-p" of benchmarks/RESULTS.md: frames of 171 ms, and of 12 and 13 ms; between these nothing was measured.
+    measurements are the sections "Sound: from how many codes to draw" and "Short frames: the time told, and top-p
+    again" of benchmarks/RESULTS.md: frames of 171 ms, and of 12 to 20 ms; between these nothing was measured.
     """
     return DEFAULT_TOP_P if frame_seconds >= SHORT_FRAME_SECONDS else TOP_P_OF_SHORT_FRAMES
 
