@@ -34,7 +34,7 @@ def test_a_codebook_without_differences_is_embedded_in_finite_numbers() -> None:
 
 
 def test_time_is_told_to_eleven_seconds_of_the_hosts_codec_and_of_one_with_short_frames() -> None:
-    """Frame by frame as far as there are embeddings, and then in stretches, each of which begins a twelfth later."""
+    """Frame by frame as far as there are embeddings, and then in stretches, each of an eighth of an octave."""
     assert stretch_starts(timed_frames=64) == []
     starts = stretch_starts(timed_frames=818)  # 10.9 s at 75 frames a second
     assert starts[0] == KNOWN_FRAMES
@@ -43,9 +43,7 @@ def test_time_is_told_to_eleven_seconds_of_the_hosts_codec_and_of_one_with_short
     assert (np.abs(ratios - 2 ** (1 / 8)) < 1 / KNOWN_FRAMES).all()
 
 
-def test_a_short_frame_far_from_the_start_is_told_from_one_that_is_farther(
-    corpus: CodeCorpus,
-) -> None:
+def test_a_short_frame_far_from_the_start_is_told_from_one_that_is_farther(corpus: CodeCorpus) -> None:
     network = short(corpus).prior.network
     frames = torch.tensor([0, 63, 64, 65, 100, 200, 217, 218, 5000])
     code = torch.zeros(len(frames), LEVELS, dtype=torch.int64)
