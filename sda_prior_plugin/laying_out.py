@@ -63,7 +63,7 @@ def _times(network: PriorNetwork, learned: dict[str, np.ndarray]) -> np.ndarray:
         return learned["time"]
     frames = np.arange(network.stretches[-1] + 1)
     stretch = np.searchsorted(network.stretches, frames, side="right")
-    added = np.concatenate([np.zeros_like(learned["later"][:1]), learned["later"]])
+    added = np.pad(learned["later"].cumsum(0), ((1, 0), (0, 0)))
     return learned["time"][np.minimum(frames, len(learned["time"]) - 1)] + added[stretch]
 
 

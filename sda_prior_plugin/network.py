@@ -40,7 +40,9 @@ from sda_prior_plugin.packing import Packing
 KNOWN_FRAMES = 64
 """Frames from a recording's start that have an embedding of their own; later ones share the last, ..."""
 STRETCHES_PER_OCTAVE = 8
-"""... to which that of a stretch of frames is added while time is told, each an eighth of an octave from the start."""
+"""... to which it is added, while time is told, how a stretch of frames, an eighth of an octave from the start,
+differs from the one before, and all before it. So what no recording lasts for is told as the last moment of one that
+is known, and not as something never heard of."""
 
 LATER_WEIGHTS = {"embedding.scale": 1.0, "later": 0.0}
 """What priors of older versions lack, and where the network has it, what they do is as if it were this throughout."""
@@ -161,7 +163,7 @@ class PriorNetwork(nn.Module):
         self.band = random_weights(shape.bands, size, spread=0.02)  # which band is next
         self.time = random_weights(KNOWN_FRAMES, size, spread=0.02)  # its frame in the recording
         self.stretches = stretch_starts(settings.timed_frames)
-        self.later = random_weights(len(self.stretches), size, spread=0.02) if self.stretches else None
+        self.later = nn.Parameter(torch.zeros(len(self.stretches), size)) if self.stretches else None
         self.level = random_weights(shape.levels, size, spread=0.02)
         self.kind = random_weights(settings.copy_kinds, size, spread=0.02) if settings.copy_kinds else None
         self.dropout = Dropout(settings.dropout)
@@ -209,7 +211,9 @@ class PriorNetwork(nn.Module):
         x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
         if self.later is not None:
             stretch = torch.bucketize(frame, torch.tensor(self.stretches, device=frame.device), right=True)
-            x = x + F.embedding(stretch, F.pad(self.later, (0, 0, 1, 0)))
+            # a sum by a product: the gradient of a cumulative one is summed in no fixed order on a GPU
+            so_far = torch.ones(len(self.later), len(self.later), device=frame.device).tril() @ self.later
+            x = x + F.embedding(stretch, F.pad(so_far, (0, 0, 1, 0)))
         if kinds is not None and self.kind is not None:
             x = x + F.embedding(kinds, F.pad(self.kind, (0, 0, 1, 0)))
         return x

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from sda_prior_plugin import CodeCorpus, Prior, PriorError, PriorRun, train_prior
-from sda_prior_plugin.network import KNOWN_FRAMES, CodeEmbedding, level_spreads, normalized, stretch_starts
+from sda_prior_plugin.network import (
+    KNOWN_FRAMES,
+    CodeEmbedding,
+    PriorNetwork,
+    level_spreads,
+    normalized,
+    stretch_starts,
+)
 
 from .conftest import LEVELS, SIZE, small_settings
 
@@ -43,20 +50,34 @@ def test_time_is_told_to_eleven_seconds_of_the_hosts_codec_and_of_one_with_short
     assert (np.abs(ratios - 2 ** (1 / 8)) < 1 / KNOWN_FRAMES).all()
 
 
+FRAMES = torch.tensor([0, 63, 64, 65, 100, 200, 217, 218, 5000])
+
+
 def test_a_short_frame_far_from_the_start_is_told_from_one_that_is_farther(corpus: CodeCorpus) -> None:
     network = short(corpus).prior.network
-    frames = torch.tensor([0, 63, 64, 65, 100, 200, 217, 218, 5000])
-    code = torch.zeros(len(frames), LEVELS, dtype=torch.int64)
-    with torch.no_grad():
-        told = network.embedded(network.tables(), code, code, torch.zeros_like(frames), frames)
-    alike = (told[:, None] == told).all(-1).int().tolist()
-    assert [sum(row) for row in alike] == [1, 1, 2, 2, 1, 1, 3, 3, 3]
+    network.later += torch.randn_like(network.later)
+    assert alike(network) == [1, 1, 2, 2, 1, 1, 3, 3, 3]
+
+
+def test_what_no_recording_lasts_for_is_told_as_the_last_moment_that_is_known(corpus: CodeCorpus) -> None:
+    """Recordings of less than 64 frames, and then of such as last for one stretch more."""
+    network = short(corpus).prior.network
+    assert alike(network) == [1, 8, 8, 8, 8, 8, 8, 8, 8]
+    network.later[0] += 1
+    assert alike(network) == [1, 1, 7, 7, 7, 7, 7, 7, 7]
 
 
 def short(corpus: CodeCorpus) -> PriorRun:
     """A trained prior for frames of 50 ms, of which it is told 218 apart."""
     frames = replace(corpus, frame_seconds=0.05)
     return train_prior(frames, small_settings(frames))
+
+
+def alike(network: PriorNetwork) -> list[int]:
+    """As how many of FRAMES each of them is told."""
+    code = torch.zeros(len(FRAMES), LEVELS, dtype=torch.int64)
+    told = network.embedded(network.tables(), code, code, torch.zeros_like(FRAMES), FRAMES)
+    return [int(same) for same in (told[:, None] == told).all(-1).sum(1)]
 
 
 def again(run: PriorRun, weights: dict[str, torch.Tensor]) -> Prior:
@@ -83,12 +104,16 @@ def test_a_prior_of_an_older_version_embeds_all_levels_in_one_size(run: PriorRun
 
 def test_a_prior_of_an_older_version_is_told_no_time_after_its_last_known_frame(corpus: CodeCorpus) -> None:
     run = short(corpus)
+    later = run.prior.weights[LATER]
     weights = {name: tensor for name, tensor in run.prior.weights.items() if name != LATER}
-    assert len(run.prior.weights) == len(weights) + 1
     codes = np.random.default_rng(0).integers(0, SIZE, (100, corpus.shape.bands, LEVELS))
-    older, untold = again(run, weights), again(run, weights | {LATER: torch.zeros_like(run.prior.weights[LATER])})
-    np.testing.assert_array_equal(older.log2_probs(codes), untold.log2_probs(codes))
-    assert not np.array_equal(older.log2_probs(codes), run.prior.log2_probs(codes))
+    older, untold, told = (
+        again(run, weights | more).log2_probs(codes)
+        for more in ({}, {LATER: torch.zeros_like(later)}, {LATER: torch.ones_like(later)})
+    )
+    np.testing.assert_array_equal(older, untold)
+    np.testing.assert_array_equal(older[:64], told[:64])
+    assert not np.array_equal(older[64:], told[64:])
 
 
 def test_scales_of_another_shape_are_refused(run: PriorRun) -> None:
