@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sda_prior_plugin.cores import GruCore
-from sda_prior_plugin.network import PriorNetwork
+from sda_prior_plugin.network import KNOWN_FRAMES, PriorNetwork
 from sda_prior_plugin.weights import Attention, CodeWeights, Recurrence, Weights
 
 ROTATION_BASE = 10_000.0
@@ -35,6 +35,7 @@ def weights_of(network: PriorNetwork, kind: int = 0) -> Weights:
 
 def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: int) -> CodeWeights:
     tables = network.tables(torch.float64)
+    known = torch.arange(max([KNOWN_FRAMES - 1, *network.stretches]) + 1, device=network.time.device)
     level_up, level_up_bias = _after_norm(learned, "within_band.0", "within_band.1")
     end, end_bias = _after_norm(learned, "norm", "end")
     logits = _array(tables.logits)  # [L, C, D]
@@ -44,7 +45,7 @@ def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: i
         coarser=_array(tables.coarser),
         same_level=_array(tables.same_level),
         band=learned["band"] + learned["kind"][kind - 1] if kind else learned["band"],
-        time=_times(network, learned),
+        time=_array(network.told_time(known, torch.float64)),
         level=learned["level"],
         level_up=level_up,
         level_up_bias=level_up_bias[None],
@@ -55,16 +56,6 @@ def _code_weights(network: PriorNetwork, learned: dict[str, np.ndarray], kind: i
         end=end[:, 0],
         end_bias=float(end_bias[0]),
     )
-
-
-def _times(network: PriorNetwork, learned: dict[str, np.ndarray]) -> np.ndarray:
-    """What is added for each frame from a recording's start, `[known frames, D]`; later ones share the last."""
-    if not network.stretches:
-        return learned["time"]
-    frames = np.arange(network.stretches[-1] + 1)
-    stretch = np.searchsorted(network.stretches, frames, side="right")
-    added = np.pad(learned["later"].cumsum(0), ((1, 0), (0, 0)))
-    return learned["time"][np.minimum(frames, len(learned["time"]) - 1)] + added[stretch]
 
 
 def _attention(network: PriorNetwork, learned: dict[str, np.ndarray]) -> Attention:

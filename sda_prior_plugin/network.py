@@ -63,8 +63,8 @@ def normalized(codebooks: np.ndarray) -> Tensor:
 
 def of_this_network(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights; those of older versions with what they lack of the `expected` ones, for the same to come of them."""
-    lacking = {name: value for name, value in LATER_WEIGHTS.items() if name in expected}
-    return {**{name: torch.full(expected[name].shape, value) for name, value in lacking.items()}, **weights}
+    later = {name: value for name, value in LATER_WEIGHTS.items() if name in expected}
+    return {name: torch.full(expected[name].shape, value) for name, value in later.items()} | dict(weights)
 
 
 def stretch_starts(timed_frames: int) -> list[int]:
@@ -208,15 +208,20 @@ class PriorNetwork(nn.Module):
         # lookups by F.embedding throughout: the gradient of plain indexing is summed in no fixed order
         x = F.embedding(self.rows(previous), tables.previous).sum(-2)
         x = x + F.embedding(self.rows(frame_back), tables.frame_back).sum(-2)
-        x = x + F.embedding(band, self.band) + F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time)
-        if self.later is not None:
-            stretch = torch.bucketize(frame, torch.tensor(self.stretches, device=frame.device), right=True)
-            # a sum by a product: the gradient of a cumulative one is summed in no fixed order on a GPU
-            so_far = torch.ones(len(self.later), len(self.later), device=frame.device).tril() @ self.later
-            x = x + F.embedding(stretch, F.pad(so_far, (0, 0, 1, 0)))
+        x = x + F.embedding(band, self.band) + self.told_time(frame)
         if kinds is not None and self.kind is not None:
             x = x + F.embedding(kinds, F.pad(self.kind, (0, 0, 1, 0)))
         return x
+
+    def told_time(self, frame: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """What is added for how far from their recordings' start some frames are, `[…, D]` for int `[…]`."""
+        told = F.embedding(frame.clamp(max=KNOWN_FRAMES - 1), self.time.to(dtype))
+        if self.later is None:
+            return told
+        stretch = torch.bucketize(frame, torch.tensor(self.stretches, device=frame.device), right=True)
+        # a sum by a product: the gradient of a cumulative one is summed in no fixed order on a GPU
+        all_before = torch.ones(len(self.later), len(self.later), dtype=dtype, device=frame.device).tril()
+        return told + F.embedding(stretch, F.pad(all_before @ self.later.to(dtype), (0, 0, 1, 0)))
 
     def level_logits(self, tables: Tables, y: Tensor, known: Tensor, first: int = 0) -> Tensor:
         """Logits of the levels `first`, `first + 1`, … of bands.

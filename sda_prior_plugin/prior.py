@@ -25,6 +25,9 @@ from sda_prior_plugin.sampling import Wanted, draw_grids, draw_stream
 from sda_prior_plugin.sequences import Draw, default_top_p
 from sda_prior_plugin.settings import PriorSettings
 
+TIMED_SECONDS = 10.9
+"""How far from a recording's start the network is told the time, at least: as far as `KNOWN_FRAMES` of the host's codec
+go. It is what tells that a long tone is to end soon."""
 BLOCK_FRAMES = 64
 """Frames that `log2_probs` reads at a time; only speed and memory depend on it."""
 
@@ -47,11 +50,6 @@ def window_log2_probs(logits: Tensor, ends: Tensor, frames: Tensor) -> Tensor:
     taken = -F.cross_entropy(logits.flatten(0, -2).float(), codes.flatten(), reduction="none").view(codes.shape)
     goes_on = F.logsigmoid(-ends[:, : codes.shape[1]].float())
     return torch.cat([taken[..., :1] + goes_on[..., None], taken[..., 1:]], dim=-1) / math.log(2)
-
-
-TIMED_SECONDS = 10.9
-"""How far from a recording's start the network is told the time, at least: as far as `KNOWN_FRAMES` of the host's codec
-go. It is what tells that a long tone is to end soon."""
 
 
 def network_settings(settings: PriorSettings, frame_seconds: float, kinds: Sequence[str] = ()) -> NetworkSettings:

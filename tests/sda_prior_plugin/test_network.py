@@ -54,20 +54,20 @@ FRAMES = torch.tensor([0, 63, 64, 65, 100, 200, 217, 218, 5000])
 
 
 def test_a_short_frame_far_from_the_start_is_told_from_one_that_is_farther(corpus: CodeCorpus) -> None:
-    network = short(corpus).prior.network
+    network = run_of_short_frames(corpus).prior.network
     network.later += torch.randn_like(network.later)
     assert alike(network) == [1, 1, 2, 2, 1, 1, 3, 3, 3]
 
 
 def test_what_no_recording_lasts_for_is_told_as_the_last_moment_that_is_known(corpus: CodeCorpus) -> None:
     """Recordings of less than 64 frames, and then of such as last for one stretch more."""
-    network = short(corpus).prior.network
+    network = run_of_short_frames(corpus).prior.network
     assert alike(network) == [1, 8, 8, 8, 8, 8, 8, 8, 8]
     network.later[0] += 1
     assert alike(network) == [1, 1, 7, 7, 7, 7, 7, 7, 7]
 
 
-def short(corpus: CodeCorpus) -> PriorRun:
+def run_of_short_frames(corpus: CodeCorpus) -> PriorRun:
     """A trained prior for frames of 50 ms, of which it is told 218 apart."""
     frames = replace(corpus, frame_seconds=0.05)
     return train_prior(frames, small_settings(frames))
@@ -103,7 +103,7 @@ def test_a_prior_of_an_older_version_embeds_all_levels_in_one_size(run: PriorRun
 
 
 def test_a_prior_of_an_older_version_is_told_no_time_after_its_last_known_frame(corpus: CodeCorpus) -> None:
-    run = short(corpus)
+    run = run_of_short_frames(corpus)
     later = run.prior.weights[LATER]
     weights = {name: tensor for name, tensor in run.prior.weights.items() if name != LATER}
     codes = np.random.default_rng(0).integers(0, SIZE, (100, corpus.shape.bands, LEVELS))
