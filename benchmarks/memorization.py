@@ -155,7 +155,8 @@ def judged(material: Material, network: dict[str, int | str], seed: int, past: b
     for epoch in sorted({max(1, round(share * until)) for share in shares}):
         run.average.load_state_dict(kept[epoch - 1])
         grids = draw_grids(run.average, LARGE_SAMPLE, Wanted(None, meter.sample_frames, seed + 1_000_003 + epoch))
-        rates, nearness = meter.measured(grids).exact, meter.nearness(grids)
+        measured = meter.measured(grids)
+        rates, nearness = measured.exact, meter.nearness(measured)
         far = [
             rate
             for rate in rates

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sda_prior_plugin.errors import NothingTrained, PriorError
     from sda_prior_plugin.events import (
         BatchDone,
+        ChoosingStarted,
         EpochDone,
         MemorizingFound,
         TrainingEnded,
@@ -35,6 +36,7 @@ __all__ = [
     "KNOBS",
     "Batch",
     "BatchDone",
+    "ChoosingStarted",
     "CodeBatches",
     "CodeCorpus",
     "CodeShape",
@@ -70,6 +72,7 @@ __getattr__ = lazy_face(
         "NothingTrained": "errors",
         "PriorError": "errors",
         "BatchDone": "events",
+        "ChoosingStarted": "events",
         "EpochDone": "events",
         "MemorizingFound": "events",
         "TrainingEnded": "events",

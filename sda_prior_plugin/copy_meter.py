@@ -12,7 +12,7 @@ from sda_prior_plugin.copying import Heard, copied_windows, shortest_window
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.memorization import CopyRate, Recited
 from sda_prior_plugin.natural import MOST_TWICE, natural
-from sda_prior_plugin.near_copies import Sketch, near_window
+from sda_prior_plugin.near_copies import Neighbours, Sketch, near_window
 from sda_prior_plugin.nearness import Nearness, nearness, unit_shares
 
 LONGER_WINDOW_SECONDS = (0.5, 1.0, 2.0, 4.0)
@@ -46,12 +46,14 @@ class Measured:
     """Copying of some sounds: verbatim by windows of each length that there is enough of, and near.
 
     `telling` is the rate that shows best that they copy more than is natural, and whether it is of near copies; or
-    None. More means: so much more that the test rules out chance, and by a margin that matters.
+    None. More means: so much more that the test rules out chance, and by a margin that matters. `neighbours` are those
+    of each sound.
     """
 
     exact: tuple[CopyRate, ...]
     near: CopyRate | None
     telling: tuple[CopyRate, bool] | None
+    neighbours: Sequence[Neighbours] = ()
 
     @property
     def some(self) -> bool:
@@ -127,7 +129,7 @@ class CopyMeter:
         below = [kind for kind in exact if kind.frames == self.shortest or kind.frames < frames]
         longer = [kind for kind in exact if kind.frames > frames]
         if not below and not weighed:
-            return Measured((), None, None)
+            return Measured((), None, None, found)
         together, p_value, p_values = _compared(below, weighed, longer)
         chances = dict(zip((kind.frames for kind in longer), p_values, strict=True))
         rates = tuple(self._rate(kind, chances.get(kind.frames, p_value)) for kind in exact)
@@ -137,7 +139,7 @@ class CopyMeter:
         if together and not telling:
             telling = [*rates, *([] if near is None else [near])]
         most = max(telling, key=lambda rate: rate.samples - rate.natural, default=None)
-        return Measured(rates, near, None if most is None else (most, most is near))
+        return Measured(rates, near, None if most is None else (most, most is near), found)
 
     def _known(self, kind: Kind) -> bool:
         """Whether there are windows enough, by the counts of recordings; all where the natural rate is not known."""
@@ -161,9 +163,14 @@ class CopyMeter:
         (chance,) = chances_of_more(*([(copied[0], counted[0])] for copied, counted in counts))
         return chance < SIGNIFICANCE
 
-    def nearness(self, grids: Sequence[np.ndarray]) -> Nearness | None:
-        """How near some grids lie to the recordings; None where that cannot be compared."""
-        return nearness(unit_shares(self.sketch.neighbours(grids)), self._natural.shares)
+    def copies_some(self, grids: Sequence[np.ndarray]) -> bool:
+        """Whether some grids hold any copy; if not, they do not hold more than others."""
+        copied, _ = copied_windows(self.heard, grids, [self.shortest])
+        return bool(copied.any())
+
+    def nearness(self, measured: Measured) -> Nearness | None:
+        """How near what was measured lies to the recordings; None where that cannot be compared."""
+        return nearness(unit_shares(measured.neighbours), self._natural.shares)
 
     def longest_passage(self, grids: Sequence[np.ndarray]) -> Recited | None:
         """The longest passage that occurs in any of the grids."""

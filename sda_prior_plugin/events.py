@@ -11,6 +11,9 @@ from sda_prior_plugin.training_state import TrainingState
 from sda_prior_plugin.unheard import Unheard
 from sda_prior_plugin.watch import Finding
 
+CHOOSING = "looking for copies in what the best checkpoint draws"
+"""What `ChoosingStarted` tells a person."""
+
 
 @dataclass(frozen=True)
 class TrainingStarted:
@@ -130,6 +133,16 @@ class MemorizingFound:
 
 
 @dataclass(frozen=True)
+class ChoosingStarted:
+    """The last epoch is over. What the best checkpoints draw is looked at for copies, to choose one and to tell of it.
+
+    It takes about `seconds_left`, 0 where nothing is known of that.
+    """
+
+    seconds_left: float
+
+
+@dataclass(frozen=True)
 class TrainingEnded:
     """Training is over, for `reason`: "finished", "no better", "stopped" or "diverged"."""
 
@@ -139,4 +152,6 @@ class TrainingEnded:
     best_perplexity: float
 
 
-TrainingEvent = TrainingStarted | TrainingResumed | BatchDone | EpochDone | MemorizingFound | TrainingEnded
+TrainingEvent = (
+    TrainingStarted | TrainingResumed | BatchDone | EpochDone | MemorizingFound | ChoosingStarted | TrainingEnded
+)

@@ -13,7 +13,7 @@ import numpy as np
 from sda_prior_plugin.dataset import CodeSequences
 from sda_prior_plugin.near_copies import NEAR, Sketch
 from sda_prior_plugin.network import PriorNetwork
-from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.sampling import Wanted, draw_for_each
 from sda_prior_plugin.sequences import Draw, default_top_p
 from sda_prior_plugin.team import Team
 
@@ -62,6 +62,16 @@ def first_variants(sequences: CodeSequences) -> list[np.ndarray]:
     return [np.asarray(sequences[index]) for index in sequences.first_variants[:-1]]
 
 
+def extraction_frames(frame_seconds: float, frames: int) -> int:
+    """How many frames `extract` reads and draws at most, where so many `frames` are drawn to go on."""
+    return 2 * BEGINNINGS * (DRAWS + 1) * (given_frames(frame_seconds) + frames)
+
+
+def given_frames(frame_seconds: float) -> int:
+    """How many frames of a recording are gone on from, at most."""
+    return max(2, round(GIVEN_SECONDS / frame_seconds))
+
+
 def extract(
     network: PriorNetwork, sketch: Sketch, train: list[np.ndarray], held_out: list[np.ndarray], frame_seconds: float,
     seed: int, team: Team | None = None,
@@ -77,18 +87,19 @@ def extract(
         team: what is to be drawn is shared out in it.
     """
     team = team or Team()
-    given, frames = max(2, round(GIVEN_SECONDS / frame_seconds)), sketch.frames
+    given, frames = given_frames(frame_seconds), sketch.frames
     rng = np.random.default_rng([seed, 1])
     chosen = [beginnings(pieces, given, frames, rng) for pieces in (train, held_out)]
     if not chosen[0]:
         return None
 
     def went_on(stretches: list[np.ndarray], draw: Draw, count: int) -> float:
-        agree = []
-        for number, stretch in team.share(list(enumerate(stretches))):
-            wanted = Wanted(frames, frames, seed + number, draw, start=stretch[:-frames])
-            drawn = draw_grids(network, count, wanted)
-            agree.append([bool(sketch.agreement(stretch[-frames:], new) >= NEAR) for new in drawn])
+        mine = team.share(list(enumerate(stretches)))
+        wishes = [Wanted(frames, frames, seed + number, draw, start=stretch[:-frames]) for number, stretch in mine]
+        agree = [
+            [bool(sketch.agreement(stretch[-frames:], new) >= NEAR) for new in drawn]
+            for (_, stretch), drawn in zip(mine, draw_for_each(network, count, wishes), strict=True)
+        ]
         return float(np.mean(team.shared_out(agree, len(stretches)))) if stretches else 0.0
 
     usual = Draw(top_p=default_top_p(frame_seconds))

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from sda_prior_plugin.extraction import extract, first_variants
+from sda_prior_plugin.compiled import compile_time
+from sda_prior_plugin.extraction import extract, extraction_frames, first_variants
 from sda_prior_plugin.judging import Checkpoint
 from sda_prior_plugin.memorization import MemorizationReport
 from sda_prior_plugin.run import Run
@@ -38,10 +39,24 @@ def look_if_due(run: Run, bits: Bits) -> None:
     else:
         due = progress.step - progress.looked_at[1] >= STEPS_BETWEEN_LOOKS
     if due:
-        run.watch.look(epoch, bits, grids_to_look_at(run, hurried))
-        seconds = progress.looking_seconds + run.clock() - began
+        with compile_time(lambda: None) as compiling:
+            grids = grids_to_look_at(run, hurried)
+            run.watch.look(epoch, bits, grids)
+        taken = run.clock() - began
+        run.pace.choosing = choosing_seconds(run, grids, max(taken - compiling.seconds, 0.0))
+        seconds = progress.looking_seconds + taken
         progress = replace(progress, looked_at=(epoch, progress.step), looking_seconds=seconds)
     run.progress = progress
+
+
+def choosing_seconds(run: Run, grids: list[np.ndarray], taken: float) -> float:
+    """About how long `chosen_checkpoint` will take, by how long a look at these grids has."""
+    meter, sounds = run.watch.meter, CONSECUTIVE * SOUNDS_IN_REPORT
+    if len(run.kept) > 1 and meter.copies_some(grids):
+        sounds *= 2
+    mean_frames = float(np.minimum(run.corpus.train_frames, meter.sample_frames).mean())
+    frames = sounds * mean_frames + extraction_frames(meter.frame_seconds, meter.sketch.frames)
+    return taken * frames / max(sum(map(len, grids)), 1)
 
 
 def grids_to_look_at(run: Run, hurried: bool) -> list[np.ndarray]:
@@ -66,14 +81,14 @@ def chosen_checkpoint(run: Run) -> tuple[Checkpoint, MemorizationReport]:
 
     The one with the fewest held-out bits; of two that are as good within noise, the one that copies less.
     """
-    meter, progress, began, found = run.watch.meter, run.progress, run.clock(), []
-    for checkpoint in run.kept:
-        run.candidate.load_state_dict(checkpoint.weights)
-        looks = [drawn_grids(run, SOUNDS_IN_REPORT, math.inf, look << 30) for look in range(CONSECUTIVE)]
-        found.append((checkpoint, looks))
-    checkpoint, looks = found[-1]
-    if len(found) > 1 and meter.copies_more(*(list(itertools.chain(*one[1])) for one in (found[-1], found[0]))):
-        checkpoint, looks = found[0]
+    meter, progress, began = run.watch.meter, run.progress, run.clock()
+    *others, checkpoint = run.kept
+    looks = looks_at(run, checkpoint)
+    grids = list(itertools.chain(*looks))
+    if others and meter.copies_some(grids):
+        other_looks = looks_at(run, others[0])
+        if meter.copies_more(grids, list(itertools.chain(*other_looks))):
+            checkpoint, looks = others[0], other_looks
     run.candidate.load_state_dict(checkpoint.weights)
     extraction = extract(
         run.candidate, meter.sketch, first_variants(run.corpus.train), meter.pieces, meter.frame_seconds,
@@ -82,3 +97,9 @@ def chosen_checkpoint(run: Run) -> tuple[Checkpoint, MemorizationReport]:
     bits = Bits(math.log2(progress.train_perplexities[checkpoint.epoch - 1]), checkpoint.bits, run.kept[-1].bits)
     seconds = progress.looking_seconds + run.clock() - began
     return checkpoint, run.watch.report(progress.epochs, bits, looks, extraction, seconds)
+
+
+def looks_at(run: Run, checkpoint: Checkpoint) -> list[list[np.ndarray]]:
+    """What a checkpoint, now the candidate, draws for each look that its verdict takes."""
+    run.candidate.load_state_dict(checkpoint.weights)
+    return [drawn_grids(run, SOUNDS_IN_REPORT, math.inf, look << 30) for look in range(CONSECUTIVE)]

@@ -22,10 +22,14 @@ class Pace:
     Args:
         batches: about how many an epoch has.
         clock: gives seconds that only grow.
+
+    Attributes:
+        choosing: seconds that choosing the checkpoint takes after the last epoch; 0 as long as that is not known.
     """
 
     def __init__(self, batches: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.batches, self.clock = batches, clock
+        self.choosing = 0.0
         self._batches: deque[float] = deque(maxlen=RECENT_BATCHES)
         self._epochs: deque[float] = deque(maxlen=RECENT_EPOCHS)
         self._epoch_batches: list[float] = []
@@ -50,12 +54,12 @@ class Pace:
             self._epochs.append(sum(awake(self._epoch_batches)) + judging)
 
     def seconds_left(self, epoch: int, batch: int, last: int) -> float:
-        """Seconds until the end of the `last` epoch, after so many batches of one; epochs are counted from 1."""
+        """Seconds until the end, after the `last` epoch, after so many batches of one; epochs are counted from 1."""
         left = max(last - epoch + 1 - batch / max(self.batches, 1), 0.0)
         if self._epochs:
-            return left * statistics.median(self._epochs)
+            return left * statistics.median(self._epochs) + self.choosing
         batches = awake(self._batches)
-        return left * self.batches * sum(batches) / max(len(batches), 1)
+        return left * self.batches * sum(batches) / max(len(batches), 1) + self.choosing
 
     def _lap(self) -> float:
         now = self.clock()

@@ -20,6 +20,7 @@ from sda_prior_plugin.devices import chosen_device, reproducible
 from sda_prior_plugin.errors import Diverged, NothingTrained, setting
 from sda_prior_plugin.events import (
     BatchDone,
+    ChoosingStarted,
     EpochDone,
     MemorizingFound,
     TrainingEnded,
@@ -199,6 +200,7 @@ def prior_of(run: Run, ended: str, tell: Tell) -> PriorRun:
             setting("learning_rate"),
             f" than {run.settings.learning_rate:g}.",
         )
+    tell(ChoosingStarted(run.pace.choosing))
     best, memorization = chosen_checkpoint(run)
     give_back_freed()
     progress, meter = run.progress, run.watch.meter

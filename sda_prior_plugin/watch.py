@@ -209,6 +209,6 @@ class Watch:
             memorizing_epochs=self.stretches_until(epoch),
             seconds=seconds,
             near=measured.near,
-            nearness=meter.nearness(grids),
+            nearness=meter.nearness(measured),
             extraction=extraction,
         )

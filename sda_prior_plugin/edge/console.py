@@ -15,7 +15,9 @@ from sda_prior_plugin.compiled import COMPILING, compile_time
 from sda_prior_plugin.edge.job import PriorJob
 from sda_prior_plugin.edge.printed import printable, time_left
 from sda_prior_plugin.events import (
+    CHOOSING,
     BatchDone,
+    ChoosingStarted,
     EpochDone,
     MemorizingFound,
     TrainingEvent,
@@ -129,6 +131,11 @@ class ConsoleProgress:
                 "Press Ctrl-C once to stop and use the best checkpoint; it goes on otherwise, and keeps it too.",
                 "bold yellow",
             )
+
+        elif isinstance(event, ChoosingStarted):
+            left = f", {time_left((event.seconds_left, event.seconds_left))}" if event.seconds_left else ""
+            self.progress.update(self.epochs, state=f"{self.judged} · {CHOOSING}{left}")
+            self._line(f"{CHOOSING}{left}", due=True)
 
     def _on_compiling(self) -> None:
         self._say(COMPILING)

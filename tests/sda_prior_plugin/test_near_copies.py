@@ -248,7 +248,7 @@ def test_nearness_moves_before_copying_begins(codebooks: np.ndarray) -> None:
         return np.where(rng.random((len(grid), 4, 1)) < 0.5, grid, other)
 
     nearer = [half(grid, other) for grid, other in zip(learned, phrases(60, 3), strict=True)]
-    as_near, found = meter.nearness(phrases(60, 4)), meter.nearness(nearer)
+    as_near, found = (meter.nearness(meter.measured(sounds)) for sounds in (phrases(60, 4), nearer))
     assert as_near is not None
     assert found is not None
     assert as_near.nearer == pytest.approx(0.5, abs=0.15)

@@ -19,6 +19,7 @@ from sda_prior_plugin.encoding import Codec
 from sda_prior_plugin.errors import NothingTrained, PriorError
 from sda_prior_plugin.events import (
     BatchDone,
+    ChoosingStarted,
     EpochDone,
     MemorizingFound,
     TrainingEvent,
@@ -65,6 +66,7 @@ class PriorProgress:
         started: whether the codes are there and it trains.
         done: epochs, with the share of the one under way.
         seconds_left: of the training, at least and at most; None before it is known.
+        choosing: whether the epochs are over and what the best checkpoints draw is looked at.
         finishing: the sentence on its ending early, where the latest epochs were hardly better.
         last_epoch: the last one if it gains no more; 0 before one is over.
         sound: the latest new sound.
@@ -83,6 +85,7 @@ class PriorProgress:
     started: bool = False
     done: float = 0.0
     seconds_left: tuple[float, float] | None = None
+    choosing: bool = False
     finishing: str = ""
     last_epoch: int = 0
     sound: Sound | None = None
@@ -142,6 +145,9 @@ class PriorProgress:
             self.last_epoch, self.finishing = event.last_epoch, event.finishing
         elif isinstance(event, MemorizingFound):
             self.finding = f"Very likely memorizing since about epoch {event.epoch}: {event.sentence}"
+        elif isinstance(event, ChoosingStarted):
+            left = event.seconds_left
+            self.choosing, self.seconds_left = True, (left, left) if left else None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sda_prior_plugin.edge.contract import Job, Kit
 from sda_prior_plugin.edge.printed import time_left
 from sda_prior_plugin.edge.tab.training import PriorProgress
+from sda_prior_plugin.events import CHOOSING
 from sda_prior_plugin.report import perplexity_text
 
 LATELY = 5
@@ -48,10 +49,10 @@ def state(kit: Kit, job: Job) -> str:
             if (part := progress.part) is not None:
                 doing += f" {part[0]} is a long one: {part[1]:.0%} of it."
         return f"{progress.note} {doing}".strip()
-    if progress.done >= progress.epochs:
-        return "Looking at the best checkpoint, then saving it."
-    epoch = int(progress.done) + 1
     left = "" if progress.seconds_left is None else f", {time_left(progress.seconds_left)}"
+    if progress.choosing:
+        return f"{CHOOSING[:1].upper()}{CHOOSING[1:]}{left}."
+    epoch = min(int(progress.done) + 1, progress.epochs)
     most = progress.job.settings.epochs
     early = "at most " if progress.epochs < most else ""
     finishing = f" {progress.finishing[:1].upper()}{progress.finishing[1:]}." if progress.finishing else ""
