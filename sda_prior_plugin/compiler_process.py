@@ -28,24 +28,29 @@ PROGRAM = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__nam
 
 
 @contextmanager
-def compiled_aside() -> Iterator[None]:
+def compiled_aside(ahead: Callable[[], object] | None = None) -> Iterator[None]:
     """Have a process of its own compile what is called inside the block and was never compiled on this machine.
 
-    Where it cannot, or where no code is kept, what calls compiles as ever.
+    Where it cannot, or where no code is kept, what calls compiles as ever. `ahead` is called by a thread of its own,
+    so that what it calls is compiled while the block does something else; it ends with the block, or where there is
+    no such process. It must not mind being broken off.
     """
-    compiler = CompilerProcess()
-    try:
-        with install_listener(MISSING, compiler):
+    compiler = CompilerProcess(ahead)
+    with install_listener(MISSING, compiler):
+        compiler.begin()
+        try:
             yield
-    finally:
-        compiler.close()
+        finally:
+            compiler.end()
 
 
 class CompilerProcess(Listener):
     """Compiles functions elsewhere, when it is told that their code is missing."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: Callable[[], object] | None = None) -> None:
         self._lock = threading.Lock()
+        self._ahead = None if ahead is None else threading.Thread(target=quietly, args=(ahead,), daemon=True)
+        self._over = False
         self._process: subprocess.Popen[bytes] | None = None
         self._idle: threading.Timer | None = None
         self._works = True
@@ -55,15 +60,32 @@ class CompilerProcess(Listener):
         function, signature = event.data["function"], event.data["signature"]
         with self._lock:
             self._stay()
-            if self._works:
+            if self._works and not self._over:
                 with trigger_event(COMPILES):  # so that it is told of, and measured
                     self._works = self._compiled(function, signature)
+            if threading.current_thread() is self._ahead and (self._over or not self._works):
+                raise SystemExit  # or this thread would compile, and the process could not end before it has
             self._idle = threading.Timer(IDLE_SECONDS, self.close)
             self._idle.daemon = True
             self._idle.start()
 
     def on_end(self, event: Event) -> None:
         """There is nothing to do."""
+
+    def begin(self) -> None:
+        """Have what there is to call ahead called."""
+        if self._ahead is not None:
+            self._ahead.start()
+
+    def end(self) -> None:
+        """End the process, whatever it is doing, and the thread that waits for it."""
+        self._over = True
+        process = self._process
+        if process is not None:
+            process.kill()
+        self.close()
+        if self._ahead is not None:
+            self._ahead.join()
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -84,6 +106,8 @@ class CompilerProcess(Listener):
         try:
             if self._process is None:
                 self._process = begun_process()
+            if self._over:  # it ended just now, and has not seen this process
+                return False
             requests, answers = self._process.stdin, self._process.stdout
             assert requests is not None
             assert answers is not None
@@ -92,6 +116,12 @@ class CompilerProcess(Listener):
             return answers.read(len(DONE)) == DONE
         except (OSError, TypeError, pickle.PicklingError):  # no Python, or none that is known; or it has ended
             return False
+
+
+def quietly(call: Callable[[], object]) -> None:
+    """Call what may fail: it is wanted for speed alone."""
+    with suppress(Exception):
+        call()
 
 
 def begun_process() -> subprocess.Popen[bytes]:

@@ -252,7 +252,7 @@ def describe(job: PriorJob) -> list[str]:
 
 
 def result(job: PriorJob, run: PriorRun, saved: Saved, wanted: Path, compiling_seconds: float) -> dict[str, Any]:
-    """The command's result as JSON; `compiling_seconds` are part of the training's `seconds`."""
+    """The command's result as JSON; for some of the `compiling_seconds` the training may have waited."""
     settings = {
         name: {"value": value, "origin": "set" if name in job.given else "auto"}
         for name, value in job.settings.as_dict().items()

@@ -61,7 +61,7 @@ class ConsoleProgress:
         self._opened.close()
         self.progress.stop()
         if error is None and self.compiling.seconds:
-            self._say(f"compiling took {self.compiling.seconds:.1f} s of all that; it is done once")
+            self._say(f"compiling took {self.compiling.seconds:.1f} s, beside the rest where it could; it is done once")
 
     def on_note(self, sentence: str) -> None:
         """Something that is to be known of where the codes come from."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sda_prior_plugin.compiler_process import compiled_aside
+from sda_prior_plugin.compiling_ahead import compile_for_training
 from sda_prior_plugin.dataset import CodeCorpus
 from sda_prior_plugin.edge.bundle_entry import codebooks_digest
 from sda_prior_plugin.edge.corpora import Codes, Hearing, ignore
@@ -18,6 +19,7 @@ from sda_prior_plugin.edge.recordings import manifest_of
 from sda_prior_plugin.edge.resumable import SECONDS_BETWEEN_STATES, StateFile, StateKeeper, Unfinished, now
 from sda_prior_plugin.edge.saving import Saved, save_prior
 from sda_prior_plugin.edge.unfinished import not_resumable
+from sda_prior_plugin.encoding import code_shape
 from sda_prior_plugin.errors import Diverged
 from sda_prior_plugin.events import TrainingEvent
 from sda_prior_plugin.settings import PriorSettings
@@ -75,7 +77,6 @@ class PriorJob:
         """Where the recordings are."""
         return manifest_of(self.model).folder
 
-    @compiled_aside()
     def train(
         self,
         *,
@@ -103,10 +104,11 @@ class PriorJob:
         team = team or Team()
         if stop is not None:
             team.follow(stop)
-        corpus = self.corpus(on_recording=on_recording, on_part=on_part, on_note=on_note, stop=stop, team=team)
         state = None if self.resumed is None else self.resumed.state
         try:
-            return train_prior(corpus, self.settings, on_event=tell, stop=stop, resume_from=state, team=team)
+            with compiled_aside(lambda: compile_for_training(self.settings.architecture, code_shape(self.model.codec))):
+                corpus = self.corpus(on_recording=on_recording, on_part=on_part, on_note=on_note, stop=stop, team=team)
+                return train_prior(corpus, self.settings, on_event=tell, stop=stop, resume_from=state, team=team)
         except NotResumable as error:
             if keeper is not None:
                 keeper.kept = None

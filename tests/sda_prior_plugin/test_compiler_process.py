@@ -146,3 +146,41 @@ with compiled_aside():
     )
     number = int(done.stdout)
     assert until(lambda: not Path(f"/proc/{number}").exists())
+
+
+@pytest.mark.slow
+def test_what_is_called_ahead_is_compiled_elsewhere_while_the_block_goes_on(tmp_path: Path) -> None:
+    program = """
+with compile_time(lambda: print("compiling")) as compiling, compiled_aside(hash_frames):
+    end = time.monotonic() + 60
+    while not compiling.seconds and time.monotonic() < end:
+        time.sleep(0.05)
+    print(len(set(hash_frames().tolist())), compiled_here())
+"""
+    assert printed(program, tmp_path / "code") == ["compiling", "3 0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("breaks", ["", "sys.executable = '/nowhere/python'"], ids=["elsewhere", "here"])
+def test_a_block_does_not_wait_for_what_is_called_ahead(tmp_path: Path, breaks: str) -> None:
+    program = f"""
+from sda_prior_plugin.compiling_ahead import compile_drawing
+{breaks}
+begun = time.monotonic()
+with compiled_aside(lambda: compile_drawing("transformer")):
+    time.sleep(1)
+print(time.monotonic() - begun < 4)
+from sda_prior_plugin.sequences import draw_frames
+print(len(draw_frames.overloads))
+"""
+    assert printed(program, tmp_path / "code") == ["True", "0"]
+
+
+def test_what_is_called_ahead_and_fails_is_not_heard_of(tmp_path: Path) -> None:
+    program = """
+def fails():
+    raise OSError("no")
+with compiled_aside(fails):
+    print(len(set(hash_frames().tolist())))
+"""
+    assert printed(program, tmp_path / "code") == ["3"]
