@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +17,9 @@ from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.random_stream import stream_keys
 from sda_prior_plugin.sequences import Draw, Sequences
-from sda_prior_plugin.threads import done_in_threads
 from sda_prior_plugin.weights import Weights
+
+Item = TypeVar("Item")
 
 ROWS_AT_ONCE = 8
 """Sequences that share the weights that are read; with more, what they remember leaves the processor's cache."""
@@ -82,7 +85,7 @@ def draw_grids(
     def drawn_rows(first: int) -> list[np.ndarray]:
         return wanted.sequences(network, weights, keys[first : first + size]).more(wanted.most_frames)
 
-    return [grid for grids in done_in_threads(drawn_rows, range(0, count, size)) for grid in grids]
+    return [grid for grids in _in_threads(drawn_rows, range(0, count, size)) for grid in grids]
 
 
 def draw_for_each(network: PriorNetwork, count: int, several: Sequence[Wanted]) -> list[list[np.ndarray]]:
@@ -92,7 +95,16 @@ def draw_for_each(network: PriorNetwork, count: int, several: Sequence[Wanted]) 
     def drawn_of(wanted: Wanted) -> list[np.ndarray]:
         return wanted.sequences(network, weights, stream_keys(wanted.seed, count)).more(wanted.most_frames)
 
-    return done_in_threads(drawn_of, several)
+    return _in_threads(drawn_of, several)
+
+
+def _in_threads(draw: Callable[[Item], list[np.ndarray]], items: Sequence[Item]) -> list[list[np.ndarray]]:
+    """What is drawn for each item, in their order, by as many threads as torch has."""
+    threads = min(torch.get_num_threads(), len(items))
+    if threads <= 1:
+        return [draw(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(draw, items))
 
 
 def rows_at_once(network: PriorNetwork, count: int, wanted: Wanted) -> int:

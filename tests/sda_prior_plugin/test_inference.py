@@ -17,7 +17,7 @@ from sda_prior_plugin.inference import Memory, Room, follow
 from sda_prior_plugin.kernels import add_product, exponentials, gelu
 from sda_prior_plugin.laying_out import weights_of
 from sda_prior_plugin.network import PriorNetwork
-from sda_prior_plugin.sampling import Wanted, draw_grids
+from sda_prior_plugin.sampling import Wanted, draw_for_each, draw_grids
 from sda_prior_plugin.sequences import Draw
 
 COPY_KINDS = 2
@@ -163,6 +163,20 @@ def test_an_hour_needs_no_more_memory_than_the_context() -> None:
     network = random_network("transformer")
     context, hour = (Memory.of_nothing(network, 1, frames) for frames in (20, 21_000))
     assert sum(part.nbytes for part in hour) == sum(part.nbytes for part in context)
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "gru"])
+def test_several_wishes_at_once_give_what_each_would(architecture: str) -> None:
+    network, rng = random_network(architecture), np.random.default_rng(0)
+    shape = network.shape
+    wishes = [
+        Wanted(3, 3, seed, start=rng.integers(0, shape.codebook_size, (frames, shape.bands, shape.levels)))
+        for seed, frames in ((0, 2), (5, 7), (5, 1))
+    ]
+    together = draw_for_each(network, 2, wishes)
+    assert [len(grids) for grids in together] == [2, 2, 2]
+    for wish, grids in zip(wishes, together, strict=True):
+        assert np.array_equal(draw_grids(network, 2, wish), grids)
 
 
 def test_what_is_drawn_costs_the_bits_that_the_prior_expects_it_to(run: PriorRun) -> None:

@@ -18,7 +18,7 @@ import host_stubs
 from host_stubs.host import Host
 from host_stubs.plugins import Plugins
 from host_stubs.ui import Job, Jobs, SavedModels, kit
-from sda_prior_plugin import KNOBS, BatchDone, Knob, PriorError, TrainingEvent
+from sda_prior_plugin import KNOBS, BatchDone, ChoosingStarted, Knob, PriorError, TrainingEvent
 from sda_prior_plugin.edge import plugin as prior_plugin
 from sda_prior_plugin.edge import prepare_job
 from sda_prior_plugin.edge.contract import Steps
@@ -483,6 +483,17 @@ def test_what_the_job_does_is_said_from_its_start_to_its_end(page: PriorPage) ->
     assert "Stopping: looking at the best checkpoint" in going(kit, job)
     job.cancel()
     assert "Cancelling." in going(kit, job)
+
+
+def test_the_look_at_the_end_is_said_with_how_long_it_takes_yet(page: PriorPage, host: Host) -> None:
+    assert page.chosen is not None
+    progress = PriorProgress(prepare_job(host, page.chosen.path, SMALL), started=True, done=2.0)
+    job = Job(page.chosen.path, "training", progress)
+    job.state = "running"
+    progress.on_event(ChoosingStarted(9.0))
+    assert "Looking for copies in what the best checkpoint draws, 0:09 left." in going(kit, job)
+    progress.on_event(ChoosingStarted(0.0))
+    assert "Looking for copies in what the best checkpoint draws. " in going(kit, job)
 
 
 def test_a_long_recording_shows_how_much_of_it_is_encoded(page: PriorPage, host: Host) -> None:

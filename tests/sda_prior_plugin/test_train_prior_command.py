@@ -32,6 +32,7 @@ from host_stubs.plugins import load_plugins
 from sda_prior_plugin import (
     KNOBS,
     BatchDone,
+    ChoosingStarted,
     EpochDone,
     MemorizingFound,
     Prior,
@@ -360,6 +361,16 @@ def test_the_warning_names_the_key_that_stops(trained_codec: Path) -> None:
     assert "52% of the 0.3 s stretches that this prior generates now are verbatim" in text.getvalue()
     assert "recordings share 11% with each other; best checkpoint: epoch 20." in text.getvalue()
     assert "Press Ctrl-C once to stop and use the best checkpoint" in text.getvalue()
+
+
+def test_the_look_at_the_end_is_told_of(trained_codec: Path) -> None:
+    job = prepare_job(Host(load_plugins()), trained_codec, {})
+    text = io.StringIO()
+    progress = ConsoleProgress(job, Console(file=text, width=200))
+    progress.on_event(ChoosingStarted(9.0))
+    progress.on_event(ChoosingStarted(0.0))
+    sentence = "looking for copies in what the best checkpoint draws"
+    assert text.getvalue() == f"{sentence}, 0:09 left\n{sentence}\n"
 
 
 def test_compiling_is_told_of_and_its_time_is_apart(trained_codec: Path) -> None:
