@@ -28,28 +28,43 @@ PROGRAM = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__nam
 
 
 @contextmanager
-def compiled_aside(ahead: Callable[[], object] | None = None) -> Iterator[None]:
+def compiled_aside(ahead: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Have a process of its own compile what is called inside the block and was never compiled on this machine.
 
     Where it cannot, or where no code is kept, what calls compiles as ever. `ahead` is called by a thread of its own,
-    so that what it calls is compiled while the block does something else; it ends with the block, or where there is
-    no such process. It must not mind being broken off.
+    so that what it calls is compiled while the block does something else. It is broken off at the end of the block, and
+    where it would compile in this process.
     """
-    compiler = CompilerProcess(ahead)
-    with install_listener(MISSING, compiler):
-        compiler.begin()
+    compiler, thread = CompilerProcess(), threading.Thread(target=quietly, args=(ahead,), daemon=True)
+    with install_listener(MISSING, compiler), install_listener(COMPILES, Elsewhere(thread)):
+        thread.start()
         try:
             yield
         finally:
             compiler.end()
+            thread.join()
+
+
+class Elsewhere(Listener):
+    """Ends a thread that is about to compile in this process: the block could not end before it has."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self.thread = thread
+
+    def on_start(self, event: Event) -> None:
+        """numba says what it will compile; what is compiled elsewhere comes with nothing."""
+        if event.data is not None and threading.current_thread() is self.thread:
+            raise SystemExit
+
+    def on_end(self, event: Event) -> None:
+        """There is nothing to do."""
 
 
 class CompilerProcess(Listener):
     """Compiles functions elsewhere, when it is told that their code is missing."""
 
-    def __init__(self, ahead: Callable[[], object] | None = None) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ahead = None if ahead is None else threading.Thread(target=quietly, args=(ahead,), daemon=True)
         self._over = False
         self._process: subprocess.Popen[bytes] | None = None
         self._idle: threading.Timer | None = None
@@ -63,8 +78,6 @@ class CompilerProcess(Listener):
             if self._works and not self._over:
                 with trigger_event(COMPILES):  # so that it is told of, and measured
                     self._works = self._compiled(function, signature)
-            if threading.current_thread() is self._ahead and (self._over or not self._works):
-                raise SystemExit  # or this thread would compile, and the process could not end before it has
             self._idle = threading.Timer(IDLE_SECONDS, self.close)
             self._idle.daemon = True
             self._idle.start()
@@ -72,20 +85,13 @@ class CompilerProcess(Listener):
     def on_end(self, event: Event) -> None:
         """There is nothing to do."""
 
-    def begin(self) -> None:
-        """Have what there is to call ahead called."""
-        if self._ahead is not None:
-            self._ahead.start()
-
     def end(self) -> None:
-        """End the process, whatever it is doing, and the thread that waits for it."""
+        """End the process for good, whatever it is doing."""
         self._over = True
         process = self._process
         if process is not None:
-            process.kill()
+            process.kill()  # who waits for it, and keeps others from closing, is answered
         self.close()
-        if self._ahead is not None:
-            self._ahead.join()
 
     def close(self) -> None:
         """End the process, if there is one."""

@@ -161,8 +161,12 @@ with compile_time(lambda: print("compiling")) as compiling, compiled_aside(hash_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("breaks", ["", "sys.executable = '/nowhere/python'"], ids=["elsewhere", "here"])
-def test_a_block_does_not_wait_for_what_is_called_ahead(tmp_path: Path, breaks: str) -> None:
+@pytest.mark.parametrize(
+    ("breaks", "cache"),
+    [("", "code"), ("sys.executable = '/nowhere/python'", "code"), ("", "/dev/null/code")],
+    ids=["elsewhere", "no-python", "no-folder"],
+)
+def test_a_block_does_not_wait_for_what_is_called_ahead(tmp_path: Path, breaks: str, cache: str) -> None:
     program = f"""
 from sda_prior_plugin.compiling_ahead import compile_drawing
 {breaks}
@@ -173,7 +177,7 @@ print(time.monotonic() - begun < 4)
 from sda_prior_plugin.sequences import draw_frames
 print(len(draw_frames.overloads))
 """
-    assert printed(program, tmp_path / "code") == ["True", "0"]
+    assert printed(program, tmp_path / cache) == ["True", "0"]
 
 
 def test_what_is_called_ahead_and_fails_is_not_heard_of(tmp_path: Path) -> None:
