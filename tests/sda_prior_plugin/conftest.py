@@ -165,6 +165,14 @@ class Recovering:
 
 
 @pytest.fixture(scope="session")
+def noise() -> CodeCorpus:
+    """Recordings in which there is nothing to learn but themselves."""
+    rng = np.random.default_rng(3)
+    grids = [rng.integers(0, SIZE, (int(rng.integers(10, 20)), 4, LEVELS)) for _ in range(18)]
+    return CodeCorpus.from_sequences(grids[:6], grids[6:], codebooks=rng.normal(size=(LEVELS, SIZE, 8)))
+
+
+@pytest.fixture(scope="session")
 def recovering(codebooks: np.ndarray) -> Recovering:
     """A training whose first epochs are not finite.
 

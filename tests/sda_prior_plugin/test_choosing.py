@@ -27,15 +27,7 @@ from sda_prior_plugin.looking import CONSECUTIVE, chosen_checkpoint
 from sda_prior_plugin.network import PriorNetwork
 from sda_prior_plugin.run import Run
 
-from .conftest import LEVELS, SIZE, small_settings
-
-
-@pytest.fixture(scope="module")
-def noise() -> CodeCorpus:
-    """Recordings in which there is nothing to learn but themselves."""
-    rng = np.random.default_rng(3)
-    grids = [rng.integers(0, SIZE, (int(rng.integers(10, 20)), 4, LEVELS)) for _ in range(18)]
-    return CodeCorpus.from_sequences(grids[:6], grids[6:], codebooks=rng.normal(size=(LEVELS, SIZE, 8)))
+from .conftest import small_settings
 
 
 @pytest.fixture(scope="module")
